@@ -1,0 +1,2 @@
+//! Cold: runs in the flusher and uploader threads only.
+pub(crate) mod envelope;

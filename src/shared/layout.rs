@@ -1,0 +1,290 @@
+//! What the 64 bytes of a ring slot mean: the only file that knows the bits.
+//!
+//! A slot is eight words. Three kinds of slot share one ring, in the order in which they were written:
+//!
+//! ```text
+//!          span record                            attribute                      continuation
+//!  w0   kind | flags | - | - | lost:32         kind | type | len:16 | name:32     text ...
+//!  w1   key of the span                        key of the span it belongs to      ...
+//!  w2   key of its root (own key: a root)      key of that span's root            ...
+//!  w3   key of its parent (0: a root)          payload, 40 bytes                  ...
+//!  w4   start, ticks or unix nanoseconds       ...                                ...
+//!  w5   end, ticks or unix nanoseconds         ...                                ...
+//!  w6   op:32 | description:32                 ...                                ...
+//!  w7   root: threshold:32 | unfinished:32     ...                                ...
+//! ```
+//!
+//! An attribute whose payload is longer than 40 bytes goes on in the slots behind it, 64 bytes each. The
+//! payload is plain bytes, little endian:
+//!
+//! | type | payload |
+//! |---|---|
+//! | `Bool` | one byte, 0 or 1 |
+//! | `I64`, `U64`, `F64` | 8 bytes |
+//! | `I128`, `U128` | 16 bytes |
+//! | `Text` | UTF-8 |
+//! | list of a scalar | the scalars one after the other, in the widths above |
+//! | list of text | each as a `u16` length and its UTF-8 |
+//!
+//! A name that found no room in the name table is [`NameId::INLINE`]; the payload then begins with the
+//! name itself: one byte of length, then its UTF-8.
+//!
+//! # Invariants
+//! * L1: `len` counts payload bytes, an inline name included, and is at most [`PAYLOAD_MAX`].
+//! * L2: the slots of one attribute are adjacent in the ring, and are published together.
+//! * L3: a root's record is the last slot of its transaction on the root's own thread.
+
+use super::id::NameId;
+
+/// Words in a slot.
+pub(crate) const WORDS: usize = 8;
+/// A slot copied out of a ring.
+pub(crate) type Slot = [u64; WORDS];
+/// Payload bytes in the first slot of an attribute.
+pub(crate) const INLINE_BYTES: usize = 40;
+/// Payload bytes in each further slot.
+pub(crate) const CONTINUATION_BYTES: usize = 64;
+/// The longest value, in bytes.
+pub(crate) const VALUE_MAX: usize = 1024;
+/// The longest text of a name (op, description, key, unit), in bytes.
+pub(crate) const NAME_MAX: usize = 1024;
+/// The longest name that may travel inline in front of a value: its length is one byte.
+pub(crate) const INLINE_NAME_MAX: usize = 200;
+/// The longest payload: an inline name and a value.
+pub(crate) const PAYLOAD_MAX: usize = 1 + INLINE_NAME_MAX + VALUE_MAX;
+
+/// What a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// A finished child span.
+    Child = 1,
+    /// A finished transaction: the last slot of its run.
+    Root = 2,
+    /// `set_tag`.
+    Tag = 3,
+    /// `set_data`.
+    Data = 4,
+    /// `set_measurement`: `F64` payload, then the unit's name id as `u32`.
+    Measurement = 5,
+    /// `set_status`: one byte, the code of [`crate::SpanStatus`].
+    Status = 6,
+    /// `set_http_status`: the code as `U64`.
+    HttpStatus = 7,
+    /// `set_name` on a transaction, or a description: as `name` id, or `Text` when that is `INLINE`.
+    Description = 8,
+    /// An op that found no room in the name table: `Text`.
+    Op = 9,
+}
+
+impl Kind {
+    /// The kind in a header word; `None` for bits that no writer leaves.
+    pub(crate) const fn of(header: u64) -> Option<Self> {
+        Some(match header as u8 {
+            1 => Self::Child,
+            2 => Self::Root,
+            3 => Self::Tag,
+            4 => Self::Data,
+            5 => Self::Measurement,
+            6 => Self::Status,
+            7 => Self::HttpStatus,
+            8 => Self::Description,
+            9 => Self::Op,
+            _ => return None,
+        })
+    }
+
+    /// Whether the slot ends a span (and so is not an attribute).
+    pub(crate) const fn is_span(self) -> bool {
+        matches!(self, Self::Child | Self::Root)
+    }
+}
+
+/// The type of an attribute's payload. `LIST` added to a scalar's code makes a list of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Scalar {
+    Bool = 1,
+    I64 = 2,
+    U64 = 3,
+    F64 = 4,
+    Text = 5,
+    I128 = 6,
+    U128 = 7,
+}
+
+impl Scalar {
+    /// The scalar of a type code, its list bit put aside.
+    pub(crate) const fn of(code: u8) -> Option<Self> {
+        Some(match code & !LIST & !CUT {
+            1 => Self::Bool,
+            2 => Self::I64,
+            3 => Self::U64,
+            4 => Self::F64,
+            5 => Self::Text,
+            6 => Self::I128,
+            7 => Self::U128,
+            _ => return None,
+        })
+    }
+
+    /// Bytes one takes in a payload; 0 for text, which says its own length.
+    pub(crate) const fn width(self) -> usize {
+        match self {
+            Self::Bool => 1,
+            Self::I64 | Self::U64 | Self::F64 => 8,
+            Self::I128 | Self::U128 => 16,
+            Self::Text => 0,
+        }
+    }
+}
+
+/// Bit of a type code: the payload is a list.
+pub(crate) const LIST: u8 = 0x40;
+/// Bit of a type code: the value was longer and has been cut.
+pub(crate) const CUT: u8 = 0x80;
+
+/// Flags of a span record.
+pub(crate) mod flag {
+    /// A panic unwound through the guard.
+    pub(crate) const PANICKED: u8 = 1;
+    /// The start is unix nanoseconds given by the caller, not ticks.
+    pub(crate) const START_UNIX: u8 = 2;
+    /// The end is unix nanoseconds given by the caller, not ticks.
+    pub(crate) const END_UNIX: u8 = 4;
+    /// The op of the span travels in a slot of its own (`Kind::Op`).
+    pub(crate) const OP_INLINE: u8 = 8;
+    /// The description of the span travels in a slot of its own (`Kind::Description`).
+    pub(crate) const DESCRIPTION_INLINE: u8 = 16;
+}
+
+/// A span's record, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpanRecord {
+    pub(crate) kind: Kind,
+    pub(crate) flags: u8,
+    /// Slots of this transaction that found no room in the ring (on a root).
+    pub(crate) lost: u32,
+    pub(crate) key: u64,
+    pub(crate) root: u64,
+    pub(crate) parent: u64,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) op: NameId,
+    pub(crate) description: NameId,
+    /// Root: the sampling threshold, in millionths.
+    pub(crate) threshold: u32,
+    /// Root: children that were still open when it ended.
+    pub(crate) unfinished: u32,
+}
+
+impl SpanRecord {
+    /// The words as they go into the ring.
+    #[inline]
+    pub(crate) const fn words(&self) -> Slot {
+        [
+            self.kind as u64 | (self.flags as u64) << 8 | (self.lost as u64) << 32,
+            self.key,
+            self.root,
+            self.parent,
+            self.start,
+            self.end,
+            self.op.0 as u64 | (self.description.0 as u64) << 32,
+            self.threshold as u64 | (self.unfinished as u64) << 32,
+        ]
+    }
+
+    /// The record in a slot, if it holds one.
+    #[inline]
+    pub(crate) const fn of(slot: &Slot) -> Option<Self> {
+        let &[header, key, root, parent, start, end, names, extra] = slot;
+        let Some(kind) = Kind::of(header) else { return None };
+        if !kind.is_span() {
+            return None;
+        }
+        Some(Self {
+            kind,
+            flags: (header >> 8) as u8,
+            lost: (header >> 32) as u32,
+            key,
+            root,
+            parent,
+            start,
+            end,
+            op: NameId(names as u32),
+            description: NameId((names >> 32) as u32),
+            threshold: extra as u32,
+            unfinished: (extra >> 32) as u32,
+        })
+    }
+}
+
+/// The header word of an attribute.
+#[inline]
+pub(crate) const fn attribute_header(kind: Kind, code: u8, len: u16, name: NameId) -> u64 {
+    kind as u64 | (code as u64) << 8 | (len as u64) << 16 | (name.0 as u64) << 32
+}
+
+/// An attribute's header, decoded; the payload is read with [`payload`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AttributeHeader {
+    pub(crate) kind: Kind,
+    /// A [`Scalar`] code, perhaps with [`LIST`] and [`CUT`].
+    pub(crate) code: u8,
+    pub(crate) len: u16,
+    pub(crate) name: NameId,
+    pub(crate) key: u64,
+    pub(crate) root: u64,
+}
+
+impl AttributeHeader {
+    /// The header in a slot, if the slot begins an attribute.
+    #[inline]
+    pub(crate) const fn of(slot: &Slot) -> Option<Self> {
+        let &[header, key, root, ..] = slot;
+        let Some(kind) = Kind::of(header) else { return None };
+        if kind.is_span() {
+            return None;
+        }
+        Some(Self {
+            kind,
+            code: (header >> 8) as u8,
+            len: (header >> 16) as u16,
+            name: NameId((header >> 32) as u32),
+            key,
+            root,
+        })
+    }
+}
+
+/// Slots that an attribute with `len` payload bytes takes, its first one included.
+#[inline]
+pub(crate) const fn slots_for(len: usize) -> usize {
+    1 + len.saturating_sub(INLINE_BYTES).div_ceil(CONTINUATION_BYTES)
+}
+
+/// Slots that the attribute or record beginning with `slot` takes.
+#[inline]
+pub(crate) const fn slots_of(slot: &Slot) -> usize {
+    match AttributeHeader::of(slot) {
+        Some(header) => slots_for(header.len as usize),
+        None => 1,
+    }
+}
+
+/// Copies an attribute's payload from its slots into `out`, which is cleared first. Slots that are
+/// missing leave the payload short; nothing panics.
+pub(crate) fn payload(slots: &[Slot], out: &mut Vec<u8>) {
+    out.clear();
+    let Some((first, rest)) = slots.split_first() else { return };
+    let Some(header) = AttributeHeader::of(first) else { return };
+    let len = header.len as usize;
+    let (_, inline) = first.split_at(3);
+    for word in inline.iter().chain(rest.iter().flatten()) {
+        if out.len() >= len {
+            break;
+        }
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    out.truncate(len);
+}

@@ -1,0 +1,255 @@
+//! The books of the flushing side: what became of every span that left its thread.
+//!
+//! What happens on a recording thread is counted in that thread's ring (`ring.rs`), by its only writer.
+//! Everything later is counted here, once, by whoever drops or delivers. Spans and transactions are two
+//! ledgers of the same shape; a transaction of n children counts as 1 and n + 1.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+/// Why something was not delivered. The list is closed: a loss without a reason cannot be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// The ring of the recording thread, or the memory that all rings share, was full.
+    RingFull,
+    /// A recording call was entered from inside another one on the same thread (a signal handler, an
+    /// allocator).
+    Reentrant,
+    /// The thread had no ring: too many threads at once, or the thread was already being torn down.
+    NoRing,
+    /// More children than `Config::max_spans`.
+    TransactionLimit,
+    /// The child was still open when its transaction ended.
+    Unfinished,
+    /// The transaction never ended, or was too old or one too many among the unfinished.
+    Evicted,
+    /// Larger than the server takes, or not fit to be written.
+    Invalid,
+    /// The queue to the uploader was full.
+    QueueFull,
+    /// A rate limit that the server had announced was active.
+    RateLimited,
+    /// The server refused this very request with 429. Not reported: the server counted it.
+    Refused,
+    /// The server answered with an error other than 429.
+    SendError,
+    /// No answer: connection, time-out, TLS.
+    NetworkError,
+    /// The flusher or a transport panicked.
+    Internal,
+    /// It ended after the library was closed.
+    AfterShutdown,
+    /// It was still waiting when the time for closing ran out.
+    ShutdownDeadline,
+}
+
+impl Reason {
+    /// All of them, in the order of the enum.
+    pub(crate) const ALL: [Self; 15] = [
+        Self::RingFull,
+        Self::Reentrant,
+        Self::NoRing,
+        Self::TransactionLimit,
+        Self::Unfinished,
+        Self::Evicted,
+        Self::Invalid,
+        Self::QueueFull,
+        Self::RateLimited,
+        Self::Refused,
+        Self::SendError,
+        Self::NetworkError,
+        Self::Internal,
+        Self::AfterShutdown,
+        Self::ShutdownDeadline,
+    ];
+
+    /// The name in `stats()` and in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RingFull => "ring_full",
+            Self::Reentrant => "reentrant",
+            Self::NoRing => "no_ring",
+            Self::TransactionLimit => "transaction_limit",
+            Self::Unfinished => "unfinished",
+            Self::Evicted => "evicted",
+            Self::Invalid => "invalid",
+            Self::QueueFull => "queue_full",
+            Self::RateLimited => "rate_limited",
+            Self::Refused => "refused",
+            Self::SendError => "send_error",
+            Self::NetworkError => "network_error",
+            Self::Internal => "internal",
+            Self::AfterShutdown => "after_shutdown",
+            Self::ShutdownDeadline => "shutdown_deadline",
+        }
+    }
+
+    /// The reason in Sentry's client reports (the spec's list is closed: unknown names are discarded);
+    /// `None` for what must not or cannot be reported.
+    #[must_use]
+    pub const fn client_report(self) -> Option<&'static str> {
+        Some(match self {
+            Self::RingFull | Self::TransactionLimit | Self::Unfinished => "buffer_overflow",
+            Self::QueueFull => "queue_overflow",
+            Self::RateLimited => "ratelimit_backoff",
+            Self::SendError => "send_error",
+            Self::NetworkError => "network_error",
+            Self::Invalid => "invalid",
+            Self::Reentrant | Self::NoRing | Self::Evicted | Self::Internal => "internal_sdk_error",
+            Self::Refused | Self::AfterShutdown | Self::ShutdownDeadline => return None,
+        })
+    }
+}
+
+/// How many transactions, and how many spans (each root counted among them).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// Transactions.
+    pub transactions: u64,
+    /// Spans, roots included.
+    pub spans: u64,
+}
+
+impl Count {
+    /// A transaction with `children` children.
+    pub(crate) const fn transaction(children: u64) -> Self {
+        Self { transactions: 1, spans: 1 + children }
+    }
+
+    /// Spans that are lost without their transaction being lost.
+    pub(crate) const fn spans(spans: u64) -> Self {
+        Self { transactions: 0, spans }
+    }
+
+    pub(crate) const fn is_zero(self) -> bool {
+        self.transactions == 0 && self.spans == 0
+    }
+}
+
+impl std::ops::Add for Count {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            transactions: self.transactions.saturating_add(other.transactions),
+            spans: self.spans.saturating_add(other.spans),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl std::ops::Sub for Count {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            transactions: self.transactions.saturating_sub(other.transactions),
+            spans: self.spans.saturating_sub(other.spans),
+        }
+    }
+}
+
+/// A counter pair that several threads add to. Relaxed: nothing is published through it; readers want a
+/// number, and take sinks before sources so that no snapshot shows more out than in.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    transactions: AtomicU64,
+    spans: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) const fn new() -> Self {
+        Self { transactions: AtomicU64::new(0), spans: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn add(&self, count: Count) {
+        self.transactions.fetch_add(count.transactions, Ordering::Relaxed);
+        self.spans.fetch_add(count.spans, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Count {
+        Count {
+            transactions: self.transactions.load(Ordering::Relaxed),
+            spans: self.spans.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Reads and resets, cell by cell: what is added meanwhile stays for the next time.
+    pub(crate) fn take(&self) -> Count {
+        Count {
+            transactions: self.transactions.swap(0, Ordering::Relaxed),
+            spans: self.spans.swap(0, Ordering::Relaxed),
+        }
+    }
+}
+
+/// A tally per reason.
+#[derive(Debug)]
+pub(crate) struct Losses([Tally; Reason::ALL.len()]);
+
+impl Losses {
+    pub(crate) const fn new() -> Self {
+        Self([const { Tally::new() }; Reason::ALL.len()])
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "one cell per variant, by ALL's length")]
+    pub(crate) fn of(&self, reason: Reason) -> &Tally {
+        &self.0[reason as usize]
+    }
+}
+
+/// The books of one process: who drops or delivers writes here, once.
+#[derive(Debug)]
+pub(crate) struct Books {
+    /// Taken out of the rings.
+    pub(crate) collected: Tally,
+    /// Put into the queue to the uploader.
+    pub(crate) queued: Tally,
+    /// Taken out of the queue.
+    pub(crate) taken: Tally,
+    /// Accepted by the server.
+    pub(crate) delivered: Tally,
+    /// Everything that was lost after it left its thread, for ever.
+    pub(crate) lost: Losses,
+    /// The losses that no client report has carried yet, those of the recording threads included.
+    pub(crate) unreported: Losses,
+    /// Transactions that sampling left out, not yet reported.
+    pub(crate) unreported_unsampled: Tally,
+}
+
+impl Books {
+    pub(crate) const fn new() -> Self {
+        Self {
+            collected: Tally::new(),
+            queued: Tally::new(),
+            taken: Tally::new(),
+            delivered: Tally::new(),
+            lost: Losses::new(),
+            unreported: Losses::new(),
+            unreported_unsampled: Tally::new(),
+        }
+    }
+
+    /// Writes down a loss, for `stats()` and for the next client report.
+    pub(crate) fn lose(&self, reason: Reason, count: Count) {
+        if count.is_zero() {
+            return;
+        }
+        self.lost.of(reason).add(count);
+        if reason.client_report().is_some() {
+            self.unreported.of(reason).add(count);
+        }
+    }
+}
+
+/// The books of this process.
+pub(crate) static BOOKS: Books = Books::new();

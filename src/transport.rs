@@ -1,0 +1,75 @@
+//! Where envelopes go: the trait, and the transports that come with the crate.
+//!
+//! A transport is driven by the uploader thread alone: it may block, up to its own time-outs, without
+//! the recording or the draining of rings being held up. It answers with what the server said; rate
+//! limits, counting and client reports are the uploader's business.
+
+use std::fmt;
+
+pub use crate::flush::envelope::{Category, Envelope};
+
+/// Sends envelopes somewhere.
+///
+/// ```
+/// use hotspan::transport::{Envelope, Response, SendError, Transport};
+///
+/// /// Counts bytes, and throws them away.
+/// struct Counting(usize);
+///
+/// impl Transport for Counting {
+///     fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError> {
+///         self.0 += envelope.as_bytes().len();
+///         Ok(Response::status(200))
+///     }
+/// }
+/// ```
+pub trait Transport: Send {
+    /// Sends one envelope and waits for the answer.
+    ///
+    /// # Errors
+    /// [`SendError`] when no answer came; an answer of any status is `Ok`.
+    fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError>;
+}
+
+/// What the server answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// `X-Sentry-Rate-Limits`, all of them joined by commas.
+    pub rate_limits: Option<String>,
+    /// `Retry-After`.
+    pub retry_after: Option<String>,
+}
+
+impl Response {
+    /// A status without headers.
+    #[must_use]
+    pub const fn status(status: u16) -> Self {
+        Self { status, rate_limits: None, retry_after: None }
+    }
+}
+
+/// No answer came.
+#[derive(Debug)]
+pub struct SendError(pub(crate) Box<dyn std::error::Error + Send + Sync>);
+
+impl SendError {
+    /// Wraps what went wrong. Its text must hold no secret: it may be logged.
+    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(error.into())
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no answer: {}", self.0)
+    }
+}
+
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}
