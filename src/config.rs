@@ -34,6 +34,7 @@ impl fmt::Debug for Delivery {
 }
 
 /// Everything that can be set.
+#[allow(missing_docs)]
 #[derive(Clone)]
 pub struct Config {
     /// Where to send; empty or absent: recording is off (unless `transport` needs no DSN).
