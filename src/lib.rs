@@ -2,10 +2,14 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(not(hotspan_loom))]
 mod config;
+#[cfg(not(hotspan_loom))]
 mod flush;
 mod shared;
+#[cfg(not(hotspan_loom))]
 mod status;
+#[cfg(not(hotspan_loom))]
 pub mod transport;
 
 pub use config::{Config, Delivery};
