@@ -222,6 +222,8 @@ pub(crate) struct Books {
     pub(crate) queued: Tally,
     /// Taken out of the queue.
     pub(crate) taken: Tally,
+    /// What threads began without a ring to record it in.
+    pub(crate) no_ring: Tally,
     /// Accepted by the server.
     pub(crate) delivered: Tally,
     /// Everything that was lost after it left its thread, for ever.
@@ -238,6 +240,7 @@ impl Books {
             collected: Tally::new(),
             queued: Tally::new(),
             taken: Tally::new(),
+            no_ring: Tally::new(),
             delivered: Tally::new(),
             lost: Losses::new(),
             unreported: Losses::new(),
