@@ -153,7 +153,7 @@ impl ConfigError {
 
     /// Notes that the value was read from the environment.
     #[cold]
-    pub(crate) fn from_variable(mut self, variable: Option<&'static str>) -> Self {
+    pub(crate) fn with_variable(mut self, variable: Option<&'static str>) -> Self {
         self.0.variable = variable;
         self
     }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn messages_name_field_variable_and_what_would_be_right() {
-        let error = ConfigError::dsn(ParseDsnError::Scheme).from_variable(Some("SENTRY_DSN"));
+        let error = ConfigError::dsn(ParseDsnError::Scheme).with_variable(Some("SENTRY_DSN"));
         assert_eq!(
             error.to_string(),
             "dsn (from SENTRY_DSN) is malformed: the scheme is neither http nor https; \

@@ -6,6 +6,8 @@ mod config;
 mod dsn;
 mod error;
 mod flush;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod shared;
 mod status;
 pub mod transport;

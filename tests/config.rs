@@ -1,6 +1,6 @@
 //! What a host can see of the configuration: defaults, reading it from files, and what is never shown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hotspan::{Config, Delivery, Dsn, ParseDsnError};
@@ -70,7 +70,7 @@ fn every_field_can_be_read() {
     assert_eq!((debug, traces_sample_rate), (Some(true), Some(0.25)));
     assert_eq!((max_spans, send_client_reports), (7, false));
     assert_eq!(ca_certs, Some(PathBuf::from("/etc/ca.pem")));
-    assert!(matches!(transport, Delivery::File(folder) if folder == PathBuf::from("folder")));
+    assert!(matches!(transport, Delivery::File(folder) if folder == Path::new("folder")));
     assert_eq!((ring_slots, ring_bytes, queue_bytes), (64, 4096, 5));
     assert_eq!((open_transactions, open_slots), (6, 8));
     let millis = [shutdown_timeout, request_timeout, connect_timeout, flush_interval, open_age];

@@ -95,7 +95,7 @@ pub(super) fn choose(
     let Setting { field, variable, value } = setting;
     let malformed = || {
         ConfigError::malformed(field, "expected http://[USER:PASSWORD@]HOST[:PORT] or https://…")
-            .from_variable(variable)
+            .with_variable(variable)
     };
     Proxy::parse(&value).ok_or_else(malformed).map(Some)
 }

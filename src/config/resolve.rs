@@ -193,10 +193,10 @@ fn resolve_dsn(config: &Config, env: &Environment<'_>) -> Result<Option<Dsn>, Co
     let dsn: Dsn = setting
         .value
         .parse()
-        .map_err(|error| ConfigError::dsn(error).from_variable(setting.variable))?;
+        .map_err(|error| ConfigError::dsn(error).with_variable(setting.variable))?;
     if !cfg!(feature = "http") && matches!(config.transport, Delivery::Http) {
         let needed = "sending to a DSN needs the feature `http`";
-        return Err(ConfigError::unsupported("dsn", needed).from_variable(setting.variable));
+        return Err(ConfigError::unsupported("dsn", needed).with_variable(setting.variable));
     }
     Ok(Some(dsn))
 }
@@ -217,7 +217,7 @@ fn resolve_rate(explicit: Option<f64>, env: &Environment<'_>) -> Result<Option<u
         },
         Err(_) => ConfigError::malformed(FIELD, RIGHT),
     };
-    Err(error.from_variable(Some(VARIABLE)))
+    Err(error.with_variable(Some(VARIABLE)))
 }
 
 /// A rate from 0 to 1 in millionths, rounded up; rates of up to six decimals are exact.
@@ -249,7 +249,7 @@ fn resolve_debug(explicit: Option<bool>, env: &Environment<'_>) -> Result<bool, 
         "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
         _ => {
             Err(ConfigError::malformed("debug", "expected true or false")
-                .from_variable(Some(VARIABLE)))
+                .with_variable(Some(VARIABLE)))
         }
     }
 }
@@ -307,7 +307,7 @@ fn check_text(setting: Option<Setting>, rule: &TextRule) -> Result<Option<String
         Some(setting) if setting.value.is_empty() => Ok(None),
         Some(setting) if rule.allows(&setting.value) => Ok(Some(setting.value)),
         Some(Setting { field, variable, .. }) => {
-            Err(ConfigError::malformed(field, rule.right).from_variable(variable))
+            Err(ConfigError::malformed(field, rule.right).with_variable(variable))
         }
     }
 }

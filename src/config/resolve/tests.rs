@@ -207,6 +207,9 @@ fn every_rate_of_six_decimals_is_exact() {
 /// A change to the configuration.
 type Change = fn(&mut Config);
 
+/// A way to one field.
+type Access<T> = fn(&mut Config) -> &mut T;
+
 /// The field that is blamed after a change, if one is.
 fn verdict(change: Change) -> Option<&'static str> {
     let mut config = config();
@@ -255,7 +258,7 @@ fn numbers_are_bounded() {
 
 #[test]
 fn durations_are_bounded() {
-    let fields: [(&str, fn(&mut Config) -> &mut Duration); 5] = [
+    let fields: [(&str, Access<Duration>); 5] = [
         ("request_timeout", |c| &mut c.request_timeout),
         ("connect_timeout", |c| &mut c.connect_timeout),
         ("flush_interval", |c| &mut c.flush_interval),
@@ -287,7 +290,7 @@ fn durations_are_bounded() {
 
 #[test]
 fn texts_follow_the_servers_rules() {
-    let fields: [(&str, fn(&mut Config) -> &mut Option<String>, usize); 4] = [
+    let fields: [(&str, Access<Option<String>>, usize); 4] = [
         ("release", |c| &mut c.release, 200),
         ("environment", |c| &mut c.environment, 64),
         ("dist", |c| &mut c.dist, 64),
