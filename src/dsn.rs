@@ -374,6 +374,7 @@ mod tests {
             ("https://schlüssel@host/1", Unparsable),
             ("https://key@evil.com@good.com/1", Unparsable),
             (r"https://key@good.com\@evil.com/1", Unparsable),
+            (r"https://ke\y@host/1", Unparsable),
             ("https://key,sentry_secret=x@host/1", Unparsable),
             ("://key@host/1", Scheme),
             ("ftp://key@host/1", Scheme),

@@ -157,6 +157,7 @@ mod tests {
             ("60:", (60, 60)),
             ("10::key,60:transaction:key", (60, 10)),
             ("60::key,10:transaction:key", (60, 60)),
+            ("60::key,10::key", (60, 60)),
             ("10:transaction:key,60:transaction:key,20:transaction:key", (60, 0)),
             ("1.2:transaction:key", (2, 0)),
             ("0.0001:transaction:key", (1, 0)),

@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    const UNIX_NOW: Duration = Duration::new(1_767_225_600, 123_456_789);
+    const UNIX_NOW: Duration = Duration::new(1_767_225_600, 12_345_678);
 
     fn parcel() -> Parcel {
         Parcel {
@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(
             payload_of(&report),
             json!({
-                "timestamp": 1_767_225_600.123_456,
+                "timestamp": 1_767_225_600.012_345,
                 "discarded_events": [
                     event("buffer_overflow", "transaction", 1),
                     event("buffer_overflow", "span", 8),
