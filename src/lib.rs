@@ -5,6 +5,10 @@
 #[cfg(not(hotspan_loom))]
 mod config;
 #[cfg(not(hotspan_loom))]
+mod dsn;
+#[cfg(not(hotspan_loom))]
+mod error;
+#[cfg(not(hotspan_loom))]
 mod flush;
 #[cfg(not(hotspan_loom))]
 mod hub;
@@ -14,7 +18,6 @@ mod macros;
 mod name;
 #[cfg(not(hotspan_loom))]
 mod record;
-mod shared;
 #[cfg(not(hotspan_loom))]
 mod span;
 #[cfg(not(hotspan_loom))]
@@ -22,12 +25,19 @@ mod status;
 #[cfg(not(hotspan_loom))]
 mod transaction;
 #[cfg(not(hotspan_loom))]
-pub mod transport;
-#[cfg(not(hotspan_loom))]
 mod value;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod shared;
+#[cfg(not(hotspan_loom))]
+pub mod transport;
 
 #[cfg(not(hotspan_loom))]
 pub use config::{Config, Delivery};
+#[cfg(not(hotspan_loom))]
+pub use dsn::{Dsn, ParseDsnError};
+#[cfg(not(hotspan_loom))]
+pub use error::ConfigError;
 #[cfg(not(hotspan_loom))]
 pub use hub::{Hub, Scope};
 #[cfg(not(hotspan_loom))]

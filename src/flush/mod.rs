@@ -1,2 +1,4 @@
 //! Cold: runs in the flusher and uploader threads only.
 pub(crate) mod envelope;
+pub(crate) mod limits;
+pub(crate) mod report;
