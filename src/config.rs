@@ -52,7 +52,7 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     pub http_proxy: Option<String>,
     pub https_proxy: Option<String>,
-    /// A PEM file with certificates to trust besides the built-in ones... 
+    /// A PEM file with certificates to trust besides the built-in ones...
     pub transport: Delivery,
     /// Slots of 64 bytes that one thread may hold unread.
     pub ring_slots: usize,

@@ -1,10 +1,12 @@
 //! names (first cut)
-use std::sync::Mutex;
 use super::id::NameId;
+use std::sync::Mutex;
 static TABLE: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 pub(crate) fn intern(text: &str) -> NameId {
     let mut table = TABLE.lock().unwrap();
-    if let Some(found) = table.iter().position(|name| *name == text) { return NameId(found as u32 + 1); }
+    if let Some(found) = table.iter().position(|name| *name == text) {
+        return NameId(found as u32 + 1);
+    }
     table.push(Box::leak(text.into()));
     NameId(table.len() as u32)
 }
