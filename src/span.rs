@@ -134,8 +134,7 @@ pub(crate) fn set_measurement(handle: Handle, name: &impl IntoName, value: f64, 
     if handle.is_recording() {
         let unit = record::name_id(unit);
         let unit = if unit == NameId::INLINE { NameId::NONE } else { unit };
-        let bits = u128::from(value.to_bits()) | u128::from(unit.0) << 64;
-        record::attribute(handle, Kind::Measurement, name.id().0, name.text(), Value::U128(bits));
+        record::measurement(handle, name.id().0, name.text(), value, unit);
     }
 }
 
@@ -204,7 +203,9 @@ macro_rules! span_methods {
             /// Sets the status; the last one counts, and a panic beats all.
             #[inline]
             pub fn set_status(&mut self, status: SpanStatus) -> &mut Self {
-                span::set_keyless(self.handle, Kind::Status, Value::U64(status as u64));
+                if self.handle.is_recording() {
+                    record::status(self.handle, status);
+                }
                 self
             }
 

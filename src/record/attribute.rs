@@ -7,14 +7,43 @@ use crate::shared::layout::{
 };
 use crate::shared::registry::Lane;
 use crate::shared::settings::SETTINGS;
+use crate::status::SpanStatus;
 use crate::value::{List, Value};
 
 use super::local::{LOCAL, Local};
 use super::open::Handle;
 
+/// Writes the status: one byte.
+pub(crate) fn status(handle: Handle, status: SpanStatus) {
+    write(handle, |local, lane| {
+        let payload = [status as u8];
+        local.bytes(lane, handle, Kind::Status, Scalar::U64 as u8, NameId::NONE, &payload);
+    });
+}
+
+/// Writes a measurement: the number, then the unit's name.
+pub(crate) fn measurement(handle: Handle, name: NameId, text: &str, value: f64, unit: NameId) {
+    write(handle, |local, lane| {
+        let mut payload = Payload::new();
+        if name == NameId::INLINE {
+            payload.name(text);
+        }
+        payload.push(&value.to_le_bytes());
+        payload.push(&unit.0.to_le_bytes());
+        let code = Scalar::F64 as u8;
+        local.bytes(lane, handle, Kind::Measurement, code, name, payload.bytes());
+    });
+}
+
 /// Writes one attribute of an open span. `text` is the name, for when `name` says that the table has no
 /// room for it.
 pub(crate) fn attribute(handle: Handle, kind: Kind, name: NameId, text: &str, value: Value<'_>) {
+    write(handle, |local, lane| local.attribute(lane, handle, kind, name, text, value));
+}
+
+/// Runs `write` if the span is open, under the busy flag.
+#[inline]
+fn write(handle: Handle, write: impl FnOnce(&Local, &Lane)) {
     let _ = LOCAL.try_with(|local| {
         let Some(lane) = local.lane.get() else { return };
         if !handle.is_recording() || !local.is_open(lane, handle) {
@@ -24,7 +53,7 @@ pub(crate) fn attribute(handle: Handle, kind: Kind, name: NameId, text: &str, va
             lane.counters.attributes_lost.add(1);
             return;
         }
-        local.attribute(lane, handle, kind, name, text, value);
+        write(local, lane);
         local.busy.set(false);
     });
 }
@@ -134,13 +163,9 @@ impl Local {
         value: Value<'_>,
     ) {
         let mut payload = Payload::new();
-        let (name, cut) = bounded(name, INLINE_NAME_MAX);
-        if cut {
+        if payload.name(name) {
             lane.counters.cut.add(1);
         }
-        #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
-        payload.push(&[name.len() as u8]);
-        payload.push(name.as_bytes());
         let code = payload.value(value);
         self.bytes(lane, handle, kind, code, NameId::INLINE, payload.bytes());
     }
@@ -213,6 +238,15 @@ impl Payload {
             }
             None => false,
         }
+    }
+
+    /// Appends a name with its length; true if it had to be cut.
+    fn name(&mut self, name: &str) -> bool {
+        let (name, cut) = bounded(name, INLINE_NAME_MAX);
+        #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
+        self.push(&[name.len() as u8]);
+        self.push(name.as_bytes());
+        cut
     }
 
     fn value(&mut self, value: Value<'_>) -> u8 {

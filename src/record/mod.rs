@@ -25,7 +25,7 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use attribute::attribute;
+pub(crate) use attribute::{attribute, measurement, status};
 pub(crate) use cache::name_id;
 pub(crate) use local::LOCAL;
 pub(crate) use open::{

@@ -198,6 +198,39 @@ impl Tally {
     }
 }
 
+/// What is somewhere at this moment; one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(Tally);
+
+impl Gauge {
+    pub(crate) fn set(&self, count: Count) {
+        self.0.transactions.store(count.transactions, Ordering::Relaxed);
+        self.0.spans.store(count.spans, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Count {
+        self.0.read()
+    }
+}
+
+/// A single number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Total(AtomicU64);
+
+impl Total {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A tally per reason.
 #[derive(Debug)]
 pub(crate) struct Losses([Tally; Reason::ALL.len()]);
@@ -232,6 +265,15 @@ pub(crate) struct Books {
     pub(crate) unreported: Losses,
     /// Transactions that sampling left out, not yet reported.
     pub(crate) unreported_unsampled: Tally,
+    /// What waits in the assembler, as the flusher last said.
+    pub(crate) in_assembly: Gauge,
+    /// Texts and lists that the encoder shortened.
+    pub(crate) cut: Total,
+    /// Attributes that the encoder left out: the server would not take them.
+    pub(crate) attributes_dropped: Total,
+    /// Cycles of the flusher, and how often it had to start anew.
+    pub(crate) cycles: Total,
+    pub(crate) restarts: Total,
 }
 
 impl Books {
@@ -245,6 +287,11 @@ impl Books {
             lost: Losses::new(),
             unreported: Losses::new(),
             unreported_unsampled: Tally::new(),
+            in_assembly: Gauge(Tally::new()),
+            cut: Total::new(),
+            attributes_dropped: Total::new(),
+            cycles: Total::new(),
+            restarts: Total::new(),
         }
     }
 

@@ -125,11 +125,6 @@ impl Ring {
         self.head.load(Ordering::Relaxed).saturating_sub(tail)
     }
 
-    /// Slots ever published since the ring was handed out.
-    pub(crate) fn head(&self) -> u64 {
-        self.head.load(Ordering::Relaxed)
-    }
-
     /// Reader: copies out what is published now, and not what is published meanwhile, so that a fast
     /// writer cannot keep the reader here. At most `slots_max` at a time.
     pub(crate) fn collect(&self, out: &mut Vec<Slot>, slots_max: u64) -> u64 {
