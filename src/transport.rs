@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-pub use crate::flush::envelope::{Category, Envelope};
+pub use crate::flush::envelope::{Category, Envelope, EnvelopeBuf};
 
 /// Sends envelopes somewhere.
 ///

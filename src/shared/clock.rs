@@ -7,7 +7,7 @@
 //! duration.
 
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quanta::Clock;
 
@@ -39,4 +39,17 @@ impl Anchor {
     pub(crate) fn scale(&self, ticks: u64) -> u64 {
         ((u128::from(ticks) * u128::from(self.nanos_per_4g_ticks)) >> 32) as u64
     }
+}
+
+/// Time on the monotonic clock, since a moment that is fixed for the process. For waits and limits.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub(crate) fn monotonic() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// Wall-clock time since 1970; zero if the clock is set before that.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub(crate) fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
