@@ -41,7 +41,8 @@ impl Parcel {
     pub(crate) fn stamp(&mut self, unix_nanos: u64) {
         // The time stands before the last byte of the member, its closing quote.
         let Some(end) = self.sent_at.end.checked_sub(1) else { return };
-        let Some(start) = end.checked_sub(TIME_LEN).filter(|&start| start >= self.sent_at.start) else {
+        let Some(start) = end.checked_sub(TIME_LEN).filter(|&start| start >= self.sent_at.start)
+        else {
             return;
         };
         if let Some(blank) = self.bytes.get_mut(start..end) {
@@ -120,8 +121,7 @@ impl EnvelopeBuf {
         let header = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let sent_at = sent_at_of(header);
         let event_id = event_id_of(header);
-        let category =
-            if event_id.is_some() { Category::Transaction } else { Category::Internal };
+        let category = if event_id.is_some() { Category::Transaction } else { Category::Internal };
         Self { parcel: Parcel { bytes, sent_at, category, event_id, count: Count::default() } }
     }
 
@@ -151,9 +151,9 @@ fn sent_at_of(header: &[u8]) -> Range<usize> {
     let Some(end) = header.len().checked_sub(1) else { return 0..0 };
     let Some(start) = end.checked_sub(SENT_AT_BLANK.len()) else { return 0..0 };
     let (key, _) = SENT_AT_BLANK.split_at(SENT_AT_BLANK.len() - TIME_LEN - 1);
-    let found = header.get(start..).is_some_and(|tail| {
-        tail.starts_with(key.as_bytes()) && tail.ends_with(b"\"}")
-    });
+    let found = header
+        .get(start..)
+        .is_some_and(|tail| tail.starts_with(key.as_bytes()) && tail.ends_with(b"\"}"));
     if found { start..end } else { 0..0 }
 }
 

@@ -1,3 +1,8 @@
 //! Cold: runs in the flusher and uploader threads only.
+pub(crate) mod announce;
+pub(crate) mod courier;
 pub(crate) mod envelope;
+pub(crate) mod limits;
 pub(crate) mod queue;
+pub(crate) mod report;
+pub(crate) mod upload;

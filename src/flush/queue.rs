@@ -14,7 +14,8 @@
 //! the other finds nothing. So a transport that returns after it was given up cannot settle twice.
 //!
 //! # Invariants
-//! * Q1: `bytes` is the capacity of all queued parcels together, at most `bytes_max`.
+//! * Q1: `bytes` is the capacity of all queued parcels together, at most `bytes_max`. One parcel more
+//!   may be in flight.
 //! * Q2: every parcel that `push` accepted is settled exactly once; `settled <= popped <= pushed`.
 //! * Q3: no lock is held while anything blocks, and no code of a user runs under it.
 //!
@@ -44,8 +45,10 @@ pub(crate) enum Popped {
     Report,
     /// Nothing came in time.
     Idle,
-    /// Closed and empty, or abandoned: nothing will come any more.
+    /// Closed and empty: nothing will come any more.
     Closed,
+    /// Given up: nothing is to be sent any more.
+    Abandoned,
 }
 
 /// What became of a parcel.
@@ -136,7 +139,7 @@ impl Queue {
             .wait_timeout_while(self.lock(), timeout, |state| state.is_quiet())
             .unwrap_or_else(PoisonError::into_inner);
         if state.abandoned {
-            return Popped::Closed;
+            return Popped::Abandoned;
         }
         if state.reports_done < state.reports_asked {
             return Popped::Report;
@@ -204,16 +207,16 @@ impl Queue {
         self.lock().closed
     }
 
-    /// Gives up what is queued and what is in flight: lost, `shutdown_deadline`, here and now. Says how
-    /// much that was.
-    pub(crate) fn abandon(&self) -> Count {
+    /// Gives up what is queued and what is in flight: lost, for this reason, here and now. Says how much
+    /// that was.
+    pub(crate) fn abandon(&self, reason: Reason) -> Count {
         let mut state = self.lock();
         state.closed = true;
         state.abandoned = true;
         let queued = std::mem::take(&mut state.queued);
         let in_flight = state.in_flight.take().unwrap_or_default();
         self.books.taken.add(queued);
-        self.books.lose(Reason::ShutdownDeadline, queued + in_flight);
+        self.books.lose(reason, queued + in_flight);
         state.settled = state.pushed;
         state.bytes = 0;
         let parcels = std::mem::take(&mut state.parcels);
@@ -231,9 +234,9 @@ impl Queue {
         self.progress.notify_all();
     }
 
-    /// Waits until the uploader stopped, at most `timeout`.
+    /// Waits until the uploader stopped or was given up, at most `timeout`.
     pub(crate) fn wait_stopped(&self, timeout: Duration) -> bool {
-        self.wait(timeout, |state| state.stopped)
+        self.wait(timeout, |state| state.stopped || state.abandoned)
     }
 
     /// What waits and what is being sent, at one moment.
@@ -358,10 +361,7 @@ mod tests {
         assert_eq!(queue.settle(Outcome::Delivered), Some(Count::transaction(0)));
         assert_eq!(queue.settle(Outcome::Delivered), None);
         assert_eq!(pop(&queue).bytes.len(), 2);
-        assert_eq!(
-            queue.settle(Outcome::Lost(Reason::SendError)),
-            Some(Count::transaction(4))
-        );
+        assert_eq!(queue.settle(Outcome::Lost(Reason::SendError)), Some(Count::transaction(4)));
         assert_eq!(books.taken.read(), Count { transactions: 2, spans: 6 });
         assert_eq!(books.delivered.read(), Count::transaction(0));
         assert_eq!(books.lost.of(Reason::SendError).read(), Count::transaction(4));
@@ -390,14 +390,14 @@ mod tests {
         }
         pop(&queue);
         let all = Count { transactions: 3, spans: 6 };
-        assert_eq!(queue.abandon(), all);
-        assert_eq!(queue.abandon(), Count::default());
+        assert_eq!(queue.abandon(Reason::ShutdownDeadline), all);
+        assert_eq!(queue.abandon(Reason::ShutdownDeadline), Count::default());
         assert_eq!(queue.settle(Outcome::Delivered), None, "the transport came too late");
         assert_eq!(books.lost.of(Reason::ShutdownDeadline).read(), all);
         assert_eq!(books.delivered.read(), Count::default());
         assert_eq!(books.taken.read(), books.queued.read());
         assert_eq!(queue.held(), Held::default());
-        assert!(matches!(queue.pop(LONG), Popped::Closed));
+        assert!(matches!(queue.pop(LONG), Popped::Abandoned));
         assert!(queue.flush(LONG, clock::monotonic), "nothing is left to wait for");
     }
 
@@ -421,7 +421,7 @@ mod tests {
                             queue.reported();
                         }
                         Popped::Idle => seen.push("idle"),
-                        Popped::Closed => return seen,
+                        Popped::Closed | Popped::Abandoned => return seen,
                     }
                 }
             }
