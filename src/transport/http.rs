@@ -24,12 +24,16 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy};
 
 use super::{Envelope, Interrupter, Response, SendError, Transport};
+use crate::dsn::Dsn;
 
 mod gzip;
 mod lookup;
 
 use gzip::Gzip;
 use lookup::{Lookup, LookupCache};
+
+/// Who we are, in `User-Agent` and `X-Sentry-Auth`.
+const CLIENT: &str = concat!("hotspan/", env!("CARGO_PKG_VERSION"));
 
 /// Of an answer's body, at most this much is read. A longer one costs the connection.
 const BODY_MAX: u64 = 64 * 1024;
@@ -51,13 +55,10 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(15);
 /// ```
 /// use hotspan::transport::{Http, HttpOptions};
 ///
-/// let options = HttpOptions::new(
-///     "https://o1.ingest.example.com/api/42/envelope/",
-///     "Sentry sentry_key=0123456789abcdef0123456789abcdef, sentry_version=7",
-/// )
-/// .proxy("http://proxy.example.com:3128");
+/// let dsn = "https://0123456789abcdef0123456789abcdef@o1.ingest.example.com/42".parse()?;
+/// let options = HttpOptions::for_dsn(&dsn).proxy("http://proxy.example.com:3128");
 /// let transport = Http::new(options)?;
-/// # Ok::<(), hotspan::transport::HttpError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct HttpOptions {
@@ -65,22 +66,26 @@ pub struct HttpOptions {
     auth: String,
     user_agent: String,
     proxy: Option<String>,
-    no_proxy: Option<String>,
     ca_certs: Option<PathBuf>,
     timeout: Duration,
     connect_timeout: Duration,
 }
 
 impl HttpOptions {
+    /// Posts to the DSN's project, with its key.
+    #[must_use]
+    pub fn for_dsn(dsn: &Dsn) -> Self {
+        Self::new(dsn.envelope_url(), dsn.auth_header(CLIENT))
+    }
+
     /// Posts to `url`, with `auth` as `X-Sentry-Auth`.
     #[must_use]
     pub fn new(url: impl Into<String>, auth: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             auth: auth.into(),
-            user_agent: concat!("hotspan/", env!("CARGO_PKG_VERSION")).to_owned(),
+            user_agent: CLIENT.to_owned(),
             proxy: None,
-            no_proxy: None,
             ca_certs: None,
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
@@ -99,14 +104,6 @@ impl HttpOptions {
     #[must_use]
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
         self.proxy = Some(url.into());
-        self
-    }
-
-    /// Hosts that are reached without the proxy: names or addresses, separated by commas, each with a
-    /// port or without. A name stands for everything below it, too; `*` for everything. Default: none.
-    #[must_use]
-    pub fn no_proxy(mut self, hosts: impl Into<String>) -> Self {
-        self.no_proxy = Some(hosts.into());
         self
     }
 
@@ -141,7 +138,6 @@ impl fmt::Debug for HttpOptions {
             .field("auth", &"***")
             .field("user_agent", &self.user_agent)
             .field("proxy", &self.proxy.as_ref().map(|_| "***"))
-            .field("no_proxy", &self.no_proxy)
             .field("ca_certs", &self.ca_certs)
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
@@ -267,7 +263,7 @@ fn agent(options: &HttpOptions, uri: &Uri, lookup: Lookup) -> Result<Agent, Http
         .http_status_as_error(false)
         .https_only(uri.scheme_str() == Some("https"))
         .max_redirects(0)
-        .proxy(proxy(options, uri)?)
+        .proxy(proxy(options)?)
         .tls_config(TlsConfig::builder().root_certs(roots(options)?).build())
         .user_agent(&options.user_agent)
         .accept("")
@@ -312,7 +308,7 @@ fn header(text: &str, option: &'static str) -> Result<HeaderValue, HttpError> {
         .map_err(|_| HttpError::new(option, "holds a character that no header may"))
 }
 
-fn proxy(options: &HttpOptions, server: &Uri) -> Result<Option<Proxy>, HttpError> {
+fn proxy(options: &HttpOptions) -> Result<Option<Proxy>, HttpError> {
     let Some(url) = options.proxy.as_deref().filter(|url| !url.is_empty()) else {
         return Ok(None);
     };
@@ -321,27 +317,7 @@ fn proxy(options: &HttpOptions, server: &Uri) -> Result<Option<Proxy>, HttpError
     if !matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https) {
         return Err(HttpError::new("proxy", "must start with http:// or https://"));
     }
-    let exempt = options.no_proxy.as_deref().is_some_and(|hosts| is_listed(hosts, server));
-    Ok(if exempt { None } else { Some(proxy) })
-}
-
-/// Whether a comma-separated list of hosts names the server.
-fn is_listed(hosts: &str, server: &Uri) -> bool {
-    let host = server.host().unwrap_or_default();
-    let default = if server.scheme_str() == Some("https") { 443 } else { 80 };
-    let with_port = format!("{host}:{}", server.port_u16().unwrap_or(default));
-    hosts.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
-        let name = entry.trim_start_matches('*').trim_start_matches('.');
-        entry == "*" || is_or_is_below(host, name) || is_or_is_below(&with_port, name)
-    })
-}
-
-fn is_or_is_below(host: &str, name: &str) -> bool {
-    let Some(start) = host.len().checked_sub(name.len()) else { return false };
-    let (above, end) = host.as_bytes().split_at(start);
-    !name.is_empty()
-        && end.eq_ignore_ascii_case(name.as_bytes())
-        && (above.is_empty() || above.ends_with(b"."))
+    Ok(Some(proxy))
 }
 
 fn roots(options: &HttpOptions) -> Result<RootCerts, HttpError> {
@@ -428,37 +404,10 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_knows_names_what_is_below_them_and_ports() {
-        let server: Uri = "https://o1.Ingest.example.com/api/1/envelope/".parse().unwrap();
-        for (hosts, expected) in [
-            ("*", true),
-            ("example.com", true),
-            (".example.com", true),
-            ("*.example.com", true),
-            ("localhost, o1.ingest.example.com", true),
-            ("o1.ingest.example.com:443", true),
-            ("example.com:443", true),
-            ("o1.ingest.example.com:80", false),
-            ("ample.com", false),
-            ("other.example.com", false),
-            ("", false),
-            (" , .", false),
-            ("xo1.ingest.example.com", false),
-        ] {
-            assert_eq!(is_listed(hosts, &server), expected, "{hosts}");
-            let with = options().proxy("http://proxy.example.com:1").no_proxy(hosts);
-            assert_eq!(proxy(&with, &server).unwrap().is_none(), expected, "{hosts}");
-        }
-        let server: Uri = "http://[::1]:9000/".parse().unwrap();
-        assert!(is_listed("[::1]", &server) && is_listed("[::1]:9000", &server));
-        assert!(!is_listed("[::1]:80", &server));
-    }
-
-    #[test]
     fn an_empty_proxy_is_none() {
-        let server: Uri = options().url.parse().unwrap();
-        assert!(proxy(&options().proxy(""), &server).unwrap().is_none());
-        assert!(proxy(&options(), &server).unwrap().is_none());
+        assert!(proxy(&options().proxy("")).unwrap().is_none());
+        assert!(proxy(&options()).unwrap().is_none());
+        assert!(proxy(&options().proxy("http://proxy.example.com:1")).unwrap().is_some());
     }
 
     #[test]
