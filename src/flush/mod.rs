@@ -2,4 +2,6 @@
 pub(crate) mod encode;
 pub(crate) mod envelope;
 pub(crate) mod limits;
+pub(crate) mod queue;
 pub(crate) mod report;
+pub(crate) mod upload;
