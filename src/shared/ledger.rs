@@ -20,6 +20,8 @@ pub enum Reason {
     Reentrant,
     /// The thread had no ring: too many threads at once, or the thread was already being torn down.
     NoRing,
+    /// More spans open on one thread, one inside the other, than can be told apart (256).
+    TooDeep,
     /// More children than `Config::max_spans`.
     TransactionLimit,
     /// The child was still open when its transaction ended.
@@ -48,10 +50,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the enum.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::RingFull,
         Self::Reentrant,
         Self::NoRing,
+        Self::TooDeep,
         Self::TransactionLimit,
         Self::Unfinished,
         Self::Evicted,
@@ -73,6 +76,7 @@ impl Reason {
             Self::RingFull => "ring_full",
             Self::Reentrant => "reentrant",
             Self::NoRing => "no_ring",
+            Self::TooDeep => "too_deep",
             Self::TransactionLimit => "transaction_limit",
             Self::Unfinished => "unfinished",
             Self::Evicted => "evicted",
@@ -93,7 +97,9 @@ impl Reason {
     #[must_use]
     pub const fn client_report(self) -> Option<&'static str> {
         Some(match self {
-            Self::RingFull | Self::TransactionLimit | Self::Unfinished => "buffer_overflow",
+            Self::RingFull | Self::TooDeep | Self::TransactionLimit | Self::Unfinished => {
+                "buffer_overflow"
+            }
             Self::QueueFull => "queue_overflow",
             Self::RateLimited => "ratelimit_backoff",
             Self::SendError => "send_error",
@@ -216,6 +222,8 @@ pub(crate) struct Books {
     pub(crate) queued: Tally,
     /// Taken out of the queue.
     pub(crate) taken: Tally,
+    /// What threads began without a ring to record it in.
+    pub(crate) no_ring: Tally,
     /// Accepted by the server.
     pub(crate) delivered: Tally,
     /// Everything that was lost after it left its thread, for ever.
@@ -232,6 +240,7 @@ impl Books {
             collected: Tally::new(),
             queued: Tally::new(),
             taken: Tally::new(),
+            no_ring: Tally::new(),
             delivered: Tally::new(),
             lost: Losses::new(),
             unreported: Losses::new(),
