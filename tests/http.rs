@@ -1,4 +1,11 @@
 //! `transport::Http` against a real server on loopback: what arrives, and what becomes of bad answers.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and asks the real clock"
+)]
 
 use std::time::{Duration, Instant};
 
