@@ -1,9 +1,10 @@
 //! [`Config`]: everything that can be set, with its default and its bound.
 //!
-//! A plain struct, so that `..Config::default()` works and that a host can read it from its own files with
-//! serde (`config/read.rs`). Nothing is checked until `init`, which turns it into a [`Resolved`]: the
-//! environment asked where a field is left open, every value parsed or bounded (`config/resolve.rs`), the
-//! proxy chosen (`config/proxy.rs`). Behind that point no setting can hold nonsense.
+//! A plain struct, so that `..Config::default()` works and that a host can read it from its own
+//! files with serde (`config/read.rs`). Nothing is checked until `init`, which turns it into a
+//! [`Resolved`]: the environment asked where a field is left open, every value parsed or bounded
+//! (`config/resolve.rs`), the proxy chosen (`config/proxy.rs`). Behind that point no setting can
+//! hold nonsense.
 
 mod proxy;
 mod read;
@@ -34,8 +35,9 @@ use crate::transport::Transport;
 /// ```
 ///
 /// # From a file
-/// It reads from any self-describing format of serde (JSON, TOML, YAML). A field that is left out keeps its default, a field that does not
-/// exist is an error which lists those that do, and durations are seconds.
+/// It reads from any self-describing format of serde (JSON, TOML, YAML). A field that is left out
+/// keeps its default, a field that does not exist is an error which lists those that do, and
+/// durations are seconds.
 ///
 /// ```
 /// let config: hotspan::Config = serde_json::from_str(
@@ -54,13 +56,14 @@ use crate::transport::Transport;
 /// ```
 ///
 /// # From the environment
-/// Fields that name a variable ask for it at `init`, if they are `None`. An explicit value beats the
-/// environment, also an empty text, which means "none". A variable that is empty counts as absent; one
-/// that is malformed is an error that names it. Of the proxy variables the lower-case name wins.
+/// Fields that name a variable ask for it at `init`, if they are `None`. An explicit value beats
+/// the environment, also an empty text, which means "none". A variable that is empty counts as
+/// absent; one that is malformed is an error that names it. Of the proxy variables the lower-case
+/// name wins.
 ///
 /// # Memory
-/// At most `ring_bytes + queue_bytes + 64 * open_slots`, and the table of names. None of it is touched
-/// before it is needed.
+/// At most `ring_bytes + queue_bytes + 64 * open_slots`, and the table of names. None of it is
+/// touched before it is needed.
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -72,8 +75,8 @@ pub struct Config {
     ///
     /// At most 200 characters, no control characters; not `.`, `..`, slashes or spaces alone.
     pub release: Option<String>,
-    /// Where the application runs. Default: `SENTRY_ENVIRONMENT`, else `production`, or `development` if
-    /// built with debug assertions.
+    /// Where the application runs. Default: `SENTRY_ENVIRONMENT`, else `production`, or
+    /// `development` if built with debug assertions.
     ///
     /// At most 64 characters, neither control characters nor slashes, not spaces alone.
     pub environment: Option<String>,
@@ -81,20 +84,21 @@ pub struct Config {
     ///
     /// At most 64 characters, no control characters, not spaces alone.
     pub dist: Option<String>,
-    /// The machine. Default: its host name, where the system has it in `/proc/sys/kernel/hostname`.
+    /// The machine. Default: its host name, where the system has it in
+    /// `/proc/sys/kernel/hostname`.
     ///
     /// At most 256 characters, no control characters, not spaces alone. An empty text sends none.
     pub server_name: Option<String>,
     /// Whether to log what the library does, and not only that it lost something. Default:
-    /// `SENTRY_DEBUG` (`1`, `true`, `t`, `yes`, `y`, `on` or `0`, `false`, `f`, `no`, `n`, `off`), else
-    /// off.
+    /// `SENTRY_DEBUG` (`1`, `true`, `t`, `yes`, `y`, `on` or `0`, `false`, `f`, `no`, `n`, `off`),
+    /// else off.
     #[serde(deserialize_with = "read::open_switch")]
     pub debug: Option<bool>,
     /// The share of transactions to keep, 0 to 1. Default: `SENTRY_TRACES_SAMPLE_RATE`, else none.
     ///
-    /// None turns tracing off; 0 leaves it on and keeps nothing. The rate in force is a whole number of
-    /// millionths: what lies between two is rounded up, so that nothing above 0 becomes 0. That rounded
-    /// rate is the one the server is told.
+    /// None turns tracing off; 0 leaves it on and keeps nothing. The rate in force is a whole
+    /// number of millionths: what lies between two is rounded up, so that nothing above 0
+    /// becomes 0. That rounded rate is the one the server is told.
     #[serde(deserialize_with = "read::rate")]
     pub traces_sample_rate: Option<f64>,
     /// Children kept in a transaction; more are dropped and counted. 1 to 100,000, default 1000.
@@ -111,22 +115,23 @@ pub struct Config {
     /// The proxy for an `http` DSN, and for an `https` one that has no proxy of its own. Default:
     /// `http_proxy`, else `HTTP_PROXY` (not read under CGI, where a client could set it).
     ///
-    /// `http://[USER:PASSWORD@]HOST[:PORT]`, or `https://…`; without a scheme it is `http`. An empty
-    /// text: no proxy, whatever the environment says.
+    /// `http://[USER:PASSWORD@]HOST[:PORT]`, or the same with `https`; without a scheme it is
+    /// `http`. An empty text: no proxy, whatever the environment says.
     pub http_proxy: Option<String>,
-    /// The proxy for an `https` DSN, in the same form. Default: `https_proxy`, else `HTTPS_PROXY`, else as
-    /// for an `http` DSN.
+    /// The proxy for an `https` DSN, in the same form. Default: `https_proxy`, else `HTTPS_PROXY`,
+    /// else as for an `http` DSN.
     pub https_proxy: Option<String>,
-    /// Hosts that are reached without a proxy, separated by commas. Default: `no_proxy`, else `NO_PROXY`.
+    /// Hosts that are reached without a proxy, separated by commas. Default: `no_proxy`, else
+    /// `NO_PROXY`.
     ///
     /// Each is a host (`example.com`), which covers hosts below it, a host with a port
-    /// (`example.com:8080`), or `*` for all. It does not concern a proxy that is set explicitly here,
-    /// unless it is set explicitly itself.
+    /// (`example.com:8080`), or `*` for all. It does not concern a proxy that is set explicitly
+    /// here, unless it is set explicitly itself.
     pub no_proxy: Option<String>,
     /// A PEM file with the certificates to trust, in place of the built-in ones. Default: none.
     pub ca_certs: Option<PathBuf>,
-    /// How long a request may take from the first byte to the end of the answer. 1 ms to 1 day, default
-    /// 10 s.
+    /// How long a request may take from the first byte to the end of the answer. 1 ms to 1 day,
+    /// default 10 s.
     #[serde(deserialize_with = "read::seconds")]
     pub request_timeout: Duration,
     /// How long connecting may take. 1 ms to 1 day, default 3 s.
@@ -135,25 +140,26 @@ pub struct Config {
     /// Where envelopes go. Default: to the DSN's server. In files: `"http"`, `"null"` or
     /// `{"file": "FOLDER"}`.
     pub transport: Delivery,
-    /// Slots of 64 bytes that one thread may fill before the flusher has read them; a span takes one, and
-    /// its attributes more. 64 to `ring_bytes / 64`, default 131,072 (8 MiB).
+    /// Slots of 64 bytes that one thread may fill before the flusher has read them; a span takes
+    /// one, and its attributes more. 64 to `ring_bytes / 64`, default 131,072 (8 MiB).
     #[serde(deserialize_with = "read::count")]
     pub ring_slots: usize,
     /// Memory of all rings together, in bytes. Default 16 MiB, at most 64 GiB (1 GiB on 32 bits).
     #[serde(deserialize_with = "read::count")]
     pub ring_bytes: usize,
-    /// Envelopes waiting for the uploader, in bytes; what does not fit is dropped and counted. From 1,
-    /// default 8 MiB, at most 64 GiB (1 GiB on 32 bits).
+    /// Envelopes waiting for the uploader, in bytes; what does not fit is dropped and counted.
+    /// From 1, default 8 MiB, at most 64 GiB (1 GiB on 32 bits).
     #[serde(deserialize_with = "read::count")]
     pub queue_bytes: usize,
-    /// How long a record waits at most before the flusher looks for it. 1 ms to 1 day, default 20 ms.
+    /// How long a record waits at most before the flusher looks for it. 1 ms to 1 day, default 20
+    /// ms.
     #[serde(deserialize_with = "read::seconds")]
     pub flush_interval: Duration,
     /// Transactions that the flusher holds unfinished. 1 to 16,777,216, default 10,000.
     #[serde(deserialize_with = "read::count")]
     pub open_transactions: usize,
-    /// Slots of 64 bytes that the flusher holds for unfinished transactions. 1 to 16,777,216 (1 GiB),
-    /// default 65,536 (4 MiB).
+    /// Slots of 64 bytes that the flusher holds for unfinished transactions. 1 to 16,777,216 (1
+    /// GiB), default 65,536 (4 MiB).
     #[serde(deserialize_with = "read::count")]
     pub open_slots: usize,
     /// The age at which an unfinished transaction is given up. 1 ms to 1 day, default 1 hour.
@@ -193,8 +199,8 @@ impl Default for Config {
 }
 
 impl fmt::Debug for Config {
-    /// Everything but the DSN and the proxies, which may hold secrets: these show only whether they are
-    /// set.
+    /// Everything but the DSN and the proxies, which may hold secrets: these show only whether they
+    /// are set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Taken apart, so that a new field cannot be forgotten.
         let Self {

@@ -6,9 +6,10 @@
 //! https://PUBLIC_KEY[:SECRET]@HOST[:PORT][/PREFIX]/PROJECT_ID
 //! ```
 //!
-//! The parser is stricter than a browser, because what it lets through ends up in a header and in an
-//! address: only printable ASCII, one `@` before the host, no backslashes, digits where digits belong.
-//! It reads left to right: scheme, authority (keys, then host and port), path (prefix, then project).
+//! The parser is stricter than a browser, because what it lets through ends up in a header and in
+//! an address: only printable ASCII, one `@` before the host, no backslashes, digits where digits
+//! belong. It reads left to right: scheme, authority (keys, then host and port), path (prefix, then
+//! project).
 //!
 //! # Limits
 //! At most [`LENGTH_MAX`] bytes. The key's alphabet is not checked beyond that: it is the server's.
@@ -126,8 +127,8 @@ impl Dsn {
 impl FromStr for Dsn {
     type Err = ParseDsnError;
 
-    /// Reads a DSN. White space around it is ignored (keys often come from files that end with a new
-    /// line); so are a query, a fragment and slashes at the end.
+    /// Reads a DSN. White space around it is ignored (keys often come from files that end with a
+    /// new line); so are a query, a fragment and slashes at the end.
     fn from_str(text: &str) -> Result<Self, ParseDsnError> {
         let text = text.trim_ascii();
         if text.len() > LENGTH_MAX || !text.bytes().all(is_url_byte) {
@@ -198,7 +199,8 @@ pub enum ParseDsnError {
     Unparsable,
     /// The scheme is neither `http` nor `https`.
     Scheme,
-    /// There is no host, or it is neither a name, nor an IPv4 address, nor an IPv6 address in brackets.
+    /// There is no host, or it is neither a name, nor an IPv4 address, nor an IPv6 address in
+    /// brackets.
     Host,
     /// The port is not a number from 1 to 65535.
     Port,
@@ -299,7 +301,8 @@ pub(crate) fn host_and_port(text: &str) -> Result<(String, Option<u16>), Address
     Ok((host.to_ascii_lowercase(), port))
 }
 
-/// A name or an IPv4 address: labels of letters, digits, `-` and `_`, none empty but for a final dot.
+/// A name or an IPv4 address: labels of letters, digits, `-` and `_`, none empty but for a final
+/// dot.
 fn is_host_name(text: &str) -> bool {
     text.len() <= 253
         && text.strip_suffix('.').unwrap_or(text).split('.').all(|label| {

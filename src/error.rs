@@ -1,8 +1,8 @@
 //! [`ConfigError`]: what `init` says when it cannot begin.
 //!
-//! One opaque type: callers ask what they need to know with predicates, people read the message. The
-//! message names the field, says what was wrong and what would be right, and never repeats the value: a
-//! DSN holds a key, a proxy may hold a password, and errors end up in logs.
+//! One opaque type: callers ask what they need to know with predicates, people read the message.
+//! The message names the field, says what was wrong and what would be right, and never repeats the
+//! value: a DSN holds a key, a proxy may hold a password, and errors end up in logs.
 
 use std::error::Error;
 use std::{fmt, io};

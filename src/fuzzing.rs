@@ -7,8 +7,8 @@ use crate::flush::envelope::Category;
 use crate::flush::limits::Limits;
 use crate::transport::Response;
 
-/// Feeds answers to the rate limits, and checks after each that no wait is longer than a day and that a
-/// transaction never waits less than a client report.
+/// Feeds answers to the rate limits, and checks after each that no wait is longer than a day and
+/// that a transaction never waits less than a client report.
 pub fn rate_limits(answers: &[Response], now: Duration, unix_now: Duration) {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let mut limits = Limits::default();

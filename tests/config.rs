@@ -1,4 +1,5 @@
-//! What a host can see of the configuration: defaults, reading it from files, and what is never shown.
+//! What a host can see of the configuration: defaults, reading it from files, and what is never
+//! shown.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

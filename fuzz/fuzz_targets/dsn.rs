@@ -1,5 +1,5 @@
-//! Any text is a DSN or an error. What is a DSN is fit for an address and a header, shows no key, and
-//! means the same when it is put together again.
+//! Any text is a DSN or an error. What is a DSN is fit for an address and a header, shows no key,
+//! and means the same when it is put together again.
 #![no_main]
 
 use hotspan::Dsn;

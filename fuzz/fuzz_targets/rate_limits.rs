@@ -1,7 +1,7 @@
 //! Whatever a server puts into its headers silences us for a day at most, and never panics.
 //!
-//! Input: lines, each an answer: its first byte says which status, and which headers are there; they
-//! are divided by a tab. The length of the input moves the clocks.
+//! Input: lines, each an answer: its first byte says which status, and which headers are there;
+//! they are divided by a tab. The length of the input moves the clocks.
 #![no_main]
 
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! The proxy in front of the server: which one is asked for, and whether this host goes through it.
 //!
-//! An explicit setting beats the environment. For an `https` DSN the `https` proxy is asked first and the
-//! `http` one next; for an `http` DSN only the latter. The list of exceptions is the environment's, and so
-//! concerns the proxies from there; only a list that is set explicitly concerns explicit proxies too.
+//! An explicit setting beats the environment. For an `https` DSN the `https` proxy is asked first
+//! and the `http` one next; for an `http` DSN only the latter. The list of exceptions is the
+//! environment's, and so concerns the proxies from there; only a list that is set explicitly
+//! concerns explicit proxies too.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
-//! How the fields of [`Config`](super::Config) are read where serde's own way will not do: durations are
-//! seconds, a transport is a word or a folder.
+//! How the fields of [`Config`](super::Config) are read where serde's own way will not do:
+//! durations are seconds, a transport is a word or a folder.
 //!
-//! A value of the wrong type is described and never repeated: it may be a DSN that slipped into the wrong
-//! line. (That is why each visitor here says something about text, and why the fields whose type is a
-//! number or a switch are read through them too.)
+//! A value of the wrong type is described and never repeated: it may be a DSN that slipped into the
+//! wrong line. (That is why each visitor here says something about text, and why the fields whose
+//! type is a number or a switch are read through them too.)
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,8 +1,8 @@
 //! From [`Config`] to [`Resolved`]: the environment asked, every value parsed, every bound checked.
 //!
-//! The environment is a function, so that tests need not touch the process's own; it is read here alone,
-//! on the thread that calls `init`. An explicit value beats a variable, an empty variable is none, and
-//! whatever is wrong is named by field and variable, and never shown.
+//! The environment is a function, so that tests need not touch the process's own; it is read here
+//! alone, on the thread that calls `init`. An explicit value beats a variable, an empty variable is
+//! none, and whatever is wrong is named by field and variable, and never shown.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -144,8 +144,8 @@ impl Config {
     }
 }
 
-/// The variables of this process. One that is not UTF-8 comes with its bad parts replaced, so that it is
-/// refused rather than overlooked.
+/// The variables of this process. One that is not UTF-8 comes with its bad parts replaced, so that
+/// it is refused rather than overlooked.
 pub(crate) fn process_environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
@@ -230,8 +230,8 @@ fn millionths(rate: f64) -> Option<u32> {
     if !(0.0..=1.0).contains(&rate) {
         return None;
     }
-    // 0.07 * 1e6 is a little more than 70,000: the ceiling alone would make it 70,001. But n / 1e6 is the
-    // very float that a decimal of n millionths is read as.
+    // 0.07 * 1e6 is a little more than 70,000: the ceiling alone would make it 70,001. But n / 1e6
+    // is the very float that a decimal of n millionths is read as.
     let scaled = rate * 1e6;
     let nearest = scaled.round();
     let whole = if nearest / 1e6 == rate { nearest } else { scaled.ceil() };

@@ -6,23 +6,26 @@
 //! 60:transaction;span:organization:quota, 2700::key
 //! ```
 //!
-//! each with seconds, categories (none: all of them), and more that does not concern us. `Retry-After`,
-//! on a 429 without the first header, holds seconds or a date, for all categories. A bare 429 means a
-//! minute.
+//! each with seconds, categories (none: all of them), and more that does not concern us.
+//! `Retry-After`, on a 429 without the first header, holds seconds or a date, for all categories. A
+//! bare 429 means a minute.
 //!
-//! The headers come from the network: whatever they hold, the worst they can do is to silence us for
-//! [`LIMIT_MAX`]. An entry that cannot be read is skipped alone. Where two limits overlap the later end
-//! wins. Time is the caller's monotonic clock; the wall clock is used only to make a date a duration.
+//! The headers come from the network: whatever they hold, the worst they can do is to silence us
+//! for [`LIMIT_MAX`]. An entry that cannot be read is skipped alone. Where two limits overlap the
+//! later end wins. Time is the caller's monotonic clock; the wall clock is used only to make a date
+//! a duration.
 //!
 //! # Limits
-//! Two moments are all the state there is: two categories concern us, however many the server names.
+//! Two moments are all the state there is: two categories concern us, however many the server
+//! names.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::envelope::Category;
 use crate::transport::Response;
 
-/// The active rate limits of one DSN. Moments are those of the monotonic clock that `now` comes from.
+/// The active rate limits of one DSN. Moments are those of the monotonic clock that `now` comes
+/// from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Nothing at all before this moment.
@@ -56,7 +59,8 @@ impl Limits {
 
     /// How long an envelope must still wait; `None`: it may go now.
     ///
-    /// A limit on `span` alone does not hold transactions back: the server takes the spans out itself.
+    /// A limit on `span` alone does not hold transactions back: the server takes the spans out
+    /// itself.
     pub(crate) fn blocked(&self, category: Category, now: Duration) -> Option<Duration> {
         let until = match category {
             Category::Transaction => self.transaction.max(self.all),
@@ -88,8 +92,8 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// `Retry-After`: seconds, or a date in the future. A date in the past says more about the clocks than
-/// about the limit.
+/// `Retry-After`: seconds, or a date in the future. A date in the past says more about the clocks
+/// than about the limit.
 fn read_retry_after(text: &str, unix_now: Duration) -> Option<Duration> {
     read_seconds(text).or_else(|| {
         let date = httpdate::parse_http_date(text.trim()).ok()?;
@@ -163,7 +167,8 @@ mod tests {
             ("0.0001:transaction:key", (1, 0)),
             ("0:transaction:key", (0, 0)),
             ("0::key", (0, 0)),
-            // A span limit alone, an unknown name alone, and names that are not quite ours: nothing.
+            // A span limit alone, an unknown name alone, and names that are not quite ours:
+            // nothing.
             ("60:span:key", (0, 0)),
             ("60:unknown:key", (0, 0)),
             ("60:;:key", (0, 0)),

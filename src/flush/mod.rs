@@ -1,6 +1,5 @@
 //! Cold: runs in the flusher and uploader threads only.
-pub(crate) mod announce;
-pub(crate) mod courier;
+pub(crate) mod encode;
 pub(crate) mod envelope;
 pub(crate) mod limits;
 pub(crate) mod queue;

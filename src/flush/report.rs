@@ -1,18 +1,19 @@
 //! [`Report`]: a client report, by which the server learns what it never got to see.
 //!
-//! Losses pile up in the books, by reason. Now and then the uploader *takes* what is there, *writes* it
-//! as an envelope of its own and sends it. If that fails it *restores* what it took, and the next report
-//! carries it. Counts move: a loss is in the books or in one report, never in both, however many threads
-//! add meanwhile. A report that is lost for ever is itself no loss that anybody counts.
+//! Losses pile up in the books, by reason. Now and then the uploader *takes* what is there,
+//! *writes* it as an envelope of its own and sends it. If that fails it *restores* what it took,
+//! and the next report carries it. Counts move: a loss is in the books or in one report, never in
+//! both, however many threads add meanwhile. A report that is lost for ever is itself no loss that
+//! anybody counts.
 //!
-//! The server knows a closed list of reasons, and discards others; several of ours share one of its, and
-//! are merged when written. A transaction that sampling left out counts as one transaction and one span:
-//! its children were never made.
+//! The server knows a closed list of reasons, and discards others; several of ours share one of
+//! its, and are merged when written. A transaction that sampling left out counts as one transaction
+//! and one span: its children were never made.
 //!
 //! # Limits
-//! The spec has a report hold at most 4 KiB. The reasons being a closed list, the largest possible report
-//! is about half of that (a test writes it), so none is ever split. The server reads quantities as `u32`:
-//! what is above that waits in the books for the next report.
+//! The spec has a report hold at most 4 KiB. The reasons being a closed list, the largest possible
+//! report is about half of that (a test writes it), so none is ever split. The server reads
+//! quantities as `u32`: what is above that waits in the books for the next report.
 
 use std::io::Write;
 use std::time::Duration;
@@ -65,7 +66,8 @@ impl Report {
         }
     }
 
-    /// Writes the report as a whole envelope into `parcel`, replacing what was there but for its memory.
+    /// Writes the report as a whole envelope into `parcel`, replacing what was there but for its
+    /// memory.
     pub(crate) fn write_envelope(&self, parcel: &mut Parcel, unix_now: Duration) {
         let payload = self.payload(unix_now);
         let bytes = &mut parcel.bytes;
@@ -233,7 +235,9 @@ mod tests {
             books.unreported_unsampled.add(Count::transaction(9));
         }
         let report = Report::take(&books).unwrap();
-        let event = |reason: &str, category: &str, quantity: u64| json!({"reason": reason, "category": category, "quantity": quantity});
+        let event = |reason: &str, category: &str, quantity: u64| {
+            json!({"reason": reason, "category": category, "quantity": quantity})
+        };
         assert_eq!(
             payload_of(&report),
             json!({
