@@ -10,27 +10,33 @@ mod dsn;
 mod error;
 #[cfg(not(hotspan_loom))]
 mod flush;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(not(hotspan_loom))]
+mod guard;
 #[cfg(not(hotspan_loom))]
 mod hub;
+#[cfg(not(hotspan_loom))]
+mod inflight;
 #[cfg(not(hotspan_loom))]
 mod macros;
 #[cfg(not(hotspan_loom))]
 mod name;
 #[cfg(not(hotspan_loom))]
 mod record;
+mod shared;
 #[cfg(not(hotspan_loom))]
 mod span;
+#[cfg(not(hotspan_loom))]
+mod stats;
 #[cfg(not(hotspan_loom))]
 mod status;
 #[cfg(not(hotspan_loom))]
 mod transaction;
 #[cfg(not(hotspan_loom))]
-mod value;
-#[cfg(fuzzing)]
-pub mod fuzzing;
-mod shared;
-#[cfg(not(hotspan_loom))]
 pub mod transport;
+#[cfg(not(hotspan_loom))]
+mod value;
 
 #[cfg(not(hotspan_loom))]
 pub use config::{Config, Delivery};
@@ -39,7 +45,11 @@ pub use dsn::{Dsn, ParseDsnError};
 #[cfg(not(hotspan_loom))]
 pub use error::ConfigError;
 #[cfg(not(hotspan_loom))]
+pub use guard::{Guard, Report, init};
+#[cfg(not(hotspan_loom))]
 pub use hub::{Hub, Scope};
+#[cfg(not(hotspan_loom))]
+pub use inflight::{InFlight, inflight};
 #[cfg(not(hotspan_loom))]
 pub use name::{IntoName, Name};
 #[cfg(not(hotspan_loom))]
@@ -48,6 +58,8 @@ pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};
 #[cfg(not(hotspan_loom))]
 pub use span::{Span, SpanRef, start_child};
+#[cfg(not(hotspan_loom))]
+pub use stats::{Imbalance, Names, Rings, Stats, Threads, stats};
 #[cfg(not(hotspan_loom))]
 pub use status::{ParseStatusError, SpanStatus};
 #[cfg(not(hotspan_loom))]

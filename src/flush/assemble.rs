@@ -167,7 +167,11 @@ impl Assembler {
         }
         let pending = self.pending.entry(root).or_insert_with(|| {
             self.order.push_back(root);
-            Pending { slots: self.spare.pop().unwrap_or_default(), since: now, ..Pending::default() }
+            Pending {
+                slots: self.spare.pop().unwrap_or_default(),
+                since: now,
+                ..Pending::default()
+            }
         });
         let mut rest = piece;
         while let Some((first, _)) = rest.split_first() {

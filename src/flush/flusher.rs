@@ -212,7 +212,8 @@ impl Flusher {
             self.out.books.unreported_unsampled.add(Count { transactions: fresh, spans: fresh });
         }
         for reason in LOST_ON_THREAD {
-            let (Some(lost), Some(known)) = (lane.counters.lost(reason), lane.reported.lost(reason))
+            let (Some(lost), Some(known)) =
+                (lane.counters.lost(reason), lane.reported.lost(reason))
             else {
                 continue;
             };

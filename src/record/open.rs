@@ -256,6 +256,8 @@ impl Local {
     #[inline]
     fn draw(&self, lane: &Lane, state: u64) -> Admission {
         let key = self.take_key();
+        // The keys first: started = keys - unsampled must not run backwards.
+        lane.counters.keys.set(self.keys());
         lane.counters.transactions.add(1);
         if sample_rand(key, SETTINGS.sample_seed()) < threshold_of(state) {
             return Admission::Yes(key, state);
@@ -263,8 +265,6 @@ impl Local {
         if self.len.get() >= DEPTH {
             self.abandon_open(lane);
         }
-        // The keys first: started = keys - unsampled must not run backwards.
-        lane.counters.keys.set(self.keys());
         lane.counters.unsampled.add(1);
         let depth = self.len.get();
         let entry = Entry {

@@ -59,10 +59,15 @@ pub(crate) fn monotonic() -> Duration {
     START.get_or_init(std::time::Instant::now).elapsed()
 }
 
-/// Wall-clock time since 1970; zero before it, and at most 2554, where 64 bits of nanoseconds end.
+/// Wall-clock time since 1970; zero before it.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub(crate) fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// [`unix`] in nanoseconds, at most those of 2554, where 64 bits end.
 pub(crate) fn unix_nanos() -> u64 {
-    nanos_since_epoch(SystemTime::now())
+    u64::try_from(unix().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Unix nanoseconds of a time that a caller gave.

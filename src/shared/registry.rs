@@ -126,8 +126,9 @@ impl Counters {
 
     /// Everything begun on the thread. What was lost to re-entrance or depth got no key.
     pub(crate) fn started(&self) -> Count {
-        let keyless = self.reentrant.get() + self.too_deep.get();
+        // What is taken away first: it was added last.
         let unsampled = self.unsampled.get();
+        let keyless = self.reentrant.get() + self.too_deep.get();
         keyless
             + Count {
                 transactions: self.transactions.get().saturating_sub(unsampled),

@@ -160,6 +160,18 @@ impl OpenSpans {
         self.len.store(len as u64, Ordering::Relaxed);
     }
 
+    /// Anyone: how many recorded spans are open; exact when the owner stands still.
+    #[cfg(not(hotspan_loom))]
+    pub(crate) fn open(&self) -> super::ledger::Count {
+        let len = usize::try_from(self.len.load(Ordering::Relaxed)).unwrap_or(0).min(DEPTH);
+        let mut open = super::ledger::Count::default();
+        for entry in (0..len).map(|depth| self.copy(depth)).filter(|entry| entry.key != 0) {
+            open.spans += 1;
+            open.transactions += u64::from(entry.meta & meta::ROOT != 0);
+        }
+        open
+    }
+
     /// Anyone: the innermost entry, and its transaction's; `None` when nothing is open, or when the owner
     /// was faster [`TRIES`] times.
     pub(crate) fn read(&self) -> Option<(Entry, Entry)> {
