@@ -43,7 +43,7 @@ pub(crate) struct Moment {
 
 impl Moment {
     pub(crate) fn now() -> Self {
-        Self { monotonic: clock::monotonic(), unix: clock::unix() }
+        Self { monotonic: clock::monotonic(), unix: Duration::from_nanos(clock::unix_nanos()) }
     }
 
     fn unix_nanos(self) -> u64 {
