@@ -4,6 +4,7 @@ use std::rc::Rc;
 use super::*;
 use crate::flush::envelope::SENT_AT_BLANK;
 use crate::shared::ledger::Count;
+use crate::transport::SendError;
 
 /// What the scripted transport does next.
 enum Act {
@@ -205,6 +206,29 @@ fn a_payload_that_panics_when_dropped_is_survived() {
     }
     let mut rig = rig();
     rig.courier.transport = Box::new(Thrower);
+    rig.push(1);
+    assert!(rig.courier.cycle());
+    assert_eq!(rig.lost(Reason::Internal), 1);
+}
+
+#[test]
+fn an_error_whose_text_panics_is_survived() {
+    #[derive(Debug)]
+    struct Mute;
+    impl std::fmt::Display for Mute {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("on purpose");
+        }
+    }
+    impl std::error::Error for Mute {}
+    struct Failing;
+    impl Transport for Failing {
+        fn send(&mut self, _: &Envelope<'_>) -> Result<Response, SendError> {
+            Err(SendError::new(Mute))
+        }
+    }
+    let mut rig = rig();
+    rig.courier.transport = Box::new(Failing);
     rig.push(1);
     assert!(rig.courier.cycle());
     assert_eq!(rig.lost(Reason::Internal), 1);
