@@ -26,6 +26,9 @@ const RESERVED_TAGS: [&[u8]; 6] = [
     b"\"function\":",
 ];
 
+/// The same, when the event has a server name.
+const SERVER_NAME_TAG: &[u8] = b"\"server_name\":";
+
 /// An object of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Section {
@@ -228,14 +231,14 @@ impl Attributes {
 
     /// Drops the tags that mean something else on a transaction.
     pub(super) fn drop_reserved(&mut self, page: &mut Page<'_>, has_server_name: bool) {
-        let before = self.items.len();
+        let Page { fragments, trims, .. } = page;
         self.items.retain(|item| {
-            let key = page.fragments.bytes(item.key);
-            let is_reserved =
-                RESERVED_TAGS.contains(&key) || has_server_name && key == b"\"server_name\":";
-            !(is_reserved && item.section == Section::Tags)
+            let key = fragments.bytes(item.key);
+            let is_reserved = item.section == Section::Tags
+                && (RESERVED_TAGS.contains(&key) || has_server_name && key == SERVER_NAME_TAG);
+            trims.dropped += u64::from(is_reserved && !item.is_replaced);
+            !is_reserved
         });
-        page.trims.dropped += (before - self.items.len()) as u64;
     }
 
     /// How many members a section is going to have at most.

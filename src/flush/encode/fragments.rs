@@ -171,13 +171,10 @@ fn render(out: &mut Vec<u8>, role: Role, text: &str, was_cut: bool) -> Option<bo
         }
         Role::Transaction => {
             let text = text.trim();
-            Some(member(
-                out,
-                "\"",
-                if text.is_empty() { UNLABELED } else { text },
-                NAME_MAX,
-                was_cut,
-            ))
+            Some(match text.is_empty() {
+                true => member(out, "\"", UNLABELED, NAME_MAX, false),
+                false => member(out, "\"", text, NAME_MAX, was_cut),
+            })
         }
         Role::TagKey => {
             key(out, text, |byte| match byte {

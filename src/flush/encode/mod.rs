@@ -30,6 +30,8 @@ mod time;
 mod value;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod tests;
 
 use crate::flush::envelope::{Category, Parcel, SENT_AT_BLANK};
