@@ -16,9 +16,9 @@ use crate::shared::layout::{Kind, LIST, Scalar, Slot, flag};
 use oracle::{Header, Item, Oracle, Transaction};
 
 const WIRE: WireIds = WireIds { seed: [1, 2, 3, 4] };
-/// A tick is a nanosecond; tick 0 is a moment in November 2026.
+/// A tick is a nanosecond; tick 0 is a moment in November 2023, so that no server takes it for the future.
 const ANCHOR: Anchor =
-    Anchor { ticks: 0, unix_nanos: 1_795_000_000_123_456_789, nanos_per_4g_ticks: 1 << 32 };
+    Anchor { ticks: 0, unix_nanos: 1_700_000_000_123_456_789, nanos_per_4g_ticks: 1 << 32 };
 
 fn site() -> Site {
     let some = |text: &str| Some(text.to_owned());
