@@ -180,9 +180,9 @@ impl Run {
     /// An op or description in a slot of its own.
     pub(crate) fn text(self, span: u64, kind: Kind, text: &str) -> Self {
         match self.name(text) {
-            NameId::INLINE => {
+            name @ (NameId::INLINE | NameId::NONE) => {
                 let (code, bytes) = Value::from(text).encode();
-                self.raw(span, kind, code, NameId::INLINE, &bytes)
+                self.raw(span, kind, code, name, &bytes)
             }
             name => self.raw(span, kind, 0, name, &[]),
         }

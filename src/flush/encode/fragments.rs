@@ -214,7 +214,8 @@ fn member(out: &mut Vec<u8>, opening: &str, text: &str, chars: usize, was_cut: b
     let (head, cut) = json::cut_again(text, chars, was_cut);
     json::escape(out, head);
     out.extend_from_slice(if cut { b"...\"" } else { b"\"" });
-    cut
+    // What was cut before was counted then.
+    cut && !was_cut
 }
 
 /// Appends `"key":` with each byte mapped; `None`, and nothing, if one has no place in a key.

@@ -73,7 +73,7 @@ pub(crate) struct Encoded {
     pub(crate) children_over_limit: u64,
     /// Child records that had no key, or the key of another span.
     pub(crate) children_unfit: u64,
-    /// Texts and values that are shorter than what was set.
+    /// Texts and values that were cut here; what the recording side cut, it has counted.
     pub(crate) cut: u64,
     /// Attributes that were left out: a key or value that the server would drop, one too many, or one
     /// whose span is not in the run. What was replaced by a later value is not counted.

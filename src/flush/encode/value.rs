@@ -9,7 +9,9 @@ use super::json;
 /// What became of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
+    /// As it was recorded: what the recording side cut, it has counted.
     Whole,
+    /// Cut here.
     Cut,
     /// The payload is not what its type says; nothing useful was appended.
     Unfit,
@@ -93,7 +95,7 @@ pub(super) fn typed(out: &mut Vec<u8>, code: u8, mut bytes: &[u8]) -> Written {
         } else {
             append(out, value);
         }
-        return Written::cut_if(cut);
+        return Written::cut_if(cut && code & CUT == 0);
     }
     out.push(b'[');
     let mark = out.len();
@@ -106,7 +108,7 @@ pub(super) fn typed(out: &mut Vec<u8>, code: u8, mut bytes: &[u8]) -> Written {
         out.pop();
     }
     out.push(b']');
-    Written::cut_if(cut)
+    Written::Whole
 }
 
 fn append(out: &mut Vec<u8>, value: Value<'_>) {
@@ -190,7 +192,7 @@ fn line(out: &mut Vec<u8>, value: &str, was_cut: bool) -> Written {
         json::escape(out, piece);
     }
     out.extend_from_slice(if cut { b"...\"" } else { b"\"" });
-    Written::cut_if(cut)
+    Written::cut_if(cut && !was_cut)
 }
 
 /// An attribute's payload: the name in front, if it travelled inline, and the value.

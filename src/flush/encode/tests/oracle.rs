@@ -280,11 +280,10 @@ impl Oracle<'_> {
                     self.dropped += 1;
                     continue;
                 }
-                self.cut += u64::from(cut);
+                self.cut += u64::from(cut && code & CUT == 0);
                 set.tags.0.insert(key, line.replace(['\n', '\r'], " "));
             } else if kind == Kind3::Data {
                 let mut values = scalars(code, &bytes);
-                self.cut += u64::from(code & CUT != 0);
                 let value = if code & LIST != 0 {
                     Value::from(values)
                 } else {
@@ -344,7 +343,9 @@ impl Oracle<'_> {
             }
             Kind::Description | Kind::Op => {
                 let text = match header.name {
-                    NameId::INLINE => (String::from_utf8(payload).unwrap(), header.code & CUT != 0),
+                    NameId::INLINE | NameId::NONE => {
+                        (String::from_utf8(payload).unwrap(), header.code & CUT != 0)
+                    }
                     id => (names::text(id).unwrap().to_owned(), false),
                 };
                 let place =
@@ -361,7 +362,7 @@ impl Oracle<'_> {
             payload = value;
             key
         } else {
-            names::text(header.name).unwrap().to_owned()
+            names::text(header.name).unwrap_or_default().to_owned()
         };
         let key = match kind {
             Kind3::Tag => key.replace(' ', "-"),
@@ -391,7 +392,7 @@ impl Oracle<'_> {
             None => (Self::name(own)?.to_owned(), false),
         };
         let (text, cut) = shorten(&text, max, was_cut && !text.is_empty());
-        self.cut += u64::from(cut);
+        self.cut += u64::from(cut && !was_cut);
         (!text.is_empty()).then_some(text)
     }
 
@@ -430,7 +431,10 @@ impl Oracle<'_> {
         let mut set = self.set_on(run, root.key, true);
         let name = set.description.take().map(|(text, cut)| (text.trim().to_owned(), cut));
         let name = match (name, Self::name(root.description)) {
-            (Some((text, cut)), _) if !text.is_empty() => shorten(&text, 200, cut),
+            (Some((text, was_cut)), _) if !text.is_empty() => {
+                let (text, cut) = shorten(&text, 200, was_cut);
+                (text, cut && !was_cut)
+            }
             (None, Some(text)) if !text.trim().is_empty() => shorten(text.trim(), 200, false),
             _ => ("<unlabeled transaction>".to_owned(), false),
         };
