@@ -142,6 +142,12 @@ impl Fragments {
         Some(piece(start, self.passing.len(), if cut { State::PassingCut } else { State::Passing }))
     }
 
+    /// Whether two pieces say the same.
+    #[inline]
+    pub(super) fn is_same(&self, one: Piece, other: Piece) -> bool {
+        one.len == other.len && self.bytes(one) == self.bytes(other)
+    }
+
     /// The bytes of a piece.
     #[inline]
     pub(super) fn bytes(&self, piece: Piece) -> &[u8] {
