@@ -212,9 +212,8 @@ impl Attributes {
         if self.items.len() <= PAIRWISE_MAX {
             let mut rest = self.items.as_mut_slice();
             while let Some((item, later)) = rest.split_first_mut() {
-                let key = fragments.bytes(item.key);
                 item.is_replaced = later.iter().any(|other| {
-                    other.section == item.section && fragments.bytes(other.key) == key
+                    other.section == item.section && fragments.is_same(other.key, item.key)
                 });
                 rest = later;
             }

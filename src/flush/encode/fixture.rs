@@ -189,7 +189,7 @@ impl Run {
     }
 
     pub(crate) fn child(
-        mut self,
+        self,
         key: u64,
         parent: u64,
         op: &str,

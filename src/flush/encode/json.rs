@@ -6,6 +6,7 @@
 
 /// What [`escape`] does with a byte: 0 copies it, [`CODE`] writes `\u00..`, [`WIDE`] looks at the next
 /// two, everything else is the letter behind the backslash.
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
 const CLASS: [u8; 256] = {
     let mut class = [0; 256];
     let mut byte = 0;

@@ -10,6 +10,7 @@ pub(super) const SECONDS: usize = 10;
 /// The last moment that is written: year 2286, where the seconds take an eleventh digit.
 const MICROS_MAX: u64 = 9_999_999_999_999_999;
 
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
 const PAIRS: [[u8; 2]; 100] = {
     let mut pairs = [[b'0'; 2]; 100];
     let mut value = 0;

@@ -84,7 +84,7 @@ fn encode_cost() {
             let run = item(children, attributes);
             let mut encoder = Encoder::new(site());
             let mut buffer = Some(Vec::new());
-            let rounds = 1 + 200_000 / (children as u32 + 4);
+            let rounds = 1 + 200_000 / (u32::try_from(children).unwrap() + 4);
             let mut encode = || {
                 let (parcel, _) = encoder
                     .transaction(std::hint::black_box(&run), &WIRE, &ANCHOR, buffer.take().unwrap())
