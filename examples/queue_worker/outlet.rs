@@ -1,5 +1,6 @@
 //! Where the envelopes go: to a DSN's server, or into a folder of this run's own.
 
+use std::env;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,25 +8,33 @@ use std::process;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hotspan::Delivery;
-use hotspan::transport::{File, Http};
+use hotspan::transport::{File, Http, HttpOptions};
+use hotspan::{Delivery, Dsn, ParseDsnError};
 
 use crate::tee::{Board, Tee};
 
 /// Each run gets a folder of its own in here, named by the second it started in and its process.
 const FOLDER: &str = "target/hotspan";
 
+/// What the server is told about who sends.
+const CLIENT: &str = concat!("hotspan/", env!("CARGO_PKG_VERSION"));
+
 pub(crate) enum Outlet {
     /// As the user reads it, and with all links resolved.
-    Folder { shown: PathBuf, resolved: PathBuf },
-    /// The DSN, and its server without the key.
-    Server { dsn: String, shown: String },
+    Folder {
+        shown: PathBuf,
+        resolved: PathBuf,
+    },
+    Server(Dsn),
 }
 
 impl Outlet {
     pub(crate) fn open(dsn: Option<&str>) -> Result<Self, String> {
         if let Some(dsn) = dsn {
-            return Ok(Self::Server { dsn: dsn.to_owned(), shown: server(dsn) });
+            let dsn = dsn
+                .parse()
+                .map_err(|error: ParseDsnError| format!("the dsn cannot be used: {error}"))?;
+            return Ok(Self::Server(dsn));
         }
         let shown = Path::new(FOLDER).join(format!("{}-{}", unix_seconds(), process::id()));
         fs::create_dir_all(&shown)
@@ -44,7 +53,7 @@ impl Outlet {
     pub(crate) fn folder(&self) -> Option<&Path> {
         match self {
             Self::Folder { resolved, .. } => Some(resolved),
-            Self::Server { .. } => None,
+            Self::Server(_) => None,
         }
     }
 
@@ -62,13 +71,13 @@ impl Outlet {
             Self::Folder { resolved, .. } => {
                 let folder = resolved.clone();
                 Delivery::Custom(Arc::new(move || {
-                    Box::new(Tee::new(File::new(folder.clone()).unwrap(), Arc::clone(&board)))
+                    Box::new(Tee::new(File::new(&folder), Arc::clone(&board)))
                 }))
             }
-            Self::Server { dsn, .. } => {
-                let _dsn = dsn.clone();
+            Self::Server(dsn) => {
+                let options = through_proxy(dsn);
                 Delivery::Custom(Arc::new(move || {
-                    Box::new(Tee::new(Http::new(), Arc::clone(&board)))
+                    Box::new(Tee::new(Http::new(options.clone()), Arc::clone(&board)))
                 }))
             }
         }
@@ -79,15 +88,24 @@ impl fmt::Display for Outlet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder { shown, .. } => shown.display().fmt(f),
-            Self::Server { shown, .. } => shown.fmt(f),
+            Self::Server(dsn) => write!(f, "{}:{}", dsn.host(), dsn.port()),
         }
     }
 }
 
-/// Host and port of a DSN: no key, no path.
-fn server(dsn: &str) -> String {
-    let host = dsn.rsplit_once('@').map_or("", |(_, server)| server);
-    host.split_once('/').map_or(host, |(host, _)| host).to_owned()
+/// The options for a DSN's server, with the proxy that the environment asks for.
+fn through_proxy(dsn: &Dsn) -> HttpOptions {
+    let options = HttpOptions::new(dsn.envelope_url(), dsn.auth_header(CLIENT));
+    let names: &[&str] = match dsn.scheme() {
+        "https" => &["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"],
+        _ => &["HTTP_PROXY", "http_proxy"],
+    };
+    let first = |names: &[&str]| names.iter().find_map(|name| env::var(name).ok());
+    let exceptions = first(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
+    match first(names) {
+        Some(proxy) => options.proxy(proxy).no_proxy(exceptions),
+        None => options,
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "an application has no clock seam")]

@@ -151,7 +151,7 @@ impl Run<'_> {
                 self.summary.failure.as_deref().unwrap_or("there was not enough time"),
                 match self.outlet {
                     Outlet::Folder { .. } => "is there space left, and may it be written to?",
-                    Outlet::Server { .. } => "is the server up, and the DSN right?",
+                    Outlet::Server(_) => "is the server up, and the DSN right?",
                 },
             )
         })
@@ -181,9 +181,9 @@ impl Run<'_> {
         let (envelopes, size) = (self.summary.envelopes, bytes(self.summary.bytes));
         match self.outlet {
             Outlet::Folder { .. } => {
-                format!("{} ({size}) in {}", counted(envelopes, "envelope"), self.outlet)
+                format!("{} ({size}) written to {}", counted(envelopes, "envelope"), self.outlet)
             }
-            Outlet::Server { .. } => {
+            Outlet::Server(_) => {
                 format!("{} ({size}) delivered to {}", counted(envelopes, "envelope"), self.outlet)
             }
         }

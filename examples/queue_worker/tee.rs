@@ -17,21 +17,25 @@ use crate::summary::{Slow, Step, Summary};
 pub(crate) type Board = Summary;
 
 pub(crate) struct Tee<T> {
-    inner: T,
+    /// Or why there is none.
+    inner: Result<T, String>,
     board: Arc<Mutex<Board>>,
     /// The parser unescapes in place: it gets a copy, in a buffer that is kept.
     scratch: Vec<u8>,
 }
 
 impl<T: Transport> Tee<T> {
-    pub(crate) fn new(inner: T, board: Arc<Mutex<Board>>) -> Self {
-        Self { inner, board, scratch: Vec::new() }
+    pub(crate) fn new<E: Error>(inner: Result<T, E>, board: Arc<Mutex<Board>>) -> Self {
+        Self { inner: inner.map_err(|error| error.to_string()), board, scratch: Vec::new() }
     }
 }
 
 impl<T: Transport> Transport for Tee<T> {
     fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError> {
-        let answer = self.inner.send(envelope);
+        let answer = match &mut self.inner {
+            Ok(inner) => inner.send(envelope),
+            Err(reason) => Err(SendError::new(reason.as_str())),
+        };
         let mut board = lock(&self.board);
         match &answer {
             Ok(response) if (200..300).contains(&response.status) => {
