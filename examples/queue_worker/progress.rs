@@ -1,13 +1,14 @@
 //! What a person sees while it runs. When stderr is no terminal, nothing.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::files::Source;
 use crate::worker::Tally;
 
-const STYLE: &str = "{bar:32} {human_pos} of {human_len} files, {per_sec}  {wide_msg}";
+const STYLE: &str = "{bar:32} {human_pos} of {human_len} files, {rate} a second  {wide_msg}";
 
 pub(crate) struct Progress(ProgressBar);
 
@@ -15,7 +16,7 @@ impl Progress {
     pub(crate) fn new() -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template(STYLE) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", rate));
         }
         Self(bar)
     }
@@ -41,4 +42,9 @@ impl Progress {
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
     }
+}
+
+fn rate(state: &ProgressState, text: &mut dyn Write) {
+    // What a bar cannot show is not shown.
+    let _ = write!(text, "{:.0}", state.per_sec());
 }
