@@ -97,11 +97,11 @@ impl fmt::Display for Outlet {
 fn through_proxy(dsn: &Dsn) -> HttpOptions {
     let options = HttpOptions::new(dsn.envelope_url(), dsn.auth_header(CLIENT));
     let names: &[&str] = match dsn.scheme() {
-        "https" => &["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"],
-        _ => &["HTTP_PROXY", "http_proxy"],
+        "https" => &["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"],
+        _ => &["http_proxy", "HTTP_PROXY"],
     };
     let first = |names: &[&str]| names.iter().find_map(|name| env::var(name).ok());
-    let exceptions = first(&["NO_PROXY", "no_proxy"]).unwrap_or_default();
+    let exceptions = first(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
     match first(names) {
         Some(proxy) => options.proxy(proxy).no_proxy(exceptions),
         None => options,
