@@ -1,11 +1,263 @@
 //! [`Config`]: everything that can be set, with its default and its bound.
+//!
+//! A plain struct, so that `..Config::default()` works and that a host can read it from its own
+//! files with serde (`config/read.rs`). Nothing is checked until `init`, which turns it into a
+//! [`Resolved`]: the environment asked where a field is left open, every value parsed or bounded
+//! (`config/resolve.rs`), the proxy chosen (`config/proxy.rs`). Behind that point no setting can
+//! hold nonsense.
+
+mod proxy;
+mod read;
+mod resolve;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
+pub(crate) use self::proxy::Proxy;
+pub(crate) use self::resolve::{Resolved, process_environment};
 use crate::transport::Transport;
+
+/// Everything that can be set.
+///
+/// ```
+/// use hotspan::Config;
+///
+/// let config = Config {
+///     dsn: Some("https://key@example.com/1".into()),
+///     traces_sample_rate: Some(0.01),
+///     ..Config::default()
+/// };
+/// # assert_eq!(config.max_spans, 1000);
+/// ```
+///
+/// # From a file
+/// It reads from any self-describing format of serde (JSON, TOML, YAML). A field that is left out
+/// keeps its default, a field that does not exist is an error which lists those that do, and
+/// durations are seconds.
+///
+/// ```
+/// let config: hotspan::Config = serde_json::from_str(
+///     r#"{
+///         "dsn": "https://key@example.com/1",
+///         "traces_sample_rate": 0.01,
+///         "shutdown_timeout": 2.5,
+///         "transport": {"file": "target/envelopes"}
+///     }"#,
+/// )?;
+/// assert_eq!(config.shutdown_timeout.as_millis(), 2500);
+///
+/// let error = serde_json::from_str::<hotspan::Config>(r#"{"sample_rate": 1}"#).unwrap_err();
+/// assert!(error.to_string().starts_with("unknown field `sample_rate`, expected one of `dsn`"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// # From the environment
+/// Fields that name a variable ask for it at `init`, if they are `None`. An explicit value beats
+/// the environment, also an empty text, which means "none". A variable that is empty counts as
+/// absent; one that is malformed is an error that names it. Of the proxy variables the lower-case
+/// name wins.
+///
+/// # Memory
+/// At most `ring_bytes + queue_bytes + 64 * open_slots`, and the table of names. None of it is
+/// touched before it is needed.
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to send: `https://PUBLIC_KEY@HOST/PROJECT_ID`. Default: `SENTRY_DSN`.
+    ///
+    /// With none, or an empty one, recording is off unless `transport` needs no DSN.
+    pub dsn: Option<String>,
+    /// The version of the application. Default: `SENTRY_RELEASE`, else none.
+    ///
+    /// At most 200 characters, no control characters; not `.`, `..`, slashes or spaces alone.
+    pub release: Option<String>,
+    /// Where the application runs. Default: `SENTRY_ENVIRONMENT`, else `production`, or
+    /// `development` if built with debug assertions.
+    ///
+    /// At most 64 characters, neither control characters nor slashes, not spaces alone.
+    pub environment: Option<String>,
+    /// The build of the release; needs a `release`. Default: none.
+    ///
+    /// At most 64 characters, no control characters, not spaces alone.
+    pub dist: Option<String>,
+    /// The machine. Default: its host name, where the system has it in
+    /// `/proc/sys/kernel/hostname`.
+    ///
+    /// At most 256 characters, no control characters, not spaces alone. An empty text sends none.
+    pub server_name: Option<String>,
+    /// Whether to log what the library does, and not only that it lost something. Default:
+    /// `SENTRY_DEBUG` (`1`, `true`, `t`, `yes`, `y`, `on` or `0`, `false`, `f`, `no`, `n`, `off`),
+    /// else off.
+    #[serde(deserialize_with = "read::open_switch")]
+    pub debug: Option<bool>,
+    /// The share of transactions to keep, 0 to 1. Default: `SENTRY_TRACES_SAMPLE_RATE`, else none.
+    ///
+    /// None turns tracing off; 0 leaves it on and keeps nothing. The rate in force is a whole
+    /// number of millionths: what lies between two is rounded up, so that nothing above 0
+    /// becomes 0. That rounded rate is the one the server is told.
+    #[serde(deserialize_with = "read::rate")]
+    pub traces_sample_rate: Option<f64>,
+    /// Children kept in a transaction; more are dropped and counted. 1 to 100,000, default 1000.
+    ///
+    /// The server cuts a transaction's spans at 800 KiB, which 1000 seldom reach.
+    #[serde(deserialize_with = "read::count")]
+    pub max_spans: usize,
+    /// Whether the server is told, about once a minute, what was dropped and why. Default: yes.
+    #[serde(deserialize_with = "read::switch")]
+    pub send_client_reports: bool,
+    /// How long the guard's drop waits for what is still to be sent. 0 to 1 day, default 2 s.
+    #[serde(deserialize_with = "read::seconds")]
+    pub shutdown_timeout: Duration,
+    /// The proxy for an `http` DSN, and for an `https` one that has no proxy of its own. Default:
+    /// `http_proxy`, else `HTTP_PROXY` (not read under CGI, where a client could set it).
+    ///
+    /// `http://[USER:PASSWORD@]HOST[:PORT]`, or the same with `https`; without a scheme it is
+    /// `http`. An empty text: no proxy, whatever the environment says.
+    pub http_proxy: Option<String>,
+    /// The proxy for an `https` DSN, in the same form. Default: `https_proxy`, else `HTTPS_PROXY`,
+    /// else as for an `http` DSN.
+    pub https_proxy: Option<String>,
+    /// Hosts that are reached without a proxy, separated by commas. Default: `no_proxy`, else
+    /// `NO_PROXY`.
+    ///
+    /// Each is a host (`example.com`), which covers hosts below it, a host with a port
+    /// (`example.com:8080`), or `*` for all. It does not concern a proxy that is set explicitly
+    /// here, unless it is set explicitly itself.
+    pub no_proxy: Option<String>,
+    /// A PEM file with the certificates to trust, in place of the built-in ones. Default: none.
+    pub ca_certs: Option<PathBuf>,
+    /// How long a request may take from the first byte to the end of the answer. 1 ms to 1 day,
+    /// default 10 s.
+    #[serde(deserialize_with = "read::seconds")]
+    pub request_timeout: Duration,
+    /// How long connecting may take. 1 ms to 1 day, default 3 s.
+    #[serde(deserialize_with = "read::seconds")]
+    pub connect_timeout: Duration,
+    /// Where envelopes go. Default: to the DSN's server. In files: `"http"`, `"null"` or
+    /// `{"file": "FOLDER"}`.
+    pub transport: Delivery,
+    /// Slots of 64 bytes that one thread may fill before the flusher has read them; a span takes
+    /// one, and its attributes more. 64 to `ring_bytes / 64`, default 131,072 (8 MiB).
+    #[serde(deserialize_with = "read::count")]
+    pub ring_slots: usize,
+    /// Memory of all rings together, in bytes. Default 16 MiB, at most 64 GiB (1 GiB on 32 bits).
+    #[serde(deserialize_with = "read::count")]
+    pub ring_bytes: usize,
+    /// Envelopes waiting for the uploader, in bytes; what does not fit is dropped and counted.
+    /// From 1, default 8 MiB, at most 64 GiB (1 GiB on 32 bits).
+    #[serde(deserialize_with = "read::count")]
+    pub queue_bytes: usize,
+    /// How long a record waits at most before the flusher looks for it. 1 ms to 1 day, default 20
+    /// ms.
+    #[serde(deserialize_with = "read::seconds")]
+    pub flush_interval: Duration,
+    /// Transactions that the flusher holds unfinished. 1 to 16,777,216, default 10,000.
+    #[serde(deserialize_with = "read::count")]
+    pub open_transactions: usize,
+    /// Slots of 64 bytes that the flusher holds for unfinished transactions. 1 to 16,777,216 (1
+    /// GiB), default 65,536 (4 MiB).
+    #[serde(deserialize_with = "read::count")]
+    pub open_slots: usize,
+    /// The age at which an unfinished transaction is given up. 1 ms to 1 day, default 1 hour.
+    #[serde(deserialize_with = "read::seconds")]
+    pub open_age: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            dsn: None,
+            release: None,
+            environment: None,
+            dist: None,
+            server_name: None,
+            debug: None,
+            traces_sample_rate: None,
+            max_spans: 1000,
+            send_client_reports: true,
+            shutdown_timeout: Duration::from_secs(2),
+            http_proxy: None,
+            https_proxy: None,
+            no_proxy: None,
+            ca_certs: None,
+            request_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(3),
+            transport: Delivery::Http,
+            ring_slots: 131_072,
+            ring_bytes: 16 << 20,
+            queue_bytes: 8 << 20,
+            flush_interval: Duration::from_millis(20),
+            open_transactions: 10_000,
+            open_slots: 65_536,
+            open_age: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    /// Everything but the DSN and the proxies, which may hold secrets: these show only whether they
+    /// are set.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Taken apart, so that a new field cannot be forgotten.
+        let Self {
+            dsn,
+            release,
+            environment,
+            dist,
+            server_name,
+            debug,
+            traces_sample_rate,
+            max_spans,
+            send_client_reports,
+            shutdown_timeout,
+            http_proxy,
+            https_proxy,
+            no_proxy,
+            ca_certs,
+            request_timeout,
+            connect_timeout,
+            transport,
+            ring_slots,
+            ring_bytes,
+            queue_bytes,
+            flush_interval,
+            open_transactions,
+            open_slots,
+            open_age,
+        } = self;
+        let hidden = |text: &Option<String>| text.as_ref().map(|_| format_args!("***"));
+        f.debug_struct("Config")
+            .field("dsn", &hidden(dsn))
+            .field("release", release)
+            .field("environment", environment)
+            .field("dist", dist)
+            .field("server_name", server_name)
+            .field("debug", debug)
+            .field("traces_sample_rate", traces_sample_rate)
+            .field("max_spans", max_spans)
+            .field("send_client_reports", send_client_reports)
+            .field("shutdown_timeout", shutdown_timeout)
+            .field("http_proxy", &hidden(http_proxy))
+            .field("https_proxy", &hidden(https_proxy))
+            .field("no_proxy", no_proxy)
+            .field("ca_certs", ca_certs)
+            .field("request_timeout", request_timeout)
+            .field("connect_timeout", connect_timeout)
+            .field("transport", transport)
+            .field("ring_slots", ring_slots)
+            .field("ring_bytes", ring_bytes)
+            .field("queue_bytes", queue_bytes)
+            .field("flush_interval", flush_interval)
+            .field("open_transactions", open_transactions)
+            .field("open_slots", open_slots)
+            .field("open_age", open_age)
+            .finish()
+    }
+}
 
 /// Where finished envelopes go.
 #[derive(Clone, Default)]
@@ -18,7 +270,7 @@ pub enum Delivery {
     File(PathBuf),
     /// Nowhere: encoded, counted as delivered, thrown away. For measuring.
     Null,
-    /// To transports that this function makes, one for each uploader thread.
+    /// To transports that this function makes, one for each uploader thread; no DSN needed.
     Custom(Arc<dyn Fn() -> Box<dyn Transport> + Send + Sync>),
 }
 
@@ -31,41 +283,4 @@ impl fmt::Debug for Delivery {
             Self::Custom(_) => f.write_str("Custom(..)"),
         }
     }
-}
-
-/// Everything that can be set.
-#[allow(missing_docs)]
-#[derive(Clone)]
-pub struct Config {
-    /// Where to send; empty or absent: recording is off (unless `transport` needs no DSN).
-    pub dsn: Option<String>,
-    pub release: Option<String>,
-    pub environment: Option<String>,
-    pub dist: Option<String>,
-    pub server_name: Option<String>,
-    pub debug: bool,
-    /// The share of transactions to keep, 0 to 1. `None`: tracing is off.
-    pub traces_sample_rate: Option<f64>,
-    /// Children kept in a transaction.
-    pub max_spans: usize,
-    pub send_client_reports: bool,
-    pub shutdown_timeout: Duration,
-    pub http_proxy: Option<String>,
-    pub https_proxy: Option<String>,
-    /// A PEM file with certificates to trust besides the built-in ones... 
-    pub transport: Delivery,
-    /// Slots of 64 bytes that one thread may hold unread.
-    pub ring_slots: usize,
-    /// Memory of all rings together, in bytes. Reserved at `init`, touched only when used.
-    pub ring_bytes: usize,
-    /// Envelopes waiting for the uploader, in bytes.
-    pub queue_bytes: usize,
-    /// How long a record waits at most before the flusher looks for it.
-    pub flush_interval: Duration,
-    /// Transactions that the flusher holds unfinished.
-    pub open_transactions: usize,
-    /// Slots (64 bytes) that the flusher holds for unfinished transactions.
-    pub open_slots: usize,
-    /// Age at which an unfinished transaction is given up.
-    pub open_age: Duration,
 }

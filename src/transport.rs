@@ -6,7 +6,19 @@
 
 use std::fmt;
 
-pub use crate::flush::envelope::{Category, Envelope};
+mod file;
+#[cfg(feature = "http")]
+mod http;
+mod memory;
+mod null;
+
+pub use file::File;
+#[cfg(feature = "http")]
+pub use http::{Http, HttpError, HttpOptions};
+pub use memory::Memory;
+pub use null::Null;
+
+pub use crate::flush::envelope::{Category, Envelope, EnvelopeBuf};
 
 /// Sends envelopes somewhere.
 ///
@@ -29,6 +41,27 @@ pub trait Transport: Send {
     /// # Errors
     /// [`SendError`] when no answer came; an answer of any status is `Ok`.
     fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError>;
+
+    /// How to break off a [`send`](Self::send) that is under way on another thread, if there is a way.
+    ///
+    /// Asked for once, before the first envelope. It is called when the library is closed and the time
+    /// for that is up, so it must not wait; nothing is sent afterwards. Default: there is no way.
+    fn interrupter(&self) -> Option<Interrupter> {
+        None
+    }
+}
+
+/// Breaks off the [`send`](Transport::send) that is under way.
+pub type Interrupter = Box<dyn FnOnce() + Send>;
+
+impl<T: Transport + ?Sized> Transport for Box<T> {
+    fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError> {
+        (**self).send(envelope)
+    }
+
+    fn interrupter(&self) -> Option<Interrupter> {
+        (**self).interrupter()
+    }
 }
 
 /// What the server answered.

@@ -16,9 +16,6 @@ use crate::tee::{Board, Tee};
 /// Each run gets a folder of its own in here, named by the second it started in and its process.
 const FOLDER: &str = "target/hotspan";
 
-/// What the server is told about who sends.
-const CLIENT: &str = concat!("hotspan/", env!("CARGO_PKG_VERSION"));
-
 pub(crate) enum Outlet {
     /// As the user reads it, and with all links resolved.
     Folder {
@@ -95,7 +92,7 @@ impl fmt::Display for Outlet {
 
 /// The options for a DSN's server, with the proxy that the environment asks for.
 fn through_proxy(dsn: &Dsn) -> HttpOptions {
-    let options = HttpOptions::new(dsn.envelope_url(), dsn.auth_header(CLIENT));
+    let options = HttpOptions::for_dsn(dsn);
     let names: &[&str] = match dsn.scheme() {
         "https" => &["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"],
         _ => &["http_proxy", "HTTP_PROXY"],

@@ -1,2 +1,22 @@
 //! Cold: runs in the flusher and uploader threads only.
+//!
+//! ```text
+//!   rings ─ collect ─► assemble ─► encode ─► queue ─► courier ─► transport
+//!           └────── flusher thread ────────┘         └── uploader thread ──┘
+//! ```
+//!
+//! The flusher never waits for the uploader: a hanging server fills the queue, and then costs envelopes,
+//! counted, but the rings go on being drained. Everything between the rings and the queue is pure, given
+//! a time; only `client` and `upload` know of threads.
+
+pub(crate) mod announce;
+pub(crate) mod assemble;
+pub(crate) mod client;
+pub(crate) mod courier;
+pub(crate) mod encode;
 pub(crate) mod envelope;
+pub(crate) mod flusher;
+pub(crate) mod limits;
+pub(crate) mod queue;
+pub(crate) mod report;
+pub(crate) mod upload;

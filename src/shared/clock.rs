@@ -7,7 +7,7 @@
 //! duration.
 
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quanta::Clock;
 
@@ -38,5 +38,80 @@ impl Anchor {
     #[expect(clippy::cast_possible_truncation, reason = "2^64 ns are 584 years")]
     pub(crate) fn scale(&self, ticks: u64) -> u64 {
         ((u128::from(ticks) * u128::from(self.nanos_per_4g_ticks)) >> 32) as u64
+    }
+}
+
+/// The clock, made at the first call. Making it calibrates the TSC, which takes up to 200 ms once.
+pub(crate) fn clock() -> &'static Clock {
+    CLOCK.get_or_init(Clock::new)
+}
+
+/// Raw ticks now; 0 before the clock was made.
+#[inline]
+pub(crate) fn ticks() -> u64 {
+    CLOCK.get().map_or(0, Clock::raw)
+}
+
+/// Time since the first call, for time-outs and back-offs: never goes back, never jumps.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub(crate) fn monotonic() -> Duration {
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
+}
+
+/// Wall-clock time since 1970; zero before it.
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub(crate) fn unix() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// [`unix`] in nanoseconds, at most those of 2554, where 64 bits end.
+pub(crate) fn unix_nanos() -> u64 {
+    u64::try_from(unix().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Unix nanoseconds of a time that a caller gave.
+pub(crate) fn nanos_since_epoch(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Anchor {
+    /// Ties ticks to the wall clock now, with the rate the clock was calibrated to.
+    pub(crate) fn now() -> Self {
+        let clock = clock();
+        // The wall clock is read between two readings of ticks, and stands for their middle.
+        let before = clock.raw();
+        let unix_nanos = unix_nanos();
+        let after = clock.raw();
+        Self {
+            ticks: before + after.saturating_sub(before) / 2,
+            unix_nanos,
+            nanos_per_4g_ticks: clock.delta_as_nanos(0, 1 << 32),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_anchor_converts_both_ways_from_its_moment() {
+        let anchor = Anchor { ticks: 1000, unix_nanos: 5_000, nanos_per_4g_ticks: 1 << 31 };
+        assert_eq!(anchor.unix_nanos(1000), 5_000);
+        assert_eq!(anchor.unix_nanos(1100), 5_050);
+        assert_eq!(anchor.unix_nanos(900), 4_950);
+        assert_eq!(anchor.unix_nanos(u64::MAX), 5_000 + (u64::MAX - 1000) / 2);
+        assert_eq!(Anchor { ticks: u64::MAX, ..anchor }.unix_nanos(0), 0, "saturates");
+    }
+
+    #[test]
+    fn now_is_now() {
+        let anchor = Anchor::now();
+        let (early, ticks, late) = (unix_nanos(), ticks(), unix_nanos());
+        let converted = anchor.unix_nanos(ticks);
+        // Within a millisecond of the wall clock, on either side.
+        assert!(converted + 1_000_000 > early && converted < late + 1_000_000);
     }
 }

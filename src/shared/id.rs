@@ -150,7 +150,9 @@ impl WireIds {
         // RandomState's keys come from the system's random source; hashing four constants with two
         // fresh states spreads them over the seeds.
         let (first, second) = (RandomState::new(), RandomState::new());
-        Self { seed: [first.hash_one(1), second.hash_one(2), first.hash_one(3), second.hash_one(4)] }
+        Self {
+            seed: [first.hash_one(1), second.hash_one(2), first.hash_one(3), second.hash_one(4)],
+        }
     }
 
     /// K2: a bijection, with the one zero moved to where key 0 would be, which no span has (K1).

@@ -20,6 +20,8 @@ pub enum Reason {
     Reentrant,
     /// The thread had no ring: too many threads at once, or the thread was already being torn down.
     NoRing,
+    /// More spans open on one thread, one inside the other, than can be told apart (256).
+    TooDeep,
     /// More children than `Config::max_spans`.
     TransactionLimit,
     /// The child was still open when its transaction ended.
@@ -48,10 +50,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the enum.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::RingFull,
         Self::Reentrant,
         Self::NoRing,
+        Self::TooDeep,
         Self::TransactionLimit,
         Self::Unfinished,
         Self::Evicted,
@@ -73,6 +76,7 @@ impl Reason {
             Self::RingFull => "ring_full",
             Self::Reentrant => "reentrant",
             Self::NoRing => "no_ring",
+            Self::TooDeep => "too_deep",
             Self::TransactionLimit => "transaction_limit",
             Self::Unfinished => "unfinished",
             Self::Evicted => "evicted",
@@ -93,7 +97,9 @@ impl Reason {
     #[must_use]
     pub const fn client_report(self) -> Option<&'static str> {
         Some(match self {
-            Self::RingFull | Self::TransactionLimit | Self::Unfinished => "buffer_overflow",
+            Self::RingFull | Self::TooDeep | Self::TransactionLimit | Self::Unfinished => {
+                "buffer_overflow"
+            }
             Self::QueueFull => "queue_overflow",
             Self::RateLimited => "ratelimit_backoff",
             Self::SendError => "send_error",
@@ -192,6 +198,39 @@ impl Tally {
     }
 }
 
+/// What is somewhere at this moment; one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(Tally);
+
+impl Gauge {
+    pub(crate) fn set(&self, count: Count) {
+        self.0.transactions.store(count.transactions, Ordering::Relaxed);
+        self.0.spans.store(count.spans, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Count {
+        self.0.read()
+    }
+}
+
+/// A single number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Total(AtomicU64);
+
+impl Total {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A tally per reason.
 #[derive(Debug)]
 pub(crate) struct Losses([Tally; Reason::ALL.len()]);
@@ -216,6 +255,8 @@ pub(crate) struct Books {
     pub(crate) queued: Tally,
     /// Taken out of the queue.
     pub(crate) taken: Tally,
+    /// What threads began without a ring to record it in.
+    pub(crate) no_ring: Tally,
     /// Accepted by the server.
     pub(crate) delivered: Tally,
     /// Everything that was lost after it left its thread, for ever.
@@ -224,6 +265,15 @@ pub(crate) struct Books {
     pub(crate) unreported: Losses,
     /// Transactions that sampling left out, not yet reported.
     pub(crate) unreported_unsampled: Tally,
+    /// What waits in the assembler, as the flusher last said.
+    pub(crate) in_assembly: Gauge,
+    /// Texts and lists that the encoder shortened.
+    pub(crate) cut: Total,
+    /// Attributes that the encoder left out: the server would not take them.
+    pub(crate) attributes_dropped: Total,
+    /// Cycles of the flusher, and how often it had to start anew.
+    pub(crate) cycles: Total,
+    pub(crate) restarts: Total,
 }
 
 impl Books {
@@ -232,10 +282,16 @@ impl Books {
             collected: Tally::new(),
             queued: Tally::new(),
             taken: Tally::new(),
+            no_ring: Tally::new(),
             delivered: Tally::new(),
             lost: Losses::new(),
             unreported: Losses::new(),
             unreported_unsampled: Tally::new(),
+            in_assembly: Gauge(Tally::new()),
+            cut: Total::new(),
+            attributes_dropped: Total::new(),
+            cycles: Total::new(),
+            restarts: Total::new(),
         }
     }
 

@@ -1,6 +1,22 @@
-//! What both sides touch. All atomics of the crate live here.
+//! What both sides touch. All lock-free code of the crate lives here, over the atomics of [`sync`].
+//!
+//! ```text
+//!   registry, settings ─► ring, names, ledger ─► seqlock, arena ─► free_list, layout ─► id, clock ─► sync
+//! ```
+
+pub(crate) mod arena;
+#[cfg(not(hotspan_loom))]
 pub(crate) mod clock;
+pub(crate) mod free_list;
 pub(crate) mod id;
 pub(crate) mod layout;
+#[cfg(not(hotspan_loom))]
 pub(crate) mod ledger;
+#[cfg(not(hotspan_loom))]
 pub(crate) mod names;
+#[cfg(not(hotspan_loom))]
+pub(crate) mod registry;
+pub(crate) mod ring;
+pub(crate) mod seqlock;
+pub(crate) mod settings;
+pub(crate) mod sync;

@@ -1,0 +1,331 @@
+//! From [`Config`] to [`Resolved`]: the environment asked, every value parsed, every bound checked.
+//!
+//! The environment is a function, so that tests need not touch the process's own; it is read here
+//! alone, on the thread that calls `init`. An explicit value beats a variable, an empty variable is
+//! none, and whatever is wrong is named by field and variable, and never shown.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Config, Delivery, Proxy, proxy};
+use crate::dsn::Dsn;
+use crate::error::ConfigError;
+
+/// A configuration that has been checked: behind it nothing needs to be checked again.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    /// `None`: nothing goes over HTTP.
+    pub(crate) dsn: Option<Dsn>,
+    pub(crate) release: Option<String>,
+    pub(crate) environment: Option<String>,
+    pub(crate) dist: Option<String>,
+    pub(crate) server_name: Option<String>,
+    pub(crate) debug: bool,
+    /// The share of transactions to keep, in millionths, 0 to 1,000,000. `None`: tracing is off.
+    pub(crate) sample_threshold: Option<u32>,
+    pub(crate) max_spans: usize,
+    pub(crate) send_client_reports: bool,
+    pub(crate) shutdown_timeout: Duration,
+    /// The proxy on the way to the DSN's host; exceptions are already applied.
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) ca_certs: Option<PathBuf>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) transport: Delivery,
+    pub(crate) ring_slots: usize,
+    pub(crate) ring_bytes: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) flush_interval: Duration,
+    pub(crate) open_transactions: usize,
+    pub(crate) open_slots: usize,
+    pub(crate) open_age: Duration,
+}
+
+impl Config {
+    /// Asks `env` for what is left open, and checks everything.
+    pub(crate) fn resolve(
+        self,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Resolved, ConfigError> {
+        let env = Environment(env);
+        let dsn = resolve_dsn(&self, &env)?;
+        let proxy = match (&dsn, &self.transport) {
+            (Some(dsn), Delivery::Http) => proxy::choose(&self, dsn, &env)?,
+            _ => None,
+        };
+        self.check_bounds()?;
+        if self.ca_certs.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(ConfigError::malformed("ca_certs", "expected a path"));
+        }
+
+        let release = env.first("release", self.release.as_deref(), ["SENTRY_RELEASE"]);
+        let release = check_text(release, &RELEASE)?;
+        let dist = check_text(env.first("dist", self.dist.as_deref(), []), &DIST)?;
+        if dist.is_some() && release.is_none() {
+            return Err(ConfigError::malformed("dist", "it says nothing without a release"));
+        }
+        let environment =
+            env.first("environment", self.environment.as_deref(), ["SENTRY_ENVIRONMENT"]);
+        let environment = match environment {
+            None => Some(ENVIRONMENT_DEFAULT.to_owned()),
+            set => check_text(set, &ENVIRONMENT)?,
+        };
+        let server_name = match env.first("server_name", self.server_name.as_deref(), []) {
+            None => host_name(),
+            set => check_text(set, &SERVER_NAME)?,
+        };
+        Ok(Resolved {
+            sample_threshold: resolve_rate(self.traces_sample_rate, &env)?,
+            debug: resolve_debug(self.debug, &env)?,
+            dsn,
+            release,
+            environment,
+            dist,
+            server_name,
+            max_spans: self.max_spans,
+            send_client_reports: self.send_client_reports,
+            shutdown_timeout: self.shutdown_timeout,
+            proxy,
+            ca_certs: self.ca_certs,
+            request_timeout: self.request_timeout,
+            connect_timeout: self.connect_timeout,
+            transport: self.transport,
+            ring_slots: self.ring_slots,
+            ring_bytes: self.ring_bytes,
+            queue_bytes: self.queue_bytes,
+            flush_interval: self.flush_interval,
+            open_transactions: self.open_transactions,
+            open_slots: self.open_slots,
+            open_age: self.open_age,
+        })
+    }
+
+    /// Every number and duration within what its documentation says.
+    fn check_bounds(&self) -> Result<(), ConfigError> {
+        let bytes = match usize::BITS {
+            64.. => "expected 1 byte to 64 GiB",
+            _ => "expected 1 byte to 1 GiB",
+        };
+        for (field, value, max, right) in [
+            ("max_spans", self.max_spans, 100_000, "expected 1 to 100000"),
+            ("queue_bytes", self.queue_bytes, BYTES_MAX, bytes),
+            ("open_transactions", self.open_transactions, OPEN_MAX, "expected 1 to 16777216"),
+            ("open_slots", self.open_slots, OPEN_MAX, "expected 1 to 16777216"),
+        ] {
+            if value == 0 || value > max {
+                return Err(ConfigError::out_of_range(field, right));
+            }
+        }
+        if self.ring_bytes < RING_SLOTS_MIN * SLOT_BYTES || self.ring_bytes > BYTES_MAX {
+            let right = match usize::BITS {
+                64.. => "expected 4096 bytes (64 slots of 64) to 64 GiB",
+                _ => "expected 4096 bytes (64 slots of 64) to 1 GiB",
+            };
+            return Err(ConfigError::out_of_range("ring_bytes", right));
+        }
+        if self.ring_slots < RING_SLOTS_MIN || self.ring_slots > self.ring_bytes / SLOT_BYTES {
+            let right = "expected 64 to ring_bytes / 64";
+            return Err(ConfigError::out_of_range("ring_slots", right));
+        }
+        for (field, value) in [
+            ("request_timeout", self.request_timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("flush_interval", self.flush_interval),
+            ("open_age", self.open_age),
+        ] {
+            if value < Duration::from_millis(1) || value > DAY {
+                return Err(ConfigError::out_of_range(field, "expected 1 ms to 1 day"));
+            }
+        }
+        if self.shutdown_timeout > DAY {
+            return Err(ConfigError::out_of_range("shutdown_timeout", "expected at most 1 day"));
+        }
+        Ok(())
+    }
+}
+
+/// The variables of this process. One that is not UTF-8 comes with its bad parts replaced, so that
+/// it is refused rather than overlooked.
+pub(crate) fn process_environment(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// Where open fields are looked up.
+pub(super) struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+/// A text that was set, and where.
+pub(super) struct Setting {
+    pub(super) field: &'static str,
+    /// `None`: in the `Config`.
+    pub(super) variable: Option<&'static str>,
+    /// Empty only if set explicitly, to say "none".
+    pub(super) value: String,
+}
+
+impl Environment<'_> {
+    /// A variable that is set and not empty.
+    pub(super) fn read(&self, name: &str) -> Option<String> {
+        (self.0)(name).filter(|value| !value.trim_ascii().is_empty())
+    }
+
+    /// The explicit value, else the first of the variables that is there.
+    pub(super) fn first(
+        &self,
+        field: &'static str,
+        explicit: Option<&str>,
+        names: impl IntoIterator<Item = &'static str>,
+    ) -> Option<Setting> {
+        if let Some(value) = explicit {
+            return Some(Setting { field, variable: None, value: value.to_owned() });
+        }
+        names.into_iter().find_map(|name| {
+            let value = self.read(name)?;
+            Some(Setting { field, variable: Some(name), value })
+        })
+    }
+}
+
+fn resolve_dsn(config: &Config, env: &Environment<'_>) -> Result<Option<Dsn>, ConfigError> {
+    let setting = env.first("dsn", config.dsn.as_deref(), ["SENTRY_DSN"]);
+    let Some(setting) = setting.filter(|setting| !setting.value.trim_ascii().is_empty()) else {
+        return Ok(None);
+    };
+    let dsn: Dsn = setting
+        .value
+        .parse()
+        .map_err(|error| ConfigError::dsn(error).with_variable(setting.variable))?;
+    if !cfg!(feature = "http") && matches!(config.transport, Delivery::Http) {
+        let needed = "sending to a DSN needs the feature `http`";
+        return Err(ConfigError::unsupported("dsn", needed).with_variable(setting.variable));
+    }
+    Ok(Some(dsn))
+}
+
+fn resolve_rate(explicit: Option<f64>, env: &Environment<'_>) -> Result<Option<u32>, ConfigError> {
+    const FIELD: &str = "traces_sample_rate";
+    const VARIABLE: &str = "SENTRY_TRACES_SAMPLE_RATE";
+    const RIGHT: &str = "expected a number from 0 to 1";
+    if let Some(rate) = explicit {
+        let out_of_range = || ConfigError::out_of_range(FIELD, RIGHT);
+        return millionths(rate).ok_or_else(out_of_range).map(Some);
+    }
+    let Some(text) = env.read(VARIABLE) else { return Ok(None) };
+    let error = match text.trim_ascii().parse() {
+        Ok(rate) => match millionths(rate) {
+            Some(threshold) => return Ok(Some(threshold)),
+            None => ConfigError::out_of_range(FIELD, RIGHT),
+        },
+        Err(_) => ConfigError::malformed(FIELD, RIGHT),
+    };
+    Err(error.with_variable(Some(VARIABLE)))
+}
+
+/// A rate from 0 to 1 in millionths, rounded up; rates of up to six decimals are exact.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a whole number from 0 to 1,000,000"
+)]
+fn millionths(rate: f64) -> Option<u32> {
+    if !(0.0..=1.0).contains(&rate) {
+        return None;
+    }
+    // 0.07 * 1e6 is a little more than 70,000: the ceiling alone would make it 70,001. But n / 1e6
+    // is the very float that a decimal of n millionths is read as.
+    let scaled = rate * 1e6;
+    let nearest = scaled.round();
+    let whole = if nearest / 1e6 == rate { nearest } else { scaled.ceil() };
+    Some(whole as u32)
+}
+
+fn resolve_debug(explicit: Option<bool>, env: &Environment<'_>) -> Result<bool, ConfigError> {
+    const VARIABLE: &str = "SENTRY_DEBUG";
+    if let Some(debug) = explicit {
+        return Ok(debug);
+    }
+    let Some(text) = env.read(VARIABLE) else { return Ok(false) };
+    match text.trim_ascii().to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
+        _ => {
+            Err(ConfigError::malformed("debug", "expected true or false")
+                .with_variable(Some(VARIABLE)))
+        }
+    }
+}
+
+/// What the server takes for one of the names that describe the application.
+struct TextRule {
+    chars_max: usize,
+    /// Characters that may not stand in it, besides control characters.
+    without: &'static [char],
+    /// Whole texts that it may not be, besides white space alone.
+    is_reserved: fn(&str) -> bool,
+    right: &'static str,
+}
+
+const RELEASE: TextRule = TextRule {
+    chars_max: 200,
+    without: &[],
+    is_reserved: |text| matches!(text, "." | "..") || text.chars().all(|c| c == '/'),
+    right: "expected up to 200 characters, no control characters; \
+            not `.`, `..`, slashes or spaces alone",
+};
+const ENVIRONMENT: TextRule = TextRule {
+    chars_max: 64,
+    without: &['/'],
+    is_reserved: |_| false,
+    right: "expected up to 64 characters, neither control characters nor slashes; \
+            not spaces alone",
+};
+const DIST: TextRule = TextRule {
+    chars_max: 64,
+    without: &[],
+    is_reserved: |_| false,
+    right: "expected up to 64 characters, no control characters; not spaces alone",
+};
+const SERVER_NAME: TextRule = TextRule {
+    chars_max: 256,
+    without: &[],
+    is_reserved: |_| false,
+    right: "expected up to 256 characters, no control characters; not spaces alone",
+};
+
+impl TextRule {
+    fn allows(&self, text: &str) -> bool {
+        text.chars().count() <= self.chars_max
+            && !text.chars().any(|c| c.is_control() || self.without.contains(&c))
+            && !text.trim().is_empty()
+            && !(self.is_reserved)(text)
+    }
+}
+
+/// The text, if one is set and it is not empty.
+fn check_text(setting: Option<Setting>, rule: &TextRule) -> Result<Option<String>, ConfigError> {
+    match setting {
+        None => Ok(None),
+        Some(setting) if setting.value.is_empty() => Ok(None),
+        Some(setting) if rule.allows(&setting.value) => Ok(Some(setting.value)),
+        Some(Setting { field, variable, .. }) => {
+            Err(ConfigError::malformed(field, rule.right).with_variable(variable))
+        }
+    }
+}
+
+/// The machine's name, where the system gives it as a file.
+fn host_name() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = text.trim();
+    SERVER_NAME.allows(name).then(|| name.to_owned())
+}
+
+const ENVIRONMENT_DEFAULT: &str = if cfg!(debug_assertions) { "development" } else { "production" };
+const SLOT_BYTES: usize = 64;
+const RING_SLOTS_MIN: usize = 64;
+const OPEN_MAX: usize = 1 << 24;
+/// Far below where adding two of them could overflow.
+const BYTES_MAX: usize = if usize::BITS >= 64 { 1_usize.wrapping_shl(36) } else { 1 << 30 };
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+//! The flusher's thread, and starting and stopping both threads.
+//!
+//! The flusher looks at the rings once an interval, and at once again while a ring is more than an eighth
+//! full; nobody has to wake it, so recording threads make no system call for it. A panic in a cycle costs
+//! what was in hand, counted; the flusher starts anew after a pause that doubles, and gives up after five
+//! in a row: recording is off then.
+//!
+//! # Invariants
+//! * C1: a cycle that answers a `flush` began after it was asked for.
+//! * C2: nobody waits for a thread without a limit.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::shared::clock;
+use crate::shared::id::WireIds;
+use crate::shared::ledger::Books;
+use crate::shared::settings::SETTINGS;
+use crate::transport::Transport;
+
+use super::assemble::Bounds;
+use super::courier::Health;
+use super::encode::Site;
+use super::flusher::Flusher;
+use super::queue::{Held, Queue};
+use super::upload::Uploader;
+
+/// At most 15 bytes: that is what Linux keeps.
+const THREAD_NAME: &str = "hotspan-flush";
+const STACK_BYTES: usize = 512 * 1024;
+/// Panics in a row after which the flusher gives up.
+const PANICS_MAX: u32 = 5;
+/// The last look at the rings comes this much after the one before: threads that were just publishing
+/// when recording went off are through by then.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+
+/// What the threads are started with.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) site: Site,
+    pub(crate) bounds: Bounds,
+    pub(crate) wire: WireIds,
+    pub(crate) interval: Duration,
+    pub(crate) ring_slots: u64,
+    pub(crate) queue_bytes: usize,
+    pub(crate) client_reports: bool,
+}
+
+/// Both threads, running.
+#[derive(Debug)]
+pub(crate) struct Client {
+    control: Arc<Control>,
+    uploader: Uploader,
+}
+
+impl Client {
+    /// Starts both threads.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(
+        plan: Plan,
+        transport: Box<dyn Transport>,
+        books: &'static Books,
+    ) -> io::Result<Self> {
+        let queue = Arc::new(Queue::new(plan.queue_bytes, books));
+        let uploader = Uploader::start(transport, Arc::clone(&queue), books, plan.client_reports)?;
+        let control = Arc::new(Control::default());
+        let mut flusher = Flusher::new(plan.site, plan.bounds, plan.wire, queue, books);
+        flusher.discard_leftovers();
+        let role = Role {
+            flusher,
+            control: Arc::clone(&control),
+            interval: plan.interval,
+            ring_slots: plan.ring_slots,
+            bounds: plan.bounds,
+        };
+        let started = thread::Builder::new()
+            .name(THREAD_NAME.to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || role.run());
+        match started {
+            Ok(_) => Ok(Self { control, uploader }),
+            Err(error) => {
+                uploader.close(Duration::ZERO);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until everything that ended before is delivered or lost, at most `timeout`. True if so.
+    pub(crate) fn flush(&self, timeout: Duration) -> bool {
+        let deadline = clock::monotonic().saturating_add(timeout);
+        let asked = self.control.ask(|state| state.asked += 1);
+        let looked = self.control.wait(timeout, |state| state.done >= asked || state.stopped);
+        looked && self.uploader.flush(deadline.saturating_sub(clock::monotonic()))
+    }
+
+    /// Stops both threads; returns at `timeout` at the latest, with everything that was not settled by
+    /// then counted. Recording must be off.
+    pub(crate) fn close(&self, timeout: Duration) {
+        let deadline = clock::monotonic().saturating_add(timeout);
+        self.control.ask(|state| state.stop = true);
+        self.control.wait(timeout, |state| state.stopped);
+        self.uploader.close(deadline.saturating_sub(clock::monotonic()));
+    }
+
+    /// What the queue holds.
+    pub(crate) fn held(&self) -> Held {
+        self.uploader.queue().held()
+    }
+
+    /// How sending goes.
+    pub(crate) fn health(&self) -> Health {
+        self.uploader.health()
+    }
+
+    /// Whether the flusher gave up.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.control.lock().dead
+    }
+}
+
+#[derive(Debug, Default)]
+struct Control {
+    state: Mutex<Wishes>,
+    /// Signalled when the flusher has something to do.
+    work: Condvar,
+    /// Signalled when it has done it.
+    progress: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Wishes {
+    asked: u64,
+    done: u64,
+    stop: bool,
+    stopped: bool,
+    dead: bool,
+}
+
+impl Control {
+    fn ask(&self, wish: impl FnOnce(&mut Wishes)) -> u64 {
+        let mut state = self.lock();
+        wish(&mut state);
+        let asked = state.asked;
+        drop(state);
+        self.work.notify_all();
+        asked
+    }
+
+    fn wait(&self, timeout: Duration, done: impl Fn(&Wishes) -> bool) -> bool {
+        let (state, _) = self
+            .progress
+            .wait_timeout_while(self.lock(), timeout, |state| !done(state))
+            .unwrap_or_else(PoisonError::into_inner);
+        done(&state)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Wishes> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The flusher's thread.
+struct Role {
+    flusher: Flusher,
+    control: Arc<Control>,
+    interval: Duration,
+    ring_slots: u64,
+    bounds: Bounds,
+}
+
+impl Role {
+    fn run(mut self) {
+        let mut pause = self.interval;
+        let mut panics = 0;
+        loop {
+            let (asked, stop) = self.idle(pause);
+            match self.cycle() {
+                Some(fullest) => {
+                    panics = 0;
+                    pause = self.pause_after(fullest);
+                }
+                None => {
+                    panics += 1;
+                    pause = Duration::from_secs(1 << panics.min(6));
+                }
+            }
+            let dead = panics >= PANICS_MAX;
+            if dead {
+                SETTINGS.switch_off();
+            }
+            if stop || dead {
+                thread::sleep(LAST_LOOK);
+                self.cycle();
+                self.flusher.finish();
+            }
+            let mut state = self.control.lock();
+            state.done = asked;
+            state.dead = dead;
+            state.stopped = stop || dead;
+            let over = state.stopped;
+            drop(state);
+            self.control.progress.notify_all();
+            if over {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a wish, at most `pause`. C1: what is asked for later is answered by the next cycle.
+    fn idle(&self, pause: Duration) -> (u64, bool) {
+        let (state, _) = self
+            .control
+            .work
+            .wait_timeout_while(self.control.lock(), pause, |state| {
+                state.asked == state.done && !state.stop
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        (state.asked, state.stop)
+    }
+
+    /// Slots found in the fullest ring; `None` after a panic.
+    fn cycle(&mut self) -> Option<u64> {
+        let flusher = &mut self.flusher;
+        match catch_unwind(AssertUnwindSafe(|| flusher.cycle(clock::monotonic()).fullest)) {
+            Ok(fullest) => Some(fullest),
+            Err(payload) => {
+                #[expect(clippy::mem_forget, reason = "its drop is a stranger's, and may panic")]
+                std::mem::forget(payload);
+                self.flusher.recover(self.bounds);
+                None
+            }
+        }
+    }
+
+    /// The fuller the rings were, the sooner the next look.
+    fn pause_after(&self, fullest: u64) -> Duration {
+        if fullest > self.ring_slots / 8 {
+            Duration::ZERO
+        } else if fullest > self.ring_slots / 64 {
+            self.interval.min(Duration::from_millis(1))
+        } else {
+            self.interval
+        }
+    }
+}

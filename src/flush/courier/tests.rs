@@ -1,0 +1,300 @@
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::*;
+use crate::flush::envelope::SENT_AT_BLANK;
+use crate::shared::ledger::Count;
+
+/// What the scripted transport does next.
+enum Act {
+    Answer(Response),
+    Error(&'static str),
+    Panic,
+}
+
+#[derive(Default)]
+struct Script {
+    acts: std::collections::VecDeque<Act>,
+    sent: Vec<String>,
+}
+
+/// Plays its script, then answers 200.
+struct Scripted(Arc<Mutex<Script>>);
+
+impl Transport for Scripted {
+    fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError> {
+        let act = {
+            let mut script = self.0.lock().unwrap();
+            script.sent.push(String::from_utf8(envelope.as_bytes().to_vec()).unwrap());
+            script.acts.pop_front()
+        };
+        match act {
+            None => Ok(Response::status(200)),
+            Some(Act::Answer(response)) => Ok(response),
+            Some(Act::Error(text)) => Err(SendError::new(text)),
+            Some(Act::Panic) => panic!("on purpose"),
+        }
+    }
+}
+
+struct Rig<Now> {
+    courier: Courier<Now>,
+    script: Arc<Mutex<Script>>,
+    seconds: Rc<Cell<u64>>,
+}
+
+fn rig() -> Rig<impl Fn() -> Moment> {
+    let books: &'static Books = Box::leak(Box::new(Books::new()));
+    let script = Arc::new(Mutex::new(Script::default()));
+    let seconds = Rc::new(Cell::new(1000));
+    let now = {
+        let seconds = Rc::clone(&seconds);
+        move || Moment {
+            monotonic: Duration::from_secs(seconds.get()),
+            unix: Duration::from_secs(1_709_251_199),
+        }
+    };
+    let queue = Arc::new(Queue::new(100_000, books));
+    let transport = Box::new(Scripted(Arc::clone(&script)));
+    let courier = Courier::new(transport, queue, books, Arc::default(), true, now);
+    Rig { courier, script, seconds }
+}
+
+impl<Now: Fn() -> Moment> Rig<Now> {
+    fn push(&self, children: u64) {
+        let bytes = format!("{{\"a\":1{SENT_AT_BLANK}}}\n").into_bytes();
+        let sent_at = 6..6 + SENT_AT_BLANK.len();
+        let count = Count::transaction(children);
+        let category = Category::Transaction;
+        let parcel = Parcel { bytes, sent_at, category, event_id: None, count };
+        self.courier.queue.push(parcel).unwrap();
+    }
+
+    fn act(&self, act: Act) {
+        self.script.lock().unwrap().acts.push_back(act);
+    }
+
+    /// Pushes one, lets the transport do `act`, and goes one cycle.
+    fn one(&mut self, act: Act) {
+        self.act(act);
+        self.push(1);
+        assert!(self.courier.cycle());
+    }
+
+    /// How many envelopes of each kind were sent: transactions, reports.
+    fn sent(&self) -> (usize, usize) {
+        let script = self.script.lock().unwrap();
+        let reports = script.sent.iter().filter(|text| text.contains("client_report")).count();
+        (script.sent.len() - reports, reports)
+    }
+
+    fn lost(&self, reason: Reason) -> u64 {
+        self.courier.books.lost.of(reason).read().transactions
+    }
+
+    fn unreported(&self, reason: Reason) -> u64 {
+        self.courier.books.unreported.of(reason).read().transactions
+    }
+
+    fn last_error(&self) -> String {
+        self.courier.health.lock().unwrap().last_error.clone().unwrap_or_default()
+    }
+}
+
+#[test]
+fn the_status_decides_and_each_parcel_is_settled_once() {
+    for (status, reason) in [
+        (200, None),
+        (204, None),
+        (299, None),
+        (302, Some(Reason::SendError)),
+        (400, Some(Reason::SendError)),
+        (413, Some(Reason::SendError)),
+        (429, Some(Reason::Refused)),
+        (503, Some(Reason::SendError)),
+        (0, Some(Reason::SendError)),
+        (999, Some(Reason::SendError)),
+    ] {
+        let mut rig = rig();
+        rig.one(Act::Answer(Response::status(status)));
+        let delivered = rig.courier.books.delivered.read();
+        assert_eq!(delivered.transactions, u64::from(reason.is_none()), "{status}");
+        for each in Reason::ALL {
+            assert_eq!(rig.lost(each), u64::from(reason == Some(each)), "{status} {each:?}");
+        }
+        assert_eq!(rig.courier.queue.held(), Default::default());
+    }
+}
+
+#[test]
+fn no_answer_is_a_network_error_with_a_text_of_one_bounded_line() {
+    let mut rig = rig();
+    rig.one(Act::Error("connection\nrefused"));
+    assert_eq!(rig.lost(Reason::NetworkError), 1);
+    assert_eq!(rig.last_error(), "no answer: connection refused");
+    rig.one(Act::Error(Box::leak("x".repeat(10_000).into_boxed_str())));
+    assert_eq!(rig.last_error().len(), ERROR_CHARS_MAX);
+}
+
+#[test]
+fn the_time_of_sending_is_stamped() {
+    let mut rig = rig();
+    rig.push(0);
+    rig.courier.cycle();
+    let sent = rig.script.lock().unwrap().sent.concat();
+    assert_eq!(sent, "{\"a\":1,\"sent_at\":\"2024-02-29T23:59:59.000000Z\"}\n");
+}
+
+#[test]
+fn a_limit_holds_back_what_was_queued_before_it_and_ends_in_time() {
+    let mut rig = rig();
+    for _ in 0..3 {
+        rig.push(1);
+    }
+    let mut limited = Response::status(429);
+    limited.retry_after = Some("20".to_owned());
+    rig.act(Act::Answer(limited));
+    rig.courier.cycle();
+    rig.seconds.set(1019);
+    rig.courier.cycle();
+    assert_eq!(rig.sent().0, 1);
+    assert_eq!((rig.lost(Reason::Refused), rig.lost(Reason::RateLimited)), (1, 1));
+    rig.seconds.set(1020);
+    rig.courier.cycle();
+    assert_eq!(rig.sent().0, 2);
+    assert_eq!(rig.courier.books.delivered.read().transactions, 1);
+}
+
+#[test]
+fn a_panicking_transport_costs_a_parcel_each_and_is_left_alone_after_five() {
+    let mut rig = rig();
+    for _ in 0..4 {
+        rig.one(Act::Panic);
+    }
+    rig.one(Act::Answer(Response::status(200)));
+    assert_eq!(rig.lost(Reason::Internal), 4);
+    for _ in 0..5 {
+        rig.one(Act::Panic);
+    }
+    assert!(rig.courier.health.lock().unwrap().dead);
+    let sent = rig.sent();
+    for _ in 0..3 {
+        rig.push(1);
+        rig.courier.cycle();
+    }
+    rig.seconds.set(5000);
+    rig.courier.cycle();
+    assert_eq!(rig.sent(), sent, "nothing more, no report either");
+    assert_eq!(rig.lost(Reason::Internal), 12);
+    assert_eq!(rig.courier.books.delivered.read().transactions, 1);
+}
+
+#[test]
+fn a_payload_that_panics_when_dropped_is_survived() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("again");
+        }
+    }
+    struct Thrower;
+    impl Transport for Thrower {
+        fn send(&mut self, _: &Envelope<'_>) -> Result<Response, SendError> {
+            std::panic::panic_any(Bomb);
+        }
+    }
+    let mut rig = rig();
+    rig.courier.transport = Box::new(Thrower);
+    rig.push(1);
+    assert!(rig.courier.cycle());
+    assert_eq!(rig.lost(Reason::Internal), 1);
+}
+
+#[test]
+fn a_report_goes_with_a_parcel_once_the_last_is_old_enough() {
+    let mut rig = rig();
+    rig.one(Act::Error("gone"));
+    rig.seconds.set(1029);
+    rig.one(Act::Answer(Response::status(200)));
+    assert_eq!(rig.sent(), (2, 0));
+    rig.seconds.set(1030);
+    rig.one(Act::Answer(Response::status(200)));
+    assert_eq!(rig.sent(), (3, 1));
+    assert_eq!(rig.unreported(Reason::NetworkError), 0);
+    rig.seconds.set(1100);
+    rig.one(Act::Answer(Response::status(200)));
+    assert_eq!(rig.sent(), (4, 1), "there is nothing to report");
+}
+
+#[test]
+fn a_report_that_is_not_taken_is_restored_and_is_no_loss() {
+    for act in [
+        Act::Answer(Response::status(500)),
+        Act::Answer(Response::status(429)),
+        Act::Error("gone"),
+        Act::Panic,
+    ] {
+        let mut rig = rig();
+        rig.one(Act::Answer(Response::status(503)));
+        let lost_before = Reason::ALL.map(|reason| rig.lost(reason));
+        rig.act(act);
+        rig.courier.report();
+        assert_eq!(rig.sent(), (1, 1));
+        assert_eq!(rig.unreported(Reason::SendError), 1);
+        assert_eq!(Reason::ALL.map(|reason| rig.lost(reason)), lost_before);
+        rig.seconds.set(2000);
+        rig.courier.report();
+        assert_eq!(rig.sent(), (1, 2));
+        assert_eq!(rig.unreported(Reason::SendError), 0);
+    }
+}
+
+#[test]
+fn a_flush_and_a_close_force_a_report() {
+    let mut rig = rig();
+    rig.one(Act::Answer(Response::status(500)));
+    assert!(!rig.courier.queue.flush(Duration::ZERO, || Duration::ZERO), "asks, and cannot wait");
+    rig.courier.cycle();
+    assert_eq!(rig.sent(), (1, 1));
+
+    rig.one(Act::Answer(Response::status(500)));
+    rig.courier.queue.close();
+    assert!(!rig.courier.cycle());
+    assert_eq!(rig.sent(), (2, 2));
+}
+
+#[test]
+fn no_report_is_sent_if_there_are_to_be_none_or_a_limit_forbids_it() {
+    let mut rig = rig();
+    let mut limited = Response::status(429);
+    limited.retry_after = Some("100".to_owned());
+    rig.one(Act::Answer(Response::status(500)));
+    rig.one(Act::Answer(limited));
+    rig.courier.report();
+    assert_eq!((rig.sent(), rig.unreported(Reason::SendError)), ((2, 0), 1));
+    rig.seconds.set(1200);
+    rig.courier.reported = None;
+    rig.courier.report();
+    assert_eq!(rig.sent(), (2, 0));
+}
+
+#[test]
+fn waiting_never_turns_into_spinning() {
+    let mut rig = rig();
+    assert_eq!(rig.courier.patience(), REPORT_INTERVAL);
+    rig.seconds.set(1030);
+    assert_eq!(rig.courier.patience(), Duration::ZERO);
+    rig.one(Act::Answer(Response::status(200)));
+    assert_eq!(rig.courier.patience(), REPORT_INTERVAL, "an empty report counts as tried");
+    rig.courier.reported = None;
+    assert_eq!(rig.courier.patience(), REPORT_INTERVAL);
+}
+
+#[test]
+fn the_parcel_s_buffer_goes_back() {
+    let mut rig = rig();
+    rig.push(0);
+    assert_eq!(rig.courier.queue.buffer().capacity(), 0);
+    rig.courier.cycle();
+    assert_ne!(rig.courier.queue.buffer().capacity(), 0);
+}

@@ -1,0 +1,383 @@
+//! What was set on one span: gathered from its slots in the order of setting, then written section by
+//! section. The same key set twice leaves the later one; no object gets a key twice.
+
+use crate::shared::id::NameId;
+use crate::shared::layout::{CUT, Kind, Scalar, Slot};
+use crate::shared::names;
+use crate::status::SpanStatus;
+
+use super::fragments::{Fragments, Piece, Role};
+use super::value::{self, Written};
+use super::{json, scan};
+
+/// Bytes of one section of one span; what comes later is dropped.
+pub(super) const SECTION_MAX: usize = 64 * 1024;
+/// Measurements a transaction: Relay keeps no more.
+pub(super) const MEASUREMENTS_MAX: usize = 10;
+/// Up to so many, looking at all pairs is cheaper than sorting.
+const PAIRWISE_MAX: usize = 16;
+/// The tags of an event that mean something else to Relay, which takes them away.
+const RESERVED_TAGS: [&[u8]; 6] = [
+    b"\"release\":",
+    b"\"dist\":",
+    b"\"environment\":",
+    b"\"user\":",
+    b"\"filename\":",
+    b"\"function\":",
+];
+
+/// An object of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Section {
+    Tags,
+    Data,
+    Measurements,
+}
+
+impl Section {
+    const fn opening(self) -> &'static str {
+        match self {
+            Self::Tags => ",\"tags\":{",
+            Self::Data => ",\"data\":{",
+            Self::Measurements => ",\"measurements\":{",
+        }
+    }
+}
+
+/// What is being read, and where to.
+#[derive(Debug)]
+pub(super) struct Page<'a> {
+    pub(super) run: &'a [Slot],
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) fragments: &'a mut Fragments,
+    pub(super) trims: Trims,
+}
+
+/// One member of an object.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    section: Section,
+    /// A later one has the same key.
+    is_replaced: bool,
+    key: Piece,
+    value: Source,
+}
+
+/// Where a member's value is.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// An attribute that begins at this slot.
+    Slot(usize),
+    Number(u64),
+}
+
+/// A text that replaces the one in the record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Text {
+    Name(NameId),
+    /// An attribute that begins at this slot.
+    Slot(usize),
+}
+
+/// What was cut, and what was dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trims {
+    pub(super) cut: u64,
+    pub(super) dropped: u64,
+}
+
+/// Keys that the encoder sets itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keys {
+    status_tag: Piece,
+    status_data: Piece,
+    pub(super) lost: Piece,
+    pub(super) unfinished: Piece,
+    pub(super) over_limit: Piece,
+}
+
+impl Keys {
+    pub(super) fn new(fragments: &mut Fragments) -> Self {
+        Self {
+            status_tag: fragments.fixed(Role::TagKey, "http.status_code"),
+            status_data: fragments.fixed(Role::DataKey, "http.response.status_code"),
+            lost: fragments.fixed(Role::DataKey, "hotspan.lost"),
+            unfinished: fragments.fixed(Role::DataKey, "hotspan.unfinished"),
+            over_limit: fragments.fixed(Role::DataKey, "hotspan.over_limit"),
+        }
+    }
+}
+
+/// The attributes of one span.
+#[derive(Debug, Default)]
+pub(super) struct Attributes {
+    items: Vec<Item>,
+    order: Vec<usize>,
+    /// Payloads, one after the other.
+    payload: Vec<u8>,
+    plain: Vec<u8>,
+    pub(super) status: Option<SpanStatus>,
+    pub(super) response: Option<u16>,
+    pub(super) description: Option<Text>,
+    pub(super) op: Option<Text>,
+}
+
+impl Attributes {
+    /// Reads the attributes at these slots of the run.
+    pub(super) fn gather(&mut self, page: &mut Page<'_>, slots: &[(u64, usize)], keys: &Keys) {
+        self.items.clear();
+        (self.status, self.response, self.description, self.op) = (None, None, None, None);
+        for (_, at) in slots {
+            if self.add(page.run, *at, keys, page.fragments).is_none() {
+                page.trims.dropped += 1;
+            }
+        }
+        self.keep_last(page.fragments);
+    }
+
+    /// Takes one attribute in; `None` if it is no good.
+    #[inline]
+    fn add(
+        &mut self,
+        run: &[Slot],
+        at: usize,
+        keys: &Keys,
+        fragments: &mut Fragments,
+    ) -> Option<()> {
+        let (header, slots) = scan::attribute(run, at)?;
+        let (section, role) = match header.kind {
+            Kind::Tag => (Section::Tags, Role::TagKey),
+            Kind::Data => (Section::Data, Role::DataKey),
+            Kind::Measurement => (Section::Measurements, Role::Measurement),
+            Kind::Description | Kind::Op => {
+                let text = match header.name {
+                    NameId::NONE | NameId::INLINE => Text::Slot(at),
+                    name => Text::Name(name),
+                };
+                let place =
+                    if header.kind == Kind::Op { &mut self.op } else { &mut self.description };
+                *place = Some(text);
+                return Some(());
+            }
+            Kind::Status => {
+                let payload = value::payload(slots, &header, &mut self.payload)?;
+                let [code] = payload else { return None };
+                self.status = Some(SpanStatus::from_code(*code)?);
+                return Some(());
+            }
+            Kind::HttpStatus => {
+                let payload = value::payload(slots, &header, &mut self.payload)?;
+                let code = u64::from_le_bytes(payload.try_into().ok()?);
+                let code = u16::try_from(code).ok()?;
+                self.status = Some(SpanStatus::from_http(code));
+                self.response = Some(code);
+                self.number(Section::Tags, keys.status_tag, u64::from(code));
+                self.number(Section::Data, keys.status_data, u64::from(code));
+                return Some(());
+            }
+            Kind::Child | Kind::Root => return None,
+        };
+        let key = if header.name == NameId::INLINE {
+            let payload = value::payload(slots, &header, &mut self.payload)?;
+            let (name, _) = value::split_name(header.name, payload)?;
+            fragments.text(role, name, false)?
+        } else {
+            fragments.name(role, header.name)?
+        };
+        self.items.push(Item { section, is_replaced: false, key, value: Source::Slot(at) });
+        Some(())
+    }
+
+    /// Adds a number of the encoder's own; [`keep_last`](Self::keep_last) afterwards.
+    pub(super) fn number(&mut self, section: Section, key: Piece, value: u64) {
+        self.items.push(Item { section, is_replaced: false, key, value: Source::Number(value) });
+    }
+
+    /// Marks what a later item of the same section and key replaces.
+    pub(super) fn keep_last(&mut self, fragments: &Fragments) {
+        if self.items.len() <= PAIRWISE_MAX {
+            let mut rest = self.items.as_mut_slice();
+            while let Some((item, later)) = rest.split_first_mut() {
+                let key = fragments.bytes(item.key);
+                item.is_replaced = later.iter().any(|other| {
+                    other.section == item.section && fragments.bytes(other.key) == key
+                });
+                rest = later;
+            }
+            return;
+        }
+        let items = &mut self.items;
+        let name = |item: &Item| (item.section, fragments.bytes(item.key));
+        self.order.clear();
+        self.order.extend(0..items.len());
+        self.order.sort_unstable_by(|one, other| match (items.get(*one), items.get(*other)) {
+            (Some(a), Some(b)) => name(a).cmp(&name(b)).then(one.cmp(other)),
+            _ => one.cmp(other),
+        });
+        for pair in self.order.windows(2) {
+            let [one, next] = *pair else { continue };
+            let same = match (items.get(one), items.get(next)) {
+                (Some(a), Some(b)) => name(a) == name(b),
+                _ => false,
+            };
+            if let Some(item) = items.get_mut(one) {
+                item.is_replaced = same;
+            }
+        }
+    }
+
+    /// Drops the tags that mean something else on a transaction.
+    pub(super) fn drop_reserved(&mut self, page: &mut Page<'_>, has_server_name: bool) {
+        let before = self.items.len();
+        self.items.retain(|item| {
+            let key = page.fragments.bytes(item.key);
+            let is_reserved =
+                RESERVED_TAGS.contains(&key) || has_server_name && key == b"\"server_name\":";
+            !(is_reserved && item.section == Section::Tags)
+        });
+        page.trims.dropped += (before - self.items.len()) as u64;
+    }
+
+    /// How many members a section is going to have at most.
+    pub(super) fn count(&self, section: Section) -> usize {
+        self.items.iter().filter(|item| item.section == section && !item.is_replaced).count()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Appends a section with at most `members_max` members; nothing if it has none. Returns how many
+    /// were written.
+    pub(super) fn write(
+        &mut self,
+        page: &mut Page<'_>,
+        section: Section,
+        members_max: usize,
+    ) -> usize {
+        let mark = page.out.len();
+        let mut written = 0;
+        for item in self.items.iter().filter(|item| item.section == section && !item.is_replaced) {
+            if written == 0 {
+                page.out.extend_from_slice(section.opening().as_bytes());
+            }
+            let before = page.out.len();
+            if before - mark > SECTION_MAX || written >= members_max {
+                page.trims.dropped += 1;
+                continue;
+            }
+            page.out.extend_from_slice(page.fragments.bytes(item.key));
+            let scratch = (&mut self.payload, &mut self.plain);
+            match write_value(page.out, page.run, section, item.value, scratch) {
+                Written::Unfit => {
+                    page.out.truncate(before);
+                    page.trims.dropped += 1;
+                }
+                fate => {
+                    page.trims.cut += u64::from(fate == Written::Cut);
+                    page.out.push(b',');
+                    written += 1;
+                }
+            }
+            if written == 0 {
+                page.out.truncate(mark);
+            }
+        }
+        match page.out.last_mut() {
+            Some(comma) if written > 0 => *comma = b'}',
+            _ => {}
+        }
+        written
+    }
+}
+
+fn write_value(
+    out: &mut Vec<u8>,
+    run: &[Slot],
+    section: Section,
+    source: Source,
+    (payload, plain): (&mut Vec<u8>, &mut Vec<u8>),
+) -> Written {
+    let at = match source {
+        Source::Slot(at) => at,
+        Source::Number(number) => {
+            let quote: &[u8] = if section == Section::Tags { b"\"" } else { b"" };
+            out.extend_from_slice(quote);
+            json::integer(out, number);
+            out.extend_from_slice(quote);
+            return Written::Whole;
+        }
+    };
+    let Some((header, slots)) = scan::attribute(run, at) else { return Written::Unfit };
+    let bytes = value::payload(slots, &header, payload);
+    let Some((_, bytes)) = bytes.and_then(|bytes| value::split_name(header.name, bytes)) else {
+        return Written::Unfit;
+    };
+    match section {
+        Section::Tags => value::tag(out, header.code, bytes, plain),
+        Section::Data => value::typed(out, header.code, bytes),
+        Section::Measurements => measurement(out, bytes),
+    }
+}
+
+/// Appends `{"value":…,"unit":"…"}`. A unit that Relay does not take is left out.
+fn measurement(out: &mut Vec<u8>, bytes: &[u8]) -> Written {
+    let Some((value, unit)) = bytes.split_first_chunk::<8>() else { return Written::Unfit };
+    let Ok(unit) = <[u8; 4]>::try_from(unit) else { return Written::Unfit };
+    out.extend_from_slice(b"{\"value\":");
+    if !json::float(out, f64::from_le_bytes(*value)) {
+        return Written::Unfit;
+    }
+    let unit = match NameId(u32::from_le_bytes(unit)) {
+        NameId::NONE => "",
+        unit => names::text(unit).unwrap_or("?"),
+    };
+    let fits = unit.len() <= UNIT_MAX
+        && unit.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if fits && !unit.is_empty() {
+        out.extend_from_slice(b",\"unit\":\"");
+        out.extend(unit.bytes().map(|byte| byte.to_ascii_lowercase()));
+        out.push(b'"');
+    }
+    out.push(b'}');
+    Written::cut_if(!fits)
+}
+
+/// The longest unit.
+const UNIT_MAX: usize = 15;
+
+/// A text as a fragment: the slot or name that replaces the record's own, if there is one and it is
+/// good, else the record's own.
+#[inline]
+pub(super) fn text(
+    page: &mut Page<'_>,
+    role: Role,
+    own: NameId,
+    replaced_by: Option<Text>,
+    scratch: &mut Vec<u8>,
+) -> Option<Piece> {
+    let piece = match replaced_by {
+        Some(Text::Name(id)) => page.fragments.name(role, id),
+        Some(Text::Slot(at)) => text_in_slot(page.run, at, scratch)
+            .and_then(|(text, was_cut)| page.fragments.text(role, text, was_cut)),
+        None => None,
+    };
+    page.trims.dropped += u64::from(replaced_by.is_some() && piece.is_none());
+    let piece = match (piece, own) {
+        (None, NameId::NONE | NameId::INLINE) => None,
+        (None, id) => page.fragments.name(role, id),
+        (piece, _) => piece,
+    };
+    page.trims.cut += u64::from(piece.is_some_and(Piece::is_cut));
+    piece
+}
+
+fn text_in_slot<'a>(run: &[Slot], at: usize, scratch: &'a mut Vec<u8>) -> Option<(&'a str, bool)> {
+    let (header, slots) = scan::attribute(run, at)?;
+    if Scalar::of(header.code) != Some(Scalar::Text) {
+        return None;
+    }
+    let was_cut = header.code & CUT != 0;
+    let bytes = value::payload(slots, &header, scratch)?;
+    Some((value::text(bytes, was_cut)?, was_cut))
+}

@@ -1,0 +1,258 @@
+//! [`init`], and the guard that ends what it began.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::{Config, Delivery, Resolved, process_environment};
+use crate::error::ConfigError;
+use crate::flush::assemble::Bounds;
+use crate::flush::client::{Client, Plan};
+use crate::flush::encode::Site;
+use crate::shared::arena::Arena;
+use crate::shared::clock;
+use crate::shared::id::WireIds;
+use crate::shared::ledger::{BOOKS, Count};
+use crate::shared::settings::SETTINGS;
+use crate::stats::{Stats, stats};
+use crate::transport::{File, Null, Transport};
+
+/// The one that is running.
+static ACTIVE: Mutex<Active> = Mutex::new(Active { initialised: false, client: None });
+
+struct Active {
+    initialised: bool,
+    client: Option<Arc<Client>>,
+}
+
+fn active() -> MutexGuard<'static, Active> {
+    ACTIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The running client, for `stats()`.
+pub(crate) fn client() -> Option<Arc<Client>> {
+    active().client.clone()
+}
+
+/// Starts recording and delivering, until the guard is dropped.
+///
+/// Reserves the memory of the rings (address space only), starts two threads, and calibrates the clock,
+/// which takes up to 200 ms once in a process. With no DSN and the usual transport, or with no sample
+/// rate, nothing is recorded and no thread is started. Signals: block them before, the threads inherit the
+/// mask.
+///
+/// # Errors
+/// Bad values, naming the field or the environment variable and never echoing a secret; a second `init`
+/// while the first is running; no memory, thread or transport to be had.
+///
+/// ```
+/// use hotspan::{Config, Delivery};
+///
+/// let guard = hotspan::init(Config {
+///     transport: Delivery::Null,
+///     traces_sample_rate: Some(1.0),
+///     ..Config::default()
+/// })?;
+/// drop(hotspan::start_transaction("queue.process", "orders"));
+/// let report = guard.close(std::time::Duration::from_secs(2));
+/// assert_eq!(report.delivered.transactions, 1);
+/// # Ok::<(), hotspan::ConfigError>(())
+/// ```
+pub fn init(config: Config) -> Result<Guard, ConfigError> {
+    let resolved = config.resolve(&process_environment)?;
+    let mut active = active();
+    if active.initialised {
+        return Err(ConfigError::already_initialised());
+    }
+    let shutdown_timeout = resolved.shutdown_timeout;
+    let before = stats();
+    let client = match (resolved.sample_threshold, transport(&resolved)?) {
+        (Some(threshold), Some(transport)) => Some(start(resolved, threshold, transport)?),
+        _ => None,
+    };
+    *active = Active { initialised: true, client: client.clone() };
+    Ok(Guard { client, shutdown_timeout, before, process: std::process::id(), closed: false })
+}
+
+fn start(
+    resolved: Resolved,
+    threshold: u32,
+    transport: Box<dyn Transport>,
+) -> Result<Arc<Client>, ConfigError> {
+    Arena::global().reserve(resolved.ring_bytes).map_err(|_| ConfigError::memory())?;
+    clock::clock();
+    let wire = WireIds::from_os();
+    let ring_slots = resolved.ring_slots as u64;
+    let plan = Plan {
+        bounds: Bounds {
+            transactions: resolved.open_transactions,
+            slots: resolved.open_slots,
+            age: resolved.open_age,
+            children: resolved.max_spans,
+        },
+        wire,
+        interval: resolved.flush_interval,
+        ring_slots,
+        queue_bytes: resolved.queue_bytes,
+        client_reports: resolved.send_client_reports,
+        site: site(resolved),
+    };
+    let client = Client::start(plan, transport, &BOOKS).map_err(ConfigError::thread)?;
+    SETTINGS.switch_on(&wire, threshold, ring_slots);
+    Ok(Arc::new(client))
+}
+
+fn site(resolved: Resolved) -> Site {
+    let dsn = resolved.dsn.as_ref();
+    Site {
+        public_key: dsn.map(|dsn| dsn.public_key().to_owned()),
+        org_id: dsn.and_then(|dsn| dsn.org_id()).map(|id| id.to_string()),
+        release: resolved.release,
+        environment: resolved.environment,
+        dist: resolved.dist,
+        server_name: resolved.server_name,
+        sdk_name: "hotspan",
+        sdk_version: env!("CARGO_PKG_VERSION"),
+        max_spans: resolved.max_spans,
+        runtime_version: None,
+        os_name: Some(os_name().to_owned()),
+        os_version: std::fs::read_to_string("/proc/sys/kernel/osrelease")
+            .ok()
+            .map(|text| text.trim().to_owned())
+            .filter(|text| !text.is_empty()),
+    }
+}
+
+/// The system's name as Sentry writes it.
+fn os_name() -> &'static str {
+    match std::env::consts::OS {
+        "linux" => "Linux",
+        "macos" => "macOS",
+        "windows" => "Windows",
+        other => other,
+    }
+}
+
+/// The transport that was asked for; `None`: there is no DSN to send to.
+fn transport(resolved: &Resolved) -> Result<Option<Box<dyn Transport>>, ConfigError> {
+    Ok(Some(match &resolved.transport {
+        Delivery::Http => match &resolved.dsn {
+            Some(dsn) => http(resolved, dsn)?,
+            None => return Ok(None),
+        },
+        Delivery::File(folder) => {
+            Box::new(File::new(folder.clone()).map_err(ConfigError::transport)?)
+        }
+        Delivery::Null => Box::new(Null),
+        Delivery::Custom(make) => make(),
+    }))
+}
+
+#[cfg(feature = "http")]
+fn http(resolved: &Resolved, dsn: &crate::Dsn) -> Result<Box<dyn Transport>, ConfigError> {
+    use crate::transport::{Http, HttpOptions};
+
+    let mut options = HttpOptions::for_dsn(dsn)
+        .timeout(resolved.request_timeout)
+        .connect_timeout(resolved.connect_timeout);
+    if let Some(proxy) = &resolved.proxy {
+        options = options.proxy(proxy.url());
+    }
+    if let Some(file) = &resolved.ca_certs {
+        options = options.ca_certs(file.clone());
+    }
+    Ok(Box::new(Http::new(options).map_err(ConfigError::transport)?))
+}
+
+#[cfg(not(feature = "http"))]
+fn http(_: &Resolved, _: &crate::Dsn) -> Result<Box<dyn Transport>, ConfigError> {
+    Err(ConfigError::unsupported("transport", "the feature `http`"))
+}
+
+/// Keeps recording and delivering going; flushes and stops when dropped, within
+/// `Config::shutdown_timeout`.
+///
+/// `let _ = init(..)` would drop it at once. In a process that was forked off after `init`, dropping it
+/// does nothing: what was recorded belongs to the parent.
+#[must_use = "dropping the guard stops recording: bind it, `let _guard = ...`, and not to `_`"]
+#[derive(Debug)]
+pub struct Guard {
+    client: Option<Arc<Client>>,
+    shutdown_timeout: Duration,
+    /// The books at `init`.
+    before: Stats,
+    process: u32,
+    closed: bool,
+}
+
+/// What became of everything since `init`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Accepted by the server.
+    pub delivered: Count,
+    /// Lost, for whatever reason; [`stats`] tells them apart.
+    pub dropped: Count,
+    /// Neither: open, or on the way.
+    pub left: Count,
+    /// Whether everything that was asked for was done in time.
+    pub complete: bool,
+}
+
+impl Guard {
+    /// Waits until everything that ended before is delivered or counted as lost, at most `timeout`.
+    /// Recording goes on meanwhile.
+    #[must_use = "the report says whether everything was delivered"]
+    pub fn flush(&self, timeout: Duration) -> Report {
+        let complete = match &self.client {
+            Some(client) if self.is_ours() => client.flush(timeout),
+            _ => true,
+        };
+        self.report(complete)
+    }
+
+    /// Stops: recording goes off, what was recorded is delivered, the threads end. Returns at `timeout` at
+    /// the latest (and about 100 ms); what was not settled by then is counted as lost.
+    #[must_use = "the report says whether everything was delivered"]
+    pub fn close(mut self, timeout: Duration) -> Report {
+        self.stop(timeout);
+        let report = self.report(true);
+        Report { complete: report.left.is_zero() && report.dropped.is_zero(), ..report }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    fn stop(&mut self, timeout: Duration) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        if !self.is_ours() {
+            // A fork's copy: its threads are not there, its sockets are the parent's.
+            #[expect(clippy::mem_forget, reason = "dropping would touch what is the parent's")]
+            std::mem::forget(self.client.take());
+            return;
+        }
+        if let Some(client) = &self.client {
+            SETTINGS.switch_off();
+            client.close(timeout);
+        }
+        *active() = Active { initialised: false, client: None };
+    }
+
+    fn report(&self, complete: bool) -> Report {
+        let now = stats();
+        let started = now.started - self.before.started;
+        let delivered = now.delivered - self.before.delivered;
+        let dropped = now.dropped_in_all() - self.before.dropped_in_all();
+        Report { delivered, dropped, left: started - delivered - dropped, complete }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.stop(self.shutdown_timeout);
+    }
+}

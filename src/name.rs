@@ -1,0 +1,139 @@
+//! Names that are looked up once: ops, descriptions, keys of tags and data, units.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::record;
+use crate::shared::id::NameId;
+
+/// A name that knows its number in the name table after its first use, so that using it again costs one
+/// load. Make it a `static`; a `const` would be made anew, and looked up, at each use.
+///
+/// ```
+/// use hotspan::Name;
+///
+/// static LOAD: Name = Name::new("load");
+/// static DB: Name = Name::new("db.query");
+///
+/// let mut span = hotspan::start_child(&DB, &LOAD);
+/// ```
+#[derive(Debug)]
+pub struct Name {
+    text: &'static str,
+    id: AtomicU32,
+}
+
+impl Name {
+    /// A name with this text. Bounds: a transaction's name keeps 200 characters, an op 128, a description
+    /// 1024 bytes, a tag's key 200 characters.
+    #[must_use]
+    pub const fn new(text: &'static str) -> Self {
+        Self { text, id: AtomicU32::new(0) }
+    }
+
+    /// The text.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        self.text
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_up(&self) -> NameId {
+        let id = record::name_id(self.text);
+        if id != NameId::INLINE {
+            // Relaxed: the number means the same to everybody, and its text is found through the table.
+            self.id.store(id.0, Ordering::Relaxed);
+        }
+        id
+    }
+}
+
+mod sealed {
+    use crate::shared::id::NameId;
+
+    /// What a name is made of, for the crate's own use.
+    pub trait ToName {
+        /// Its number.
+        fn id(&self) -> Number;
+        /// Its text.
+        fn text(&self) -> &str;
+    }
+
+    /// A number of the name table, not to be named outside.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Number(pub(crate) NameId);
+}
+
+pub(crate) use sealed::{Number, ToName};
+
+/// What can name something: `&str`, `String`, `Cow<str>` (looked up in a cache of the thread, about 2 ns
+/// when seen before), or a `&Name` (one load). Never allocates for a name that was used before; a new one
+/// is copied once, up to 65,535 names and 8 MiB, after which new texts travel with the span itself. The
+/// trait is sealed.
+pub trait IntoName: ToName {}
+
+impl<T: ToName + ?Sized> IntoName for T {}
+
+impl<T: ToName + ?Sized> ToName for &T {
+    #[inline]
+    fn id(&self) -> Number {
+        (**self).id()
+    }
+
+    #[inline]
+    fn text(&self) -> &str {
+        (**self).text()
+    }
+}
+
+impl ToName for Name {
+    #[inline]
+    fn id(&self) -> Number {
+        Number(match self.id.load(Ordering::Relaxed) {
+            0 => self.look_up(),
+            id => NameId(id),
+        })
+    }
+
+    #[inline]
+    fn text(&self) -> &str {
+        self.text
+    }
+}
+
+impl ToName for str {
+    #[inline]
+    fn id(&self) -> Number {
+        Number(record::name_id(self))
+    }
+
+    #[inline]
+    fn text(&self) -> &str {
+        self
+    }
+}
+
+impl ToName for String {
+    #[inline]
+    fn id(&self) -> Number {
+        Number(record::name_id(self))
+    }
+
+    #[inline]
+    fn text(&self) -> &str {
+        self
+    }
+}
+
+impl ToName for Cow<'_, str> {
+    #[inline]
+    fn id(&self) -> Number {
+        Number(record::name_id(self))
+    }
+
+    #[inline]
+    fn text(&self) -> &str {
+        self
+    }
+}

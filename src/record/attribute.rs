@@ -1,0 +1,359 @@
+//! Writing tags, data and the rest of what a span carries: each a slot, or a few in a row.
+
+use crate::shared::id::NameId;
+use crate::shared::layout::{
+    CUT, INLINE_BYTES, INLINE_NAME_MAX, Kind, LIST, PAYLOAD_MAX, Scalar, Slot, VALUE_MAX, WORDS,
+    attribute_header, slots_for,
+};
+use crate::shared::registry::Lane;
+use crate::shared::settings::SETTINGS;
+use crate::status::SpanStatus;
+use crate::value::{List, Value};
+
+use super::local::{LOCAL, Local};
+use super::open::Handle;
+
+/// Writes the status: one byte.
+pub(crate) fn status(handle: Handle, status: SpanStatus) {
+    write(handle, |local, lane| {
+        let payload = [status as u8];
+        local.bytes(lane, handle, Kind::Status, Scalar::U64 as u8, NameId::NONE, &payload);
+    });
+}
+
+/// Writes a measurement: the number, then the unit's name.
+pub(crate) fn measurement(handle: Handle, name: NameId, text: &str, value: f64, unit: NameId) {
+    write(handle, |local, lane| {
+        let mut payload = Payload::new();
+        if name == NameId::INLINE {
+            payload.name(text);
+        }
+        payload.push(&value.to_le_bytes());
+        payload.push(&unit.0.to_le_bytes());
+        let code = Scalar::F64 as u8;
+        local.bytes(lane, handle, Kind::Measurement, code, name, payload.bytes());
+    });
+}
+
+/// Writes one attribute of an open span. `text` is the name, for when `name` says that the table has no
+/// room for it.
+pub(crate) fn attribute(handle: Handle, kind: Kind, name: NameId, text: &str, value: Value<'_>) {
+    write(handle, |local, lane| local.attribute(lane, handle, kind, name, text, value));
+}
+
+/// Runs `write` if the span is open, under the busy flag.
+#[inline]
+fn write(handle: Handle, write: impl FnOnce(&Local, &Lane)) {
+    let _ = LOCAL.try_with(|local| {
+        let Some(lane) = local.lane.get() else { return };
+        if !handle.is_recording() || !local.is_open(lane, handle) {
+            return;
+        }
+        if local.busy.replace(true) {
+            lane.counters.attributes_lost.add(1);
+            return;
+        }
+        write(local, lane);
+        local.busy.set(false);
+    });
+}
+
+impl Local {
+    #[inline]
+    fn attribute(
+        &self,
+        lane: &Lane,
+        handle: Handle,
+        kind: Kind,
+        name: NameId,
+        text: &str,
+        value: Value<'_>,
+    ) {
+        if name == NameId::INLINE && !text.is_empty() {
+            return self.bytes_with_name(lane, handle, kind, text, value);
+        }
+        match value {
+            Value::Text(text) => {
+                let (text, cut) = bounded(text, VALUE_MAX);
+                let code = Scalar::Text as u8 | if cut { CUT } else { 0 };
+                self.bytes(lane, handle, kind, code, name, text.as_bytes());
+            }
+            Value::Bool(value) => {
+                self.word(lane, handle, kind, Scalar::Bool, name, u64::from(value));
+            }
+            Value::I64(value) => {
+                self.word(lane, handle, kind, Scalar::I64, name, value.cast_unsigned());
+            }
+            Value::U64(value) => self.word(lane, handle, kind, Scalar::U64, name, value),
+            Value::F64(value) => self.word(lane, handle, kind, Scalar::F64, name, value.to_bits()),
+            Value::I128(value) => {
+                self.bytes(lane, handle, kind, Scalar::I128 as u8, name, &value.to_le_bytes());
+            }
+            Value::U128(value) => {
+                self.bytes(lane, handle, kind, Scalar::U128 as u8, name, &value.to_le_bytes());
+            }
+            Value::List(list) => {
+                let mut payload = Payload::new();
+                let code = payload.list(list);
+                self.bytes(lane, handle, kind, code, name, payload.bytes());
+            }
+        }
+    }
+
+    /// A scalar of one word: the usual case after text.
+    #[inline]
+    fn word(
+        &self,
+        lane: &Lane,
+        handle: Handle,
+        kind: Kind,
+        scalar: Scalar,
+        name: NameId,
+        word: u64,
+    ) {
+        #[expect(clippy::cast_possible_truncation, reason = "widths are at most 16")]
+        let header = attribute_header(kind, scalar as u8, scalar.width() as u16, name);
+        let slot = [header, handle.key(), self.root_key(lane, handle), word, 0, 0, 0, 0];
+        if self.writer.room(&lane.ring, 1, || SETTINGS.ring_slots()) {
+            self.writer.put(&lane.ring, &slot);
+        } else {
+            self.lost_attribute(lane, handle);
+        }
+    }
+
+    /// A payload of any length.
+    #[inline]
+    fn bytes(
+        &self,
+        lane: &Lane,
+        handle: Handle,
+        kind: Kind,
+        code: u8,
+        name: NameId,
+        payload: &[u8],
+    ) {
+        if code & CUT != 0 {
+            lane.counters.cut.add(1);
+        }
+        let slots = slots_for(payload.len()) as u64;
+        if !self.writer.room(&lane.ring, slots, || SETTINGS.ring_slots()) {
+            return self.lost_attribute(lane, handle);
+        }
+        let (first, rest) = payload.split_at(payload.len().min(INLINE_BYTES));
+        #[expect(clippy::cast_possible_truncation, reason = "L1 of the layout")]
+        let header = attribute_header(kind, code, payload.len() as u16, name);
+        let [a, b, c, d, e] = words(first);
+        let root = self.root_key(lane, handle);
+        self.writer.put(&lane.ring, &[header, handle.key(), root, a, b, c, d, e]);
+        for chunk in rest.chunks(WORDS * 8) {
+            let slot: Slot = words(chunk);
+            self.writer.put(&lane.ring, &slot);
+        }
+    }
+
+    /// The name goes in front of the value.
+    #[cold]
+    #[inline(never)]
+    fn bytes_with_name(
+        &self,
+        lane: &Lane,
+        handle: Handle,
+        kind: Kind,
+        name: &str,
+        value: Value<'_>,
+    ) {
+        let mut payload = Payload::new();
+        if payload.name(name) {
+            lane.counters.cut.add(1);
+        }
+        let code = payload.value(value);
+        self.bytes(lane, handle, kind, code, NameId::INLINE, payload.bytes());
+    }
+
+    #[inline]
+    fn root_key(&self, lane: &Lane, handle: Handle) -> u64 {
+        let [_, root, ..] = lane.spans.at(handle.depth());
+        root.load(crate::shared::sync::Ordering::Relaxed)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lost_attribute(&self, lane: &Lane, handle: Handle) {
+        lane.counters.attributes_lost.add(1);
+        self.lost_slot(lane, &lane.spans.entry(handle.depth()));
+    }
+}
+
+/// Up to `N` words of little-endian bytes, zeros behind them.
+#[inline]
+fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut out = [0; N];
+    let (whole, rest) = bytes.as_chunks::<8>();
+    let mut to = out.iter_mut();
+    for (word, chunk) in to.by_ref().zip(whole) {
+        *word = u64::from_le_bytes(*chunk);
+    }
+    if let Some(word) = out.get_mut(whole.len()) {
+        // Byte by byte: a copy of unknown length would be a call.
+        *word = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    }
+    out
+}
+
+/// The longest beginning of `text` within `max` bytes, on a character's edge; and whether that cut it.
+#[inline]
+fn bounded(text: &str, max: usize) -> (&str, bool) {
+    if text.len() <= max {
+        return (text, false);
+    }
+    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    (text.get(..end).unwrap_or_default(), true)
+}
+
+/// A payload that is put together before it is written.
+struct Payload {
+    bytes: [u8; PAYLOAD_MAX],
+    len: usize,
+    /// Where the value must end.
+    end: usize,
+}
+
+impl Payload {
+    const fn new() -> Self {
+        Self { bytes: [0; PAYLOAD_MAX], len: 0, end: VALUE_MAX }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Appends, if it fits before the array's end.
+    fn push(&mut self, bytes: &[u8]) -> bool {
+        let end = self.len + bytes.len();
+        match self.bytes.get_mut(self.len..end) {
+            Some(to) => {
+                to.copy_from_slice(bytes);
+                self.len = end;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Appends a name with its length; true if it had to be cut.
+    fn name(&mut self, name: &str) -> bool {
+        let (name, cut) = bounded(name, INLINE_NAME_MAX);
+        #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
+        self.push(&[name.len() as u8]);
+        self.push(name.as_bytes());
+        cut
+    }
+
+    fn value(&mut self, value: Value<'_>) -> u8 {
+        self.end = (self.len + VALUE_MAX).min(PAYLOAD_MAX);
+        match value {
+            Value::List(list) => return self.list(list),
+            Value::Text(text) => {
+                let (text, cut) = bounded(text, self.end - self.len);
+                self.push(text.as_bytes());
+                return Scalar::Text as u8 | if cut { CUT } else { 0 };
+            }
+            scalar => {
+                self.scalar(scalar);
+            }
+        }
+        scalar_of(value) as u8
+    }
+
+    /// Appends a scalar other than text.
+    fn scalar(&mut self, value: Value<'_>) -> bool {
+        match value {
+            Value::Bool(value) => self.push(&[u8::from(value)]),
+            Value::I64(value) => self.push(&value.to_le_bytes()),
+            Value::U64(value) => self.push(&value.to_le_bytes()),
+            Value::F64(value) => self.push(&value.to_le_bytes()),
+            Value::I128(value) => self.push(&value.to_le_bytes()),
+            Value::U128(value) => self.push(&value.to_le_bytes()),
+            Value::Text(_) | Value::List(_) => false,
+        }
+    }
+
+    /// Appends as many items as fit. The code says whether that was all.
+    fn list(&mut self, list: List<'_>) -> u8 {
+        let scalar = scalar_of(list.sample());
+        let mut cut = 0;
+        list.each(|item| {
+            let fits = match item {
+                Value::Text(text) => {
+                    let (short, was_cut) = bounded(text, VALUE_MAX - 2);
+                    let fits = self.len + 2 + short.len() <= self.end;
+                    if fits {
+                        #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
+                        self.push(&(short.len() as u16).to_le_bytes());
+                        self.push(short.as_bytes());
+                    }
+                    if was_cut {
+                        cut = CUT;
+                    }
+                    fits
+                }
+                item => self.len + scalar.width() <= self.end && self.scalar(item),
+            };
+            if !fits {
+                cut = CUT;
+            }
+            fits
+        });
+        scalar as u8 | LIST | cut
+    }
+}
+
+const fn scalar_of(value: Value<'_>) -> Scalar {
+    match value {
+        Value::Bool(_) => Scalar::Bool,
+        Value::I64(_) => Scalar::I64,
+        Value::U64(_) => Scalar::U64,
+        Value::F64(_) => Scalar::F64,
+        Value::I128(_) => Scalar::I128,
+        Value::U128(_) => Scalar::U128,
+        // A list holds no lists: `IntoValue` is not there for them.
+        Value::Text(_) | Value::List(_) => Scalar::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_hold_bytes_in_order_with_zeros_behind() {
+        for len in 0..=40 {
+            let bytes: Vec<u8> = (1..=len).collect();
+            let words: [u64; 5] = words(&bytes);
+            let back: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            assert_eq!(back[..len as usize], bytes);
+            assert!(back[len as usize..].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn text_is_cut_at_characters() {
+        assert_eq!(bounded("abc", 3), ("abc", false));
+        assert_eq!(bounded("abcd", 3), ("abc", true));
+        assert_eq!(bounded("äöü", 3), ("ä", true));
+        assert_eq!(bounded("😀", 3), ("", true));
+    }
+
+    #[test]
+    fn lists_hold_what_fits_and_say_when_that_was_not_all() {
+        let mut payload = Payload::new();
+        assert_eq!(payload.list(List::U8s(&[1, 2])), Scalar::U64 as u8 | LIST);
+        assert_eq!(payload.bytes(), [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        let mut payload = Payload::new();
+        assert_eq!(payload.list(List::I64s(&[7; 500])), Scalar::I64 as u8 | LIST | CUT);
+        assert_eq!(payload.bytes().len(), VALUE_MAX);
+        let mut payload = Payload::new();
+        assert_eq!(payload.list(List::Strs(&["a", ""])), Scalar::Text as u8 | LIST);
+        assert_eq!(payload.bytes(), [1, 0, b'a', 0, 0]);
+    }
+}

@@ -1,0 +1,178 @@
+use super::*;
+use crate::shared::layout::WORDS;
+
+const ALL: u64 = u64::MAX / 2;
+
+fn new(arena: &'static Arena) -> (&'static Arena, Ring, Writer) {
+    (arena, Ring::new(arena), Writer::new())
+}
+
+fn slot(n: u64) -> Slot {
+    [n; WORDS]
+}
+
+fn push(writer: &Writer, ring: &Ring, limit: u64, n: u64) -> bool {
+    writer.room(ring, 1, || limit) && {
+        writer.put(ring, &slot(n));
+        true
+    }
+}
+
+fn collected(ring: &Ring) -> Vec<u64> {
+    let mut out = Vec::new();
+    ring.collect(&mut out, ALL);
+    out.iter()
+        .map(|slot| {
+            assert_eq!(slot, &[slot[0]; WORDS], "torn");
+            slot[0]
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_is_seen_before_it_is_published() {
+    let (arena, ring, writer) = new(Arena::leaked(4));
+    assert!(push(&writer, &ring, 1000, 1));
+    assert!(collected(&ring).is_empty());
+    writer.publish(&ring);
+    assert_eq!(collected(&ring), [1]);
+    assert!(collected(&ring).is_empty());
+}
+
+#[test]
+fn slots_come_out_in_order_over_many_chunks_and_chunks_come_back() {
+    let (arena, ring, writer) = new(Arena::leaked(4));
+    let mut expected = 0;
+    for n in 0..100 * CHUNK {
+        assert!(push(&writer, &ring, ALL, n), "{n}");
+        if n % 37 == 0 {
+            writer.publish(&ring);
+            for got in collected(&ring) {
+                assert_eq!(got, expected);
+                expected += 1;
+            }
+        }
+    }
+    writer.publish(&ring);
+    expected += collected(&ring).len() as u64;
+    assert_eq!(expected, 100 * CHUNK);
+    ring.retire();
+    ring.reset();
+    assert_eq!(std::iter::from_fn(|| arena.take()).count(), 4);
+}
+
+#[test]
+fn a_full_ring_takes_as_many_as_its_limit_says_and_roots_find_the_reserve() {
+    let (arena, ring, writer) = new(Arena::leaked(16));
+    let limit = 3 * CHUNK + 5;
+    let taken = (0..10 * CHUNK).filter(|n| push(&writer, &ring, limit, *n)).count() as u64;
+    assert_eq!(taken, limit - RESERVE);
+    for n in 0..RESERVE {
+        assert!(writer.room_for_root(&ring, || limit), "root {n}");
+        writer.put(&ring, &slot(n));
+    }
+    assert!(!writer.room_for_root(&ring, || limit));
+    writer.publish(&ring);
+    assert_eq!(collected(&ring).len() as u64, limit);
+    assert!(push(&writer, &ring, limit, 1), "room again");
+}
+
+#[test]
+fn an_empty_arena_fills_the_ring_and_roots_still_find_room() {
+    let (arena, ring, writer) = new(Arena::leaked(2));
+    let taken = (0..10 * CHUNK).filter(|n| push(&writer, &ring, ALL, *n)).count() as u64;
+    assert_eq!(taken, 2 * CHUNK - RESERVE);
+    for _ in 0..RESERVE {
+        assert!(writer.room_for_root(&ring, || ALL));
+        writer.put(&ring, &slot(9));
+    }
+    assert!(!writer.room_for_root(&ring, || ALL));
+}
+
+#[test]
+fn a_long_transaction_is_published_early() {
+    let (arena, ring, writer) = new(Arena::leaked(16));
+    let limit = 4 * CHUNK;
+    (0..2 * CHUNK).for_each(|n| assert!(push(&writer, &ring, limit, n)));
+    assert_eq!(collected(&ring), (0..CHUNK).collect::<Vec<_>>());
+}
+
+#[test]
+fn runs_of_slots_cross_chunk_edges_whole() {
+    for before in 0..CHUNK {
+        let (arena, ring, writer) = new(Arena::leaked(4));
+        (0..before).for_each(|n| assert!(push(&writer, &ring, ALL, n)));
+        assert!(writer.room(&ring, 20, || ALL));
+        (0..20).for_each(|n| writer.put(&ring, &slot(before + n)));
+        writer.publish(&ring);
+        assert_eq!(collected(&ring), (0..before + 20).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_was_not_published_can_be_taken_back_from_anywhere() {
+    for published in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1] {
+        for private in [0, 1, CHUNK - 1, CHUNK, 2 * CHUNK] {
+            let (arena, ring, writer) = new(Arena::leaked(8));
+            (0..published).for_each(|n| assert!(push(&writer, &ring, ALL, n)));
+            writer.publish(&ring);
+            (0..private).for_each(|_| assert!(push(&writer, &ring, ALL, 99)));
+            let mut seen = 0;
+            writer.each_private(&ring, |words| {
+                assert_eq!(words, &slot(99));
+                seen += 1;
+            });
+            assert_eq!(seen, private);
+            writer.retreat(&ring);
+            (published..published + 3 * CHUNK).for_each(|n| {
+                assert!(push(&writer, &ring, ALL, n));
+            });
+            writer.publish(&ring);
+            assert_eq!(collected(&ring), (0..published + 3 * CHUNK).collect::<Vec<_>>());
+            ring.retire();
+            ring.reset();
+            assert_eq!(std::iter::from_fn(|| arena.take()).count(), 8);
+        }
+    }
+}
+
+#[test]
+fn a_fast_writer_cannot_hold_the_reader() {
+    let (arena, ring, writer) = new(Arena::leaked(8));
+    (0..2 * CHUNK).for_each(|n| assert!(push(&writer, &ring, ALL, n)));
+    writer.publish(&ring);
+    let mut out = Vec::new();
+    assert_eq!(ring.collect(&mut out, 10), 10);
+    assert_eq!(ring.waiting(), 2 * CHUNK - 10);
+    assert_eq!(ring.collect(&mut out, ALL), 2 * CHUNK - 10);
+}
+
+#[test]
+fn writer_and_reader_at_once_lose_and_tear_nothing() {
+    let (arena, ring, _) = new(Arena::leaked(6));
+    let total = 2_000_000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let writer = Writer::new();
+            let mut n = 0;
+            while n < total {
+                if push(&writer, &ring, ALL, n) {
+                    n += 1;
+                    if n % 7 == 0 || n == total {
+                        writer.publish(&ring);
+                    }
+                } else {
+                    writer.publish(&ring);
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let mut expected = 0;
+        while expected < total {
+            for n in collected(&ring) {
+                assert_eq!(n, expected);
+                expected += 1;
+            }
+        }
+    });
+}

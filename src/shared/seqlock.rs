@@ -1,0 +1,305 @@
+//! The open spans of one thread, as a stack that its owner changes and that any thread can read.
+//!
+//! The owner writes an entry when a span starts and moves the length back when it ends. Readers (the list
+//! of what is in flight) copy an entry and check that nothing was written meanwhile. The owner never
+//! waits; a reader tries again, a bounded number of times.
+//!
+//! ```text
+//!   entry:  key | root | parent | start | names | meta | - | -        one cache line
+//!   meta:   root's depth:16 | flags
+//! ```
+//!
+//! # Invariants
+//! * S1: one thread writes. `seq` is odd while it writes entries, and grows by 2 each time.
+//! * S2: an entry at a depth below `len` is not written outside an odd `seq`.
+//! * S3: moving `len` needs no odd `seq`: what is above it stays as it was until S2 says so.
+//! * S4: an entry whose key is 0 is of no use to children: the span is over, or not recorded.
+//!
+//! # Orderings
+//! | here | pairs with | licenses |
+//! |---|---|---|
+//! | `write`: fence Release after `seq` odd | `read`: fence Acquire before the second load of `seq` | a reader that saw a new word sees the odd `seq` too, and throws its copy away |
+//! | `write`: store of `seq` even, Release | `read`: first load of `seq`, Acquire | a reader that starts from an even `seq` sees all words written before it |
+//!
+//! This is the form of Boehm (MSPC 2012), with every word an atomic.
+
+use super::layout::Slot;
+use super::sync::{AtomicU64, Ordering, fence};
+
+/// Open spans on one thread that can be told apart. What is opened deeper is not recorded, and counted.
+#[cfg(not(hotspan_loom))]
+pub(crate) const DEPTH: usize = 256;
+/// Open spans on one thread that can be told apart.
+#[cfg(hotspan_loom)]
+pub(crate) const DEPTH: usize = 2;
+
+/// Tries of a reader before it gives up.
+const TRIES: usize = 64;
+
+/// Words of an entry that are used.
+#[cfg(not(hotspan_loom))]
+const USED: usize = 6;
+/// Words of an entry that are used: two, as models pay for each.
+#[cfg(hotspan_loom)]
+const USED: usize = 2;
+
+/// Bits of an entry's `meta`, above the depth of its root.
+pub(crate) mod meta {
+    /// The entry's root, as a depth.
+    pub(crate) const ROOT_DEPTH: u64 = 0xffff;
+    /// The entry is a transaction.
+    pub(crate) const ROOT: u64 = 1 << 16;
+    /// Not recorded: sampling said no. The key is 0, the real one stands in `root`.
+    pub(crate) const UNSAMPLED: u64 = 1 << 17;
+    /// Not recorded for want of room: it and its children are counted as they end.
+    pub(crate) const REFUSED: u64 = 1 << 18;
+    /// `start` is unix nanoseconds given by the caller.
+    pub(crate) const START_UNIX: u64 = 1 << 19;
+    /// A panic was unwinding when the span started: it is not the span's own.
+    pub(crate) const BORN_PANICKING: u64 = 1 << 20;
+    /// Anything that the fast path of an ending span leaves to the slow one.
+    pub(crate) const UNUSUAL: u64 = REFUSED | START_UNIX | UNSAMPLED;
+}
+
+/// An open span.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) key: u64,
+    pub(crate) root: u64,
+    pub(crate) parent: u64,
+    pub(crate) start: u64,
+    /// op:32 | description:32
+    pub(crate) names: u64,
+    pub(crate) meta: u64,
+}
+
+impl Entry {
+    #[inline]
+    pub(crate) const fn words(&self) -> Slot {
+        [self.key, self.root, self.parent, self.start, self.names, self.meta, 0, 0]
+    }
+
+    #[inline]
+    pub(crate) const fn of(words: &Slot) -> Self {
+        let &[key, root, parent, start, names, meta, ..] = words;
+        Self { key, root, parent, start, names, meta }
+    }
+
+    /// The depth at which the entry's root stands.
+    #[inline]
+    pub(crate) const fn root_depth(&self) -> usize {
+        (self.meta & meta::ROOT_DEPTH) as usize
+    }
+}
+
+/// The stack.
+#[derive(Debug)]
+pub(crate) struct OpenSpans {
+    seq: AtomicU64,
+    len: AtomicU64,
+    entries: &'static [[AtomicU64; 8]; DEPTH],
+}
+
+impl OpenSpans {
+    /// An empty stack, its memory leaked: it belongs to a ring, and rings are for ever.
+    #[cfg(not(hotspan_loom))]
+    pub(crate) fn leaked() -> Option<Self> {
+        let memory = bytemuck::allocation::try_zeroed_slice_box::<[AtomicU64; 8]>(DEPTH).ok()?;
+        let entries = Box::leak(memory).first_chunk::<DEPTH>()?;
+        Some(Self { seq: AtomicU64::new(0), len: AtomicU64::new(0), entries })
+    }
+
+    #[cfg(hotspan_loom)]
+    pub(crate) fn leaked() -> Option<Self> {
+        let entries = Box::leak(Box::new(std::array::from_fn(|_| {
+            std::array::from_fn(|_| AtomicU64::new(0))
+        })));
+        Some(Self { seq: AtomicU64::new(0), len: AtomicU64::new(0), entries })
+    }
+
+    /// Owner: an entry of its own stack.
+    #[inline]
+    pub(crate) fn at(&self, depth: usize) -> &[AtomicU64; 8] {
+        #[expect(clippy::indexing_slicing, reason = "masked to the stack's length")]
+        &self.entries[depth % DEPTH]
+    }
+
+    /// Owner: an entry, decoded.
+    #[inline]
+    pub(crate) fn entry(&self, depth: usize) -> Entry {
+        let [key, root, parent, start, names, meta, ..] = self.at(depth);
+        Entry {
+            key: key.load(Ordering::Relaxed),
+            root: root.load(Ordering::Relaxed),
+            parent: parent.load(Ordering::Relaxed),
+            start: start.load(Ordering::Relaxed),
+            names: names.load(Ordering::Relaxed),
+            meta: meta.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Owner: writes an entry and sets the length.
+    #[inline]
+    pub(crate) fn write(&self, depth: usize, entry: &Entry, len: usize) {
+        let seq = self.seq.load(Ordering::Relaxed);
+        self.seq.store(seq + 1, Ordering::Relaxed);
+        // ORDERING: Release fence, with the Acquire fence in `read`: no word below is seen without the
+        // odd sequence above.
+        fence(Ordering::Release);
+        for (to, from) in self.at(depth).iter().zip(entry.words()).take(USED) {
+            to.store(from, Ordering::Relaxed);
+        }
+        self.len.store(len as u64, Ordering::Relaxed);
+        // ORDERING: Release, with the first load in `read`: who sees this sequence sees the words.
+        self.seq.store(seq + 2, Ordering::Release);
+    }
+
+    /// Owner: moves the length back (S3).
+    #[inline]
+    pub(crate) fn shorten(&self, len: usize) {
+        self.len.store(len as u64, Ordering::Relaxed);
+    }
+
+    /// Anyone: how many recorded spans are open; exact when the owner stands still.
+    #[cfg(not(hotspan_loom))]
+    pub(crate) fn open(&self) -> super::ledger::Count {
+        let len = usize::try_from(self.len.load(Ordering::Relaxed)).unwrap_or(0).min(DEPTH);
+        let mut open = super::ledger::Count::default();
+        for entry in (0..len).map(|depth| self.copy(depth)).filter(|entry| entry.key != 0) {
+            open.spans += 1;
+            open.transactions += u64::from(entry.meta & meta::ROOT != 0);
+        }
+        open
+    }
+
+    /// Anyone: the innermost entry, and its transaction's; `None` when nothing is open, or when the owner
+    /// was faster [`TRIES`] times.
+    pub(crate) fn read(&self) -> Option<(Entry, Entry)> {
+        for _ in 0..TRIES {
+            // ORDERING: Acquire, with the Release store in `write`.
+            let before = self.seq.load(Ordering::Acquire);
+            if before % 2 == 0 {
+                let len = self.len.load(Ordering::Relaxed);
+                let top = usize::try_from(len).ok()?.checked_sub(1)?;
+                let entry = self.copy(top);
+                let root = self.copy(entry.root_depth());
+                // ORDERING: Acquire fence, with the Release fence in `write`.
+                fence(Ordering::Acquire);
+                if self.seq.load(Ordering::Relaxed) == before {
+                    return Some((entry, root));
+                }
+            }
+            #[cfg(hotspan_loom)]
+            loom::thread::yield_now();
+            #[cfg(not(hotspan_loom))]
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    fn copy(&self, depth: usize) -> Entry {
+        let mut words = [0; 8];
+        for (to, from) in words.iter_mut().zip(self.at(depth)).take(USED) {
+            *to = from.load(Ordering::Relaxed);
+        }
+        Entry::of(&words)
+    }
+}
+
+#[cfg(all(test, not(hotspan_loom)))]
+mod tests {
+    use super::*;
+
+    fn entry(n: u64) -> Entry {
+        Entry { key: n, root: n, parent: n, start: n, names: n, meta: n & !meta::ROOT_DEPTH }
+    }
+
+    #[test]
+    fn reads_what_was_written_last_and_nothing_when_empty() {
+        let spans = OpenSpans::leaked().unwrap();
+        assert_eq!(spans.read(), None);
+        spans.write(0, &entry(1 << 20), 1);
+        spans.write(1, &entry(2 << 20), 2);
+        assert_eq!(spans.read(), Some((entry(2 << 20), entry(1 << 20))));
+        spans.shorten(1);
+        assert_eq!(spans.read(), Some((entry(1 << 20), entry(1 << 20))));
+    }
+
+    #[test]
+    fn readers_never_see_a_torn_entry() {
+        let spans = OpenSpans::leaked().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        if let Some((top, _)) = spans.read() {
+                            assert!(
+                                top.key == top.root && top.key == top.start && top.key == top.names,
+                                "torn: {top:?}"
+                            );
+                        }
+                    }
+                });
+            }
+            for n in 1..300_000_u64 {
+                spans.write(0, &entry(n << 20), 1);
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+}
+
+#[cfg(all(test, hotspan_loom))]
+mod models {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    fn entry(n: u64) -> Entry {
+        Entry { key: n, root: n, ..Entry::default() }
+    }
+
+    /// FORBIDDEN: a copy that was accepted holds words of two writes.
+    #[test]
+    fn torn_copy_is_forbidden() {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(|| {
+            let spans = Arc::new(OpenSpans::leaked().unwrap());
+            let writer = Arc::clone(&spans);
+            let thread = thread::spawn(move || {
+                writer.write(0, &entry(1), 1);
+                writer.write(0, &entry(2), 1);
+            });
+            if let Some((top, _)) = spans.read() {
+                assert_eq!(top.key, top.root, "torn");
+                assert_ne!(top.key, 0, "the length was seen without the entry");
+            }
+            thread.join().unwrap();
+        });
+    }
+
+    /// FORBIDDEN: after a span ended and another began at its depth, a copy mixes the two.
+    #[test]
+    fn mixing_a_span_with_its_successor_is_forbidden() {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(|| {
+            let spans = Arc::new(OpenSpans::leaked().unwrap());
+            spans.write(0, &entry(1), 1);
+            let writer = Arc::clone(&spans);
+            let thread = thread::spawn(move || {
+                writer.write(1, &entry(2), 2);
+                writer.shorten(1);
+                writer.write(1, &entry(3), 2);
+            });
+            if let Some((top, root)) = spans.read() {
+                assert_eq!(top.key, top.root, "torn");
+                assert_eq!(root.key, 1);
+            }
+            thread.join().unwrap();
+        });
+    }
+}

@@ -1,0 +1,143 @@
+//! What recording threads need to know of the configuration: one word, and the seeds.
+//!
+//! ```text
+//!   state:  generation:12 | threshold:20 | ... | on:1
+//! ```
+//!
+//! # Invariants
+//! * G1: the seeds and the slot limit are written before `state` says on, and not while it is on.
+//! * G2: every `init` and every `close` changes the generation, so what ends in another generation than it
+//!   began in can tell.
+//!
+//! # Orderings
+//! | here | pairs with | licenses |
+//! |---|---|---|
+//! | `switch_on`: store of `state`, Release | `state`: load, Acquire | who sees "on" sees the seeds and the limit (G1) |
+
+use super::id::WireIds;
+use super::sync::{AtomicU64, Ordering};
+
+/// Bit of a state: recording is on.
+pub(crate) const ON: u64 = 1;
+/// Bits of a state that hold the generation.
+pub(crate) const GENERATION: u64 = 0xfff << GENERATION_SHIFT;
+/// Bits of a state that hold the sampling threshold, in millionths.
+pub(crate) const THRESHOLD: u64 = 0xf_ffff << THRESHOLD_SHIFT;
+pub(crate) const THRESHOLD_SHIFT: u32 = 32;
+const GENERATION_SHIFT: u32 = 52;
+
+/// Everything that recording threads read.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    state: AtomicU64,
+    ring_slots: AtomicU64,
+    seeds: [AtomicU64; 4],
+}
+
+/// The settings of this process.
+#[cfg(not(hotspan_loom))]
+pub(crate) static SETTINGS: Settings = Settings {
+    state: AtomicU64::new(0),
+    ring_slots: AtomicU64::new(0),
+    seeds: [const { AtomicU64::new(0) }; 4],
+};
+
+impl Settings {
+    #[cfg(hotspan_loom)]
+    fn new() -> Self {
+        Self {
+            state: AtomicU64::new(0),
+            ring_slots: AtomicU64::new(0),
+            seeds: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// The state word.
+    #[inline]
+    pub(crate) fn state(&self) -> u64 {
+        // ORDERING: Acquire, with the Release in `switch_on`.
+        self.state.load(Ordering::Acquire)
+    }
+
+    /// Whether recording is on; for those that read nothing else afterwards.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & ON != 0
+    }
+
+    /// Begins a generation. `threshold` is in millionths.
+    pub(crate) fn switch_on(&self, wire: &WireIds, threshold: u32, ring_slots: u64) {
+        for (to, from) in self.seeds.iter().zip(wire.seed) {
+            to.store(from, Ordering::Relaxed);
+        }
+        self.ring_slots.store(ring_slots, Ordering::Relaxed);
+        let generation = self.next_generation();
+        let threshold = u64::from(threshold) << THRESHOLD_SHIFT & THRESHOLD;
+        // ORDERING: Release, with the Acquire in `state` (G1).
+        self.state.store(generation | threshold | ON, Ordering::Release);
+    }
+
+    /// Ends a generation.
+    pub(crate) fn switch_off(&self) {
+        // Relaxed: nothing is handed over by going off.
+        self.state.store(self.next_generation(), Ordering::Relaxed);
+    }
+
+    fn next_generation(&self) -> u64 {
+        (self.state.load(Ordering::Relaxed) & GENERATION).wrapping_add(1 << GENERATION_SHIFT)
+            & GENERATION
+    }
+
+    /// Slots a thread may hold unread.
+    pub(crate) fn ring_slots(&self) -> u64 {
+        self.ring_slots.load(Ordering::Relaxed)
+    }
+
+    /// The seed of sampling draws.
+    #[inline]
+    pub(crate) fn sample_seed(&self) -> u64 {
+        let [.., seed] = &self.seeds;
+        seed.load(Ordering::Relaxed)
+    }
+
+    /// The mapping from keys to wire ids.
+    pub(crate) fn wire_ids(&self) -> WireIds {
+        WireIds {
+            seed: std::array::from_fn(|n| match self.seeds.get(n) {
+                Some(seed) => seed.load(Ordering::Relaxed),
+                None => 0,
+            }),
+        }
+    }
+}
+
+/// The threshold in a state word or in a root's `meta`, in millionths.
+#[expect(clippy::cast_possible_truncation, reason = "20 bits")]
+pub(crate) const fn threshold_of(word: u64) -> u32 {
+    ((word & THRESHOLD) >> THRESHOLD_SHIFT) as u32
+}
+
+#[cfg(all(test, hotspan_loom))]
+mod models {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    /// FORBIDDEN: a thread sees that recording is on, and a seed or a limit from before.
+    #[test]
+    fn on_without_its_seeds_is_forbidden() {
+        loom::model(|| {
+            let settings = Arc::new(Settings::new());
+            let other = Arc::clone(&settings);
+            let thread = thread::spawn(move || {
+                other.switch_on(&WireIds { seed: [1, 2, 3, 4] }, 5, 6);
+            });
+            if settings.state() & ON != 0 {
+                assert_eq!(settings.wire_ids().seed, [1, 2, 3, 4]);
+                assert_eq!(settings.ring_slots(), 6);
+            }
+            thread.join().unwrap();
+        });
+    }
+}

@@ -1,0 +1,270 @@
+//! [`stats`]: the books, readable at any time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::guard;
+use crate::shared::ledger::{BOOKS, Count, Reason};
+use crate::shared::ring::State;
+use crate::shared::{clock, names, registry};
+
+/// The books of this process since it started: what was begun, and what became of it.
+///
+/// At rest, with nothing open and nothing on the way, `started = delivered + dropped` exactly; see
+/// [`check`](Self::check). While the loop runs, sinks are read before sources, so a snapshot never shows
+/// more out than in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Begun and sampled. Children are added when their transaction ends.
+    pub started: Count,
+    /// Open at this moment.
+    pub open: Count,
+    /// Ended, and not yet collected by the flusher.
+    pub in_rings: Count,
+    /// Collected, and waiting for their transaction to end.
+    pub in_assembly: Count,
+    /// Waiting for the uploader.
+    pub in_queue: Count,
+    /// Being sent.
+    pub in_flight: Count,
+    /// Accepted by the server.
+    pub delivered: Count,
+    /// Lost, by reason; reasons for which nothing was lost are not there.
+    pub dropped: BTreeMap<Reason, Count>,
+    /// Transactions that sampling left out; not among `started`.
+    pub unsampled: u64,
+    /// Tags, data and the like that found no room in a ring.
+    pub attributes_lost: u64,
+    /// Tags, data and the like that were left out because the server would not take them.
+    pub attributes_dropped: u64,
+    /// Texts and lists that were shortened to their bounds.
+    pub cut: u64,
+    /// Children that ended after their transaction (counted as `unfinished` when that ended).
+    pub late: u64,
+    /// Guards that ended while a later one was open.
+    pub misnested: u64,
+    /// The name table.
+    pub names: Names,
+    /// The rings.
+    pub rings: Rings,
+    /// The two threads.
+    pub threads: Threads,
+}
+
+/// How full the name table is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Names {
+    /// Names in it.
+    pub entries: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Uses of names that found no room in it.
+    pub turned_away: usize,
+}
+
+/// The rings of all threads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Rings {
+    /// Rings there are.
+    pub made: usize,
+    /// Of these, with a thread that lives.
+    pub live: usize,
+    /// Slots that wait for the flusher.
+    pub slots_waiting: u64,
+}
+
+/// How flusher and uploader do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Threads {
+    /// Looks at the rings so far.
+    pub cycles: u64,
+    /// Panics of the flusher that were survived.
+    pub restarts: u64,
+    /// Whether the flusher or the uploader gave up after five panics in a row.
+    pub dead: bool,
+    /// Envelopes in the queue.
+    pub envelopes_queued: usize,
+    /// Their memory, in bytes.
+    pub bytes_queued: usize,
+    /// What went wrong last in sending.
+    pub last_error: Option<String>,
+    /// How long ago the server last took something.
+    pub last_success_age: Option<Duration>,
+}
+
+/// Reads the books. Allocates; takes short locks of the flushing side, none of the recording side.
+///
+/// ```
+/// let stats = hotspan::stats();
+/// stats.check()?;
+/// println!("{stats}");
+/// # Ok::<(), hotspan::Imbalance>(())
+/// ```
+#[must_use]
+pub fn stats() -> Stats {
+    let client = guard::client();
+    // Sinks before sources.
+    let delivered = BOOKS.delivered.read();
+    let mut dropped: BTreeMap<Reason, Count> = BTreeMap::new();
+    for reason in Reason::ALL {
+        dropped.insert(reason, BOOKS.lost.of(reason).read());
+    }
+    let held = client.as_ref().map(|client| client.held()).unwrap_or_default();
+    let collected = BOOKS.collected.read();
+    let mut stats = Stats {
+        delivered,
+        in_queue: held.queued,
+        in_flight: held.in_flight,
+        in_assembly: BOOKS.in_assembly.read(),
+        cut: BOOKS.cut.get(),
+        attributes_dropped: BOOKS.attributes_dropped.get(),
+        ..Stats::default()
+    };
+    let mut gone = Count::default();
+    for lane in registry::lanes() {
+        stats.rings.made += 1;
+        stats.rings.live += usize::from(lane.ring.state() == State::Live);
+        stats.rings.slots_waiting += lane.ring.waiting();
+        let counters = &lane.counters;
+        for reason in registry::LOST_ON_THREAD {
+            if let Some(pair) = counters.lost(reason) {
+                gone += pair.get();
+                *dropped.entry(reason).or_default() += pair.get();
+            }
+        }
+        stats.open += lane.spans.open();
+        stats.unsampled += counters.unsampled.get();
+        stats.attributes_lost += counters.attributes_lost.get();
+        stats.cut += counters.cut.get();
+        stats.late += counters.late.get();
+        stats.misnested += counters.misnested.get();
+        stats.started += counters.started();
+    }
+    stats.started += BOOKS.no_ring.read();
+    gone += BOOKS.no_ring.read();
+    stats.in_rings = stats.started - gone - collected - stats.open;
+    dropped.retain(|_, count| !count.is_zero());
+    stats.dropped = dropped;
+    let (entries, bytes, turned_away) = names::usage();
+    stats.names = Names { entries, bytes, turned_away };
+    stats.threads = Threads {
+        cycles: BOOKS.cycles.get(),
+        restarts: BOOKS.restarts.get(),
+        envelopes_queued: held.envelopes,
+        bytes_queued: held.bytes,
+        ..Threads::default()
+    };
+    if let Some(client) = client {
+        let health = client.health();
+        stats.threads.dead = health.dead || client.is_dead();
+        stats.threads.last_error = health.last_error;
+        stats.threads.last_success_age =
+            health.last_success.map(|at| clock::monotonic().saturating_sub(at));
+    }
+    stats
+}
+
+impl Stats {
+    /// Everything lost, for whatever reason.
+    #[must_use]
+    pub fn dropped_in_all(&self) -> Count {
+        self.dropped.values().fold(Count::default(), |sum, count| sum + *count)
+    }
+
+    /// What is held between being started and being settled.
+    #[must_use]
+    pub fn held(&self) -> Count {
+        self.open + self.in_rings + self.in_assembly + self.in_queue + self.in_flight
+    }
+
+    /// Whether nothing is open and nothing is on the way.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let moving = self.open + self.in_assembly + self.in_queue + self.in_flight;
+        moving.is_zero() && self.rings.slots_waiting == 0
+    }
+
+    /// Checks the books: at any time no more out than in; at rest exactly as much.
+    ///
+    /// # Errors
+    /// [`Imbalance`], with both sides.
+    pub fn check(&self) -> Result<(), Imbalance> {
+        let out = self.delivered + self.dropped_in_all();
+        let over = |left: u64, right: u64| left > right;
+        let (started, rest) = (self.started, self.is_at_rest());
+        let too_much =
+            over(out.spans, started.spans) || over(out.transactions, started.transactions);
+        if too_much || (rest && out != started) {
+            return Err(Imbalance { started, out, at_rest: rest });
+        }
+        Ok(())
+    }
+}
+
+/// The books do not add up: a defect of this crate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Imbalance {
+    /// What was begun.
+    pub started: Count,
+    /// What was delivered or dropped.
+    pub out: Count,
+    /// Whether both had to be equal.
+    pub at_rest: bool,
+}
+
+impl fmt::Display for Imbalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let relation = if self.at_rest { "is not" } else { "is less than" };
+        write!(
+            f,
+            "{} transactions with {} spans started {relation} {} with {} delivered or dropped",
+            self.started.transactions, self.started.spans, self.out.transactions, self.out.spans,
+        )
+    }
+}
+
+impl std::error::Error for Imbalance {}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<26}{:>14}{:>14}", "", "transactions", "spans")?;
+        let mut row = |name: &str, count: Count| {
+            writeln!(f, "{name:<26}{:>14}{:>14}", count.transactions, count.spans)
+        };
+        row("started", self.started)?;
+        row("delivered", self.delivered)?;
+        for (reason, count) in &self.dropped {
+            row(&format!("dropped: {}", reason.as_str()), *count)?;
+        }
+        for (name, count) in [
+            ("open", self.open),
+            ("in rings", self.in_rings),
+            ("in assembly", self.in_assembly),
+            ("in queue", self.in_queue),
+            ("in flight", self.in_flight),
+        ] {
+            if !count.is_zero() {
+                row(name, count)?;
+            }
+        }
+        for (name, number) in [
+            ("not sampled", self.unsampled),
+            ("attributes lost", self.attributes_lost),
+            ("attributes not fit to send", self.attributes_dropped),
+            ("texts and lists cut", self.cut),
+        ] {
+            if number > 0 {
+                writeln!(f, "{name:<26}{number:>14}")?;
+            }
+        }
+        write!(f, "{}", if self.check().is_ok() { "the books add up" } else { "IMBALANCE" })
+    }
+}

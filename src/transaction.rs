@@ -1,0 +1,107 @@
+//! Transactions: the roots, one for each item of a loop.
+
+use std::marker::PhantomData;
+use std::time::SystemTime;
+
+use crate::name::IntoName;
+use crate::record::{self, Admission, Handle};
+use crate::shared::id::{NameId, SpanId, TraceId};
+use crate::shared::layout::Kind;
+use crate::span::{self, OnThisThread, Span, span_methods};
+use crate::status::SpanStatus;
+use crate::value::{IntoValue, Value};
+
+/// Starts a transaction: an independent root, active on this thread until the guard is dropped.
+///
+/// Whether it is kept is decided here, by `Config::traces_sample_rate`. One that is not kept costs a few
+/// stores, its children a load each; nothing of it is looked up, and no clock is read. A transaction inside
+/// another one is a root of its own and hides the outer one until it ends.
+///
+/// ```
+/// # let queue = vec!["a", "b"]; let mut queue = queue.into_iter();
+/// while let Some(item) = queue.next() {
+///     let mut transaction = hotspan::start_transaction("queue.process", "orders");
+///     transaction.set_tag("item", item);
+/// }
+/// ```
+#[inline]
+pub fn start_transaction(op: impl IntoName, name: impl IntoName) -> Transaction {
+    let handle = match record::admit() {
+        Admission::No(handle) => handle,
+        Admission::Yes(key, state) => {
+            let (op_id, name_id) = (op.id().0, name.id().0);
+            let handle = record::open_root(key, state, op_id, name_id);
+            if op_id == NameId::INLINE || name_id == NameId::INLINE {
+                span::inline_names(handle, (op_id, op.text()), (name_id, name.text()));
+            }
+            handle
+        }
+    };
+    Transaction { handle, on_this_thread: PhantomData }
+}
+
+/// A transaction. It ends when it is dropped, or by [`finish`](Self::finish), and is then handed to the
+/// flusher with all children that ended before it.
+///
+/// It belongs to the thread that started it (it is not `Send`). A panic that unwinds through it marks it
+/// `internal_error`. Children still open when it ends are left out and counted.
+#[must_use = "a transaction ends when its guard is dropped: bind it, and not to `_`"]
+#[derive(Debug)]
+pub struct Transaction {
+    handle: Handle,
+    on_this_thread: OnThisThread,
+}
+
+/// An open transaction that is held elsewhere, as [`Scope::transaction`](crate::Scope::transaction)
+/// returns it. Dropping it ends nothing; using it after the transaction has ended does nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct TransactionRef {
+    handle: Handle,
+    on_this_thread: OnThisThread,
+}
+
+impl TransactionRef {
+    pub(crate) const fn new(handle: Handle) -> Self {
+        Self { handle, on_this_thread: PhantomData }
+    }
+}
+
+impl Transaction {
+    /// Ends the transaction now, as dropping it does.
+    pub fn finish(self) {}
+
+    /// Ends the transaction at a given time, for work whose end was noted earlier. A time before the start
+    /// counts as the start.
+    pub fn finish_at(mut self, at: SystemTime) {
+        let handle = std::mem::replace(&mut self.handle, Handle::NONE);
+        if !handle.is_none() {
+            record::close_root(handle, Some(at));
+        }
+    }
+}
+
+impl Drop for Transaction {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.handle.is_none() {
+            record::close_root(self.handle, None);
+        }
+    }
+}
+
+span_methods!(Transaction, TransactionRef);
+
+macro_rules! name_methods {
+    ($($ty:ty),*) => { $(
+        impl $ty {
+            /// Gives the transaction another name, until it ends. Names are at most 200 characters; keep
+            /// their number low: they are what the server groups by.
+            pub fn set_name(&mut self, name: impl IntoName) -> &mut Self {
+                span::set_description(self.handle, &name);
+                self
+            }
+        }
+    )* };
+}
+
+name_methods!(Transaction, TransactionRef);

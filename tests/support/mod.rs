@@ -1,0 +1,8 @@
+//! What several test binaries share.
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "every test binary is a crate of its own, and uses a part of this"
+)]
+
+pub mod server;
