@@ -2,15 +2,16 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use serde_json::Value;
+
+mod support;
+use support::server::{Reply, Server};
 
 /// The example's binary, built in the profile of this test: `cargo test --test queue_worker` alone would
 /// leave an old one, or none.
@@ -58,7 +59,9 @@ fn with_sources(name: &str, count: usize) -> PathBuf {
 fn command(place: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.current_dir(place).args(arguments).stdin(Stdio::null());
-    for variable in ["SENTRY_DSN", "SENTRY_TRACES_SAMPLE_RATE", "HTTP_PROXY", "http_proxy"] {
+    for variable in
+        ["SENTRY_DSN", "SENTRY_TRACES_SAMPLE_RATE", "HTTP_PROXY", "http_proxy", "ALL_PROXY"]
+    {
         command.env_remove(variable);
     }
     command
@@ -243,68 +246,30 @@ fn an_unreachable_server_is_reported_with_count_and_reason() {
     assert!(!place.join("target").exists());
 }
 
-/// A server on this machine that answers every request with this status; its address, and a channel that
-/// gets a message for each request.
-fn server(status: &'static str) -> (String, Receiver<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (seen, requests) = channel();
-    let serve = move || {
-        for connection in listener.incoming() {
-            let mut reader = BufReader::new(connection.unwrap());
-            while let Some(length) = head(&mut reader) {
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
-                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}");
-                reader.get_mut().write_all(answer.as_bytes()).unwrap();
-                if seen.send(()).is_err() {
-                    return;
-                }
-            }
-        }
-    };
-    thread::Builder::new().spawn(serve).unwrap();
-    (address, requests)
-}
-
-/// Reads a request up to its body; the length of that, or none when the client has gone.
-fn head(reader: &mut impl BufRead) -> Option<usize> {
-    let mut length = None;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if line == "\r\n" {
-            return length;
-        }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().ok();
-        }
-    }
-}
-
 #[test]
 fn a_dsn_has_everything_uploaded() {
     let place = with_sources("upload", 9);
-    let (address, requests) = server("200 OK");
+    let server = Server::start();
+    let address = server.address().to_string();
     let mut command = command(&place, &["--json", "files"]);
     command.env("SENTRY_DSN", format!("http://topsecret@{address}/1"));
     let summary = summary(&command.output().unwrap());
     assert_eq!(summary["ledger"]["delivered"]["transactions"], 9);
     assert_eq!(summary["ops"]["queue.process"]["count"], 9);
     assert_eq!(summary["envelopes"]["to"], address);
-    assert_eq!(summary["envelopes"]["delivered"], requests.try_iter().count());
+    assert_eq!(summary["envelopes"]["delivered"], server.requests().len());
     assert!(!place.join("target").exists());
 }
 
 #[test]
 fn a_server_that_refuses_is_reported_with_its_status() {
     let place = with_sources("refusing", 3);
-    let (address, _requests) = server("403 Forbidden");
-    let output = run(&place, &["--dsn", &format!("http://topsecret@{address}/1"), "files"]);
+    let server = Server::start();
+    for _ in 0..10 {
+        server.reply(Reply::status(403, &[], b"{}"));
+    }
+    let dsn = format!("http://topsecret@{}/1", server.address());
+    let output = run(&place, &["--dsn", &dsn, "files"]);
     let complaint = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{complaint}");
     assert!(complaint.contains("3 of 3 transactions could not be delivered"), "{complaint}");

@@ -18,7 +18,7 @@ pub(crate) struct Item {
     pub(crate) path: PathBuf,
     /// Its path below the folder: the message id.
     pub(crate) id: String,
-    /// In lower case, empty for none.
+    /// In lower case; `none` for none.
     pub(crate) extension: String,
     pub(crate) kind: &'static str,
     /// When it was put on the queue.
@@ -84,7 +84,8 @@ pub(crate) fn feed(files: impl Iterator<Item = Item>, queue: &Sender<Item>, stop
 
 impl Item {
     fn new(folder: &Path, path: PathBuf) -> Self {
-        let extension = path.extension().unwrap_or(OsStr::new("")).to_string_lossy().to_lowercase();
+        let extension =
+            path.extension().unwrap_or(OsStr::new("none")).to_string_lossy().to_lowercase();
         Self {
             id: path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned(),
             kind: kind(&extension),

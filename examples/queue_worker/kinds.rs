@@ -23,7 +23,7 @@ pub(crate) fn kind(extension: &str) -> &'static str {
         "o" | "a" | "so" | "d" | "rlib" | "rmeta" | "dll" | "exe" | "pyc" | "class" => {
             "build output"
         }
-        "" => "file without extension",
+        "none" => "file without extension",
         _ => "other file",
     }
 }

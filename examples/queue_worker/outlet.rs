@@ -1,6 +1,5 @@
 //! Where the envelopes go: to a DSN's server, or into a folder of this run's own.
 
-use std::env;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hotspan::transport::{File, Http, HttpOptions};
-use hotspan::{Delivery, Dsn, ParseDsnError};
+use hotspan::{Config, Delivery, Dsn};
 
 use crate::tee::{Board, Tee};
 
@@ -22,16 +21,23 @@ pub(crate) enum Outlet {
         shown: PathBuf,
         resolved: PathBuf,
     },
-    Server(Dsn),
+    Server {
+        shown: String,
+        options: HttpOptions,
+    },
 }
 
 impl Outlet {
     pub(crate) fn open(dsn: Option<&str>) -> Result<Self, String> {
         if let Some(dsn) = dsn {
-            let dsn = dsn
-                .parse()
-                .map_err(|error: ParseDsnError| format!("the dsn cannot be used: {error}"))?;
-            return Ok(Self::Server(dsn));
+            let config = Config { dsn: Some(dsn.to_owned()), ..Config::default() };
+            let options = HttpOptions::for_config(&config).map_err(|error| error.to_string())?;
+            if let (Some(options), Ok(dsn)) = (options, dsn.parse::<Dsn>()) {
+                return Ok(Self::Server {
+                    shown: format!("{}:{}", dsn.host(), dsn.port()),
+                    options,
+                });
+            }
         }
         let shown = Path::new(FOLDER).join(format!("{}-{}", unix_seconds(), process::id()));
         fs::create_dir_all(&shown)
@@ -50,7 +56,7 @@ impl Outlet {
     pub(crate) fn folder(&self) -> Option<&Path> {
         match self {
             Self::Folder { resolved, .. } => Some(resolved),
-            Self::Server(_) => None,
+            Self::Server { .. } => None,
         }
     }
 
@@ -71,8 +77,8 @@ impl Outlet {
                     Box::new(Tee::new(File::new(&folder), Arc::clone(&board)))
                 }))
             }
-            Self::Server(dsn) => {
-                let options = through_proxy(dsn);
+            Self::Server { options, .. } => {
+                let options = options.clone();
                 Delivery::Custom(Arc::new(move || {
                     Box::new(Tee::new(Http::new(options.clone()), Arc::clone(&board)))
                 }))
@@ -85,23 +91,8 @@ impl fmt::Display for Outlet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder { shown, .. } => shown.display().fmt(f),
-            Self::Server(dsn) => write!(f, "{}:{}", dsn.host(), dsn.port()),
+            Self::Server { shown, .. } => shown.fmt(f),
         }
-    }
-}
-
-/// The options for a DSN's server, with the proxy that the environment asks for.
-fn through_proxy(dsn: &Dsn) -> HttpOptions {
-    let options = HttpOptions::for_dsn(dsn);
-    let names: &[&str] = match dsn.scheme() {
-        "https" => &["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"],
-        _ => &["http_proxy", "HTTP_PROXY"],
-    };
-    let first = |names: &[&str]| names.iter().find_map(|name| env::var(name).ok());
-    let exceptions = first(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
-    match first(names) {
-        Some(proxy) => options.proxy(proxy).no_proxy(exceptions),
-        None => options,
     }
 }
 

@@ -151,7 +151,7 @@ impl Run<'_> {
                 self.summary.failure.as_deref().unwrap_or("there was not enough time"),
                 match self.outlet {
                     Outlet::Folder { .. } => "is there space left, and may it be written to?",
-                    Outlet::Server(_) => "is the server up, and the DSN right?",
+                    Outlet::Server { .. } => "is the server up, and the DSN right?",
                 },
             )
         })
@@ -183,7 +183,7 @@ impl Run<'_> {
             Outlet::Folder { .. } => {
                 format!("{} ({size}) written to {}", counted(envelopes, "envelope"), self.outlet)
             }
-            Outlet::Server(_) => {
+            Outlet::Server { .. } => {
                 format!("{} ({size}) delivered to {}", counted(envelopes, "envelope"), self.outlet)
             }
         }

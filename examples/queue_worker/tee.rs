@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hotspan::transport::{Envelope, Response, SendError, Transport};
+use hotspan::transport::{Envelope, Interrupter, Response, SendError, Transport};
 use serde::Deserialize;
 
 use crate::summary::{Slow, Step, Summary};
@@ -55,6 +55,10 @@ impl<T: Transport> Transport for Tee<T> {
             }
         }
         answer
+    }
+
+    fn interrupter(&self) -> Option<Interrupter> {
+        self.inner.as_ref().ok()?.interrupter()
     }
 }
 
