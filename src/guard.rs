@@ -61,12 +61,13 @@ pub(crate) fn client() -> Option<Arc<Client>> {
 /// ```
 pub fn init(config: Config) -> Result<Guard, ConfigError> {
     let resolved = config.resolve(&process_environment)?;
+    // Before the lock, which `stats` takes, too.
+    let before = stats();
     let mut active = active();
     if active.initialised {
         return Err(ConfigError::already_initialised());
     }
     let shutdown_timeout = resolved.shutdown_timeout;
-    let before = stats();
     let client = match (resolved.sample_threshold, transport(&resolved)?) {
         (Some(threshold), Some(transport)) => Some(start(resolved, threshold, transport)?),
         _ => None,
