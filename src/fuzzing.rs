@@ -3,8 +3,13 @@
 
 use std::time::Duration;
 
+use crate::flush::encode::{Encoder, Site};
 use crate::flush::envelope::Category;
 use crate::flush::limits::Limits;
+use crate::shared::clock::Anchor;
+use crate::shared::id::WireIds;
+use crate::shared::layout::{Slot, WORDS};
+use crate::shared::names;
 use crate::transport::Response;
 
 /// Feeds answers to the rate limits, and checks after each that no wait is longer than a day and
@@ -23,4 +28,53 @@ pub fn rate_limits(answers: &[Response], now: Duration, unix_now: Duration) {
         });
         assert!(internal <= transaction && transaction <= DAY);
     }
+}
+
+/// Encodes slots made of any bytes, 64 to a slot, and returns the envelope, if they held one root.
+///
+/// Kinds, types, names, lengths and keys are folded to where something can happen: all of them known,
+/// many of them wrong. Texts are whatever bytes come.
+pub fn envelope(data: &[u8]) -> Option<Vec<u8>> {
+    const NAMES: [&str; 8] =
+        ["", "op", "a b", "http.status_code", "release", "\u{2028}\"\\", "Name_1.x", "é\0"];
+    let ids = NAMES.map(names::intern);
+    let run: Vec<Slot> = data
+        .chunks(WORDS * 8)
+        .map(|chunk| {
+            let mut slot = Slot::default();
+            for (word, bytes) in slot.iter_mut().zip(chunk.chunks(8)) {
+                let mut padded = [0; 8];
+                padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+                *word = u64::from_le_bytes(padded);
+            }
+            let [header, key, ..] = &mut slot;
+            let [kind, code, low, high, name, ..] = header.to_le_bytes();
+            // Lists and cut values keep their bits; lengths stay below two kilobytes.
+            let len = u64::from(low) | u64::from(high & 7) << 8;
+            let name = match name % 10 {
+                9 => u32::MAX,
+                index => ids.get(usize::from(index)).map_or(12_345, |id| id.0),
+            };
+            *header = u64::from(kind % 11)
+                | u64::from(code & 0xc7) << 8
+                | len << 16
+                | u64::from(name) << 32;
+            *key %= 6;
+            slot
+        })
+        .collect();
+    let site = Site {
+        public_key: Some("0123456789abcdef0123456789abcdef".into()),
+        sdk_name: "hotspan",
+        sdk_version: "0",
+        max_spans: 4,
+        ..Site::default()
+    };
+    let anchor = Anchor { ticks: 1 << 40, unix_nanos: 1 << 60, nanos_per_4g_ticks: 1 << 32 };
+    let wire = WireIds { seed: [1, 2, 3, 4] };
+    let (parcel, encoded) =
+        Encoder::new(site).transaction(&run, &wire, &anchor, Vec::new()).ok()?;
+    assert_eq!(parcel.count.spans, 1 + encoded.children_kept);
+    assert!(encoded.children_kept <= 4);
+    Some(parcel.bytes)
 }

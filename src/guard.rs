@@ -61,7 +61,7 @@ pub(crate) fn client() -> Option<Arc<Client>> {
 /// ```
 pub fn init(config: Config) -> Result<Guard, ConfigError> {
     let resolved = config.resolve(&process_environment)?;
-    // Before the lock: stats() takes it, too.
+    // Before the lock, which `stats` takes, too.
     let before = stats();
     let mut active = active();
     if active.initialised {

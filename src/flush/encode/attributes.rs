@@ -7,7 +7,7 @@ use crate::shared::names;
 use crate::status::SpanStatus;
 
 use super::fragments::{Fragments, Piece, Role};
-use super::value::{self, Written};
+use super::value::{self, Payload, Written};
 use super::{json, scan};
 
 /// Bytes of one section of one span; what comes later is dropped.
@@ -25,6 +25,9 @@ const RESERVED_TAGS: [&[u8]; 6] = [
     b"\"filename\":",
     b"\"function\":",
 ];
+
+/// The same, when the event has a server name.
+const SERVER_NAME_TAG: &[u8] = b"\"server_name\":";
 
 /// An object of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,9 +116,10 @@ impl Keys {
 pub(super) struct Attributes {
     items: Vec<Item>,
     order: Vec<usize>,
-    /// Payloads, one after the other.
-    payload: Vec<u8>,
+    payload: Payload,
     plain: Vec<u8>,
+    /// Whether anything was set, for each section.
+    has: [bool; 3],
     pub(super) status: Option<SpanStatus>,
     pub(super) response: Option<u16>,
     pub(super) description: Option<Text>,
@@ -126,6 +130,7 @@ impl Attributes {
     /// Reads the attributes at these slots of the run.
     pub(super) fn gather(&mut self, page: &mut Page<'_>, slots: &[(u64, usize)], keys: &Keys) {
         self.items.clear();
+        self.has = [false; 3];
         (self.status, self.response, self.description, self.op) = (None, None, None, None);
         for (_, at) in slots {
             if self.add(page.run, *at, keys, page.fragments).is_none() {
@@ -160,13 +165,13 @@ impl Attributes {
                 return Some(());
             }
             Kind::Status => {
-                let payload = value::payload(slots, &header, &mut self.payload)?;
+                let payload = self.payload.of(slots, &header)?;
                 let [code] = payload else { return None };
                 self.status = Some(SpanStatus::from_code(*code)?);
                 return Some(());
             }
             Kind::HttpStatus => {
-                let payload = value::payload(slots, &header, &mut self.payload)?;
+                let payload = self.payload.of(slots, &header)?;
                 let code = u64::from_le_bytes(payload.try_into().ok()?);
                 let code = u16::try_from(code).ok()?;
                 self.status = Some(SpanStatus::from_http(code));
@@ -178,19 +183,28 @@ impl Attributes {
             Kind::Child | Kind::Root => return None,
         };
         let key = if header.name == NameId::INLINE {
-            let payload = value::payload(slots, &header, &mut self.payload)?;
+            let payload = self.payload.of(slots, &header)?;
             let (name, _) = value::split_name(header.name, payload)?;
             fragments.text(role, name, false)?
         } else {
             fragments.name(role, header.name)?
         };
-        self.items.push(Item { section, is_replaced: false, key, value: Source::Slot(at) });
+        self.push(section, key, Source::Slot(at));
         Some(())
     }
 
     /// Adds a number of the encoder's own; [`keep_last`](Self::keep_last) afterwards.
     pub(super) fn number(&mut self, section: Section, key: Piece, value: u64) {
-        self.items.push(Item { section, is_replaced: false, key, value: Source::Number(value) });
+        self.push(section, key, Source::Number(value));
+    }
+
+    #[inline]
+    fn push(&mut self, section: Section, key: Piece, value: Source) {
+        #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
+        {
+            self.has[section as usize] = true;
+        }
+        self.items.push(Item { section, is_replaced: false, key, value });
     }
 
     /// Marks what a later item of the same section and key replaces.
@@ -198,9 +212,8 @@ impl Attributes {
         if self.items.len() <= PAIRWISE_MAX {
             let mut rest = self.items.as_mut_slice();
             while let Some((item, later)) = rest.split_first_mut() {
-                let key = fragments.bytes(item.key);
                 item.is_replaced = later.iter().any(|other| {
-                    other.section == item.section && fragments.bytes(other.key) == key
+                    other.section == item.section && fragments.is_same(other.key, item.key)
                 });
                 rest = later;
             }
@@ -228,14 +241,14 @@ impl Attributes {
 
     /// Drops the tags that mean something else on a transaction.
     pub(super) fn drop_reserved(&mut self, page: &mut Page<'_>, has_server_name: bool) {
-        let before = self.items.len();
+        let Page { fragments, trims, .. } = page;
         self.items.retain(|item| {
-            let key = page.fragments.bytes(item.key);
-            let is_reserved =
-                RESERVED_TAGS.contains(&key) || has_server_name && key == b"\"server_name\":";
-            !(is_reserved && item.section == Section::Tags)
+            let key = fragments.bytes(item.key);
+            let is_reserved = item.section == Section::Tags
+                && (RESERVED_TAGS.contains(&key) || has_server_name && key == SERVER_NAME_TAG);
+            trims.dropped += u64::from(is_reserved && !item.is_replaced);
+            !is_reserved
         });
-        page.trims.dropped += (before - self.items.len()) as u64;
     }
 
     /// How many members a section is going to have at most.
@@ -255,6 +268,10 @@ impl Attributes {
         section: Section,
         members_max: usize,
     ) -> usize {
+        #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
+        if !self.has[section as usize] {
+            return 0;
+        }
         let mark = page.out.len();
         let mut written = 0;
         for item in self.items.iter().filter(|item| item.section == section && !item.is_replaced) {
@@ -296,7 +313,7 @@ fn write_value(
     run: &[Slot],
     section: Section,
     source: Source,
-    (payload, plain): (&mut Vec<u8>, &mut Vec<u8>),
+    (payload, plain): (&mut Payload, &mut Vec<u8>),
 ) -> Written {
     let at = match source {
         Source::Slot(at) => at,
@@ -309,7 +326,7 @@ fn write_value(
         }
     };
     let Some((header, slots)) = scan::attribute(run, at) else { return Written::Unfit };
-    let bytes = value::payload(slots, &header, payload);
+    let bytes = payload.of(slots, &header);
     let Some((_, bytes)) = bytes.and_then(|bytes| value::split_name(header.name, bytes)) else {
         return Written::Unfit;
     };
@@ -354,7 +371,7 @@ pub(super) fn text(
     role: Role,
     own: NameId,
     replaced_by: Option<Text>,
-    scratch: &mut Vec<u8>,
+    scratch: &mut Payload,
 ) -> Option<Piece> {
     let piece = match replaced_by {
         Some(Text::Name(id)) => page.fragments.name(role, id),
@@ -372,12 +389,12 @@ pub(super) fn text(
     piece
 }
 
-fn text_in_slot<'a>(run: &[Slot], at: usize, scratch: &'a mut Vec<u8>) -> Option<(&'a str, bool)> {
+fn text_in_slot<'a>(run: &[Slot], at: usize, scratch: &'a mut Payload) -> Option<(&'a str, bool)> {
     let (header, slots) = scan::attribute(run, at)?;
     if Scalar::of(header.code) != Some(Scalar::Text) {
         return None;
     }
     let was_cut = header.code & CUT != 0;
-    let bytes = value::payload(slots, &header, scratch)?;
+    let bytes = scratch.of(slots, &header)?;
     Some((value::text(bytes, was_cut)?, was_cut))
 }

@@ -142,6 +142,12 @@ impl Fragments {
         Some(piece(start, self.passing.len(), if cut { State::PassingCut } else { State::Passing }))
     }
 
+    /// Whether two pieces say the same.
+    #[inline]
+    pub(super) fn is_same(&self, one: Piece, other: Piece) -> bool {
+        one.len == other.len && self.bytes(one) == self.bytes(other)
+    }
+
     /// The bytes of a piece.
     #[inline]
     pub(super) fn bytes(&self, piece: Piece) -> &[u8] {
@@ -171,13 +177,10 @@ fn render(out: &mut Vec<u8>, role: Role, text: &str, was_cut: bool) -> Option<bo
         }
         Role::Transaction => {
             let text = text.trim();
-            Some(member(
-                out,
-                "\"",
-                if text.is_empty() { UNLABELED } else { text },
-                NAME_MAX,
-                was_cut,
-            ))
+            Some(match text.is_empty() {
+                true => member(out, "\"", UNLABELED, NAME_MAX, false),
+                false => member(out, "\"", text, NAME_MAX, was_cut),
+            })
         }
         Role::TagKey => {
             key(out, text, |byte| match byte {
@@ -217,7 +220,8 @@ fn member(out: &mut Vec<u8>, opening: &str, text: &str, chars: usize, was_cut: b
     let (head, cut) = json::cut_again(text, chars, was_cut);
     json::escape(out, head);
     out.extend_from_slice(if cut { b"...\"" } else { b"\"" });
-    cut
+    // What was cut before was counted then.
+    cut && !was_cut
 }
 
 /// Appends `"key":` with each byte mapped; `None`, and nothing, if one has no place in a key.

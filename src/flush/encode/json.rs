@@ -6,6 +6,7 @@
 
 /// What [`escape`] does with a byte: 0 copies it, [`CODE`] writes `\u00..`, [`WIDE`] looks at the next
 /// two, everything else is the letter behind the backslash.
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
 const CLASS: [u8; 256] = {
     let mut class = [0; 256];
     let mut byte = 0;
@@ -43,6 +44,16 @@ const fn is_plain(word: u64) -> bool {
 
 /// Appends the text with everything escaped that JSON wants escaped, without quotes around it.
 pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
+    escape_as::<false>(out, text);
+}
+
+/// The same for what must be one line: line feeds and carriage returns become spaces.
+pub(super) fn escape_line(out: &mut Vec<u8>, text: &str) {
+    escape_as::<true>(out, text);
+}
+
+#[inline]
+fn escape_as<const IS_LINE: bool>(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
     let (mut copied, mut at) = (0, 0);
     loop {
@@ -75,6 +86,7 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
                 #[expect(clippy::indexing_slicing, reason = "four bits index sixteen digits")]
                 out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[high], HEX[low]]);
             }
+            b'n' | b'r' if IS_LINE => out.push(b' '),
             WIDE if bytes.get(at + 2) == Some(&0xa8) => out.extend_from_slice(b"\\u2028"),
             WIDE => out.extend_from_slice(b"\\u2029"),
             letter => out.extend_from_slice(&[b'\\', letter]),

@@ -30,6 +30,8 @@ mod time;
 mod value;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod tests;
 
 use crate::flush::envelope::{Category, Parcel, SENT_AT_BLANK};
@@ -44,6 +46,7 @@ use fragments::{Fragments, Piece, Role};
 use scan::{Child, Scan};
 use site::Pieces;
 use span::Template;
+use value::Payload;
 
 pub(crate) use scan::Invalid;
 pub(crate) use site::Site;
@@ -71,7 +74,7 @@ pub(crate) struct Encoded {
     pub(crate) children_over_limit: u64,
     /// Child records that had no key, or the key of another span.
     pub(crate) children_unfit: u64,
-    /// Texts and values that are shorter than what was set.
+    /// Texts and values that were cut here; what the recording side cut, it has counted.
     pub(crate) cut: u64,
     /// Attributes that were left out: a key or value that the server would drop, one too many, or one
     /// whose span is not in the run. What was replaced by a later value is not counted.
@@ -87,7 +90,7 @@ pub(crate) struct Encoder {
     template: Template,
     root: Attributes,
     child: Attributes,
-    scratch: Vec<u8>,
+    scratch: Payload,
     /// Digits of the last payload's length: the guess for the next one.
     length_digits: usize,
 }
@@ -105,7 +108,7 @@ impl Encoder {
             template: Template::new(),
             root: Attributes::default(),
             child: Attributes::default(),
-            scratch: Vec::new(),
+            scratch: Payload::default(),
             length_digits: 4,
         }
     }
@@ -151,8 +154,8 @@ impl Encoder {
         let name = name.unwrap_or_default();
 
         let event_id = wire.event_id(root.key);
-        let event_id_hex = event_id.to_hex();
-        let trace_id = wire.trace_id(root.key).to_hex();
+        let event_id_hex = time::wide_hex(event_id.0);
+        let trace_id = time::wide_hex(wire.trace_id(root.key).0);
         let sent_at = header(&mut page, &self.site, &event_id_hex, &trace_id, name, &root, wire);
 
         page.out.extend_from_slice(b"{\"type\":\"transaction\",\"length\":");
@@ -233,7 +236,7 @@ struct Children<'a> {
     template: &'a mut Template,
     attributes: &'a mut Attributes,
     keys: &'a Keys,
-    scratch: &'a mut Vec<u8>,
+    scratch: &'a mut Payload,
     wire: &'a WireIds,
     anchor: &'a Anchor,
     root: u64,
@@ -391,7 +394,7 @@ fn contexts(
     page: &mut Page<'_>,
     site: &Pieces,
     set: &mut Attributes,
-    scratch: &mut Vec<u8>,
+    scratch: &mut Payload,
     root: &SpanRecord,
     (trace, span): (&[u8], &[u8]),
 ) {

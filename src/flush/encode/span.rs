@@ -25,6 +25,7 @@ const END_AT: usize = START_AT + TIME + P4.len();
 /// Bytes of the fixed part, the comma in front of it included.
 pub(super) const FIXED: usize = END_AT + TIME + P5.len();
 
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
 const BLANK: [u8; FIXED] = {
     let mut bytes = [b'.'; FIXED];
     let parts = [

@@ -10,6 +10,7 @@ pub(super) const SECONDS: usize = 10;
 /// The last moment that is written: year 2286, where the seconds take an eleventh digit.
 const MICROS_MAX: u64 = 9_999_999_999_999_999;
 
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
 const PAIRS: [[u8; 2]; 100] = {
     let mut pairs = [[b'0'; 2]; 100];
     let mut value = 0;
@@ -80,6 +81,16 @@ pub(super) fn hex(id: u64) -> [u8; ID] {
     digits
 }
 
+/// Thirty-two lower-case hex digits.
+#[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+pub(super) fn wide_hex(id: u128) -> [u8; 2 * ID] {
+    let mut digits = [0; 2 * ID];
+    let (high, low) = digits.split_at_mut(ID);
+    high.copy_from_slice(&hex((id >> 64) as u64));
+    low.copy_from_slice(&hex(id as u64));
+    digits
+}
+
 #[inline]
 const fn eight(value: u32) -> [u8; 8] {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
@@ -120,6 +131,8 @@ mod tests {
             (0..64).flat_map(|shift| [1 << shift, !(1 << shift), 0x0123_4567_89ab_cdef >> shift])
         {
             assert_eq!(hex(id), *format!("{id:016x}").as_bytes());
+            let wide = u128::from(id) << 64 | u128::from(!id);
+            assert_eq!(wide_hex(wide), *format!("{wide:032x}").as_bytes());
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Values of attributes: from payload bytes to JSON, with their type kept, or to the text of a tag.
 
 use crate::shared::id::NameId;
-use crate::shared::layout::{self, CUT, LIST, Scalar, VALUE_MAX};
+use crate::shared::layout::{
+    self, AttributeHeader, CUT, INLINE_BYTES, LIST, Scalar, Slot, VALUE_MAX,
+};
 
 use super::fragments::NAME_MAX;
 use super::json;
@@ -9,7 +11,9 @@ use super::json;
 /// What became of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
+    /// As it was recorded: what the recording side cut, it has counted.
     Whole,
+    /// Cut here.
     Cut,
     /// The payload is not what its type says; nothing useful was appended.
     Unfit,
@@ -93,7 +97,7 @@ pub(super) fn typed(out: &mut Vec<u8>, code: u8, mut bytes: &[u8]) -> Written {
         } else {
             append(out, value);
         }
-        return Written::cut_if(cut);
+        return Written::cut_if(cut && code & CUT == 0);
     }
     out.push(b'[');
     let mark = out.len();
@@ -106,7 +110,7 @@ pub(super) fn typed(out: &mut Vec<u8>, code: u8, mut bytes: &[u8]) -> Written {
         out.pop();
     }
     out.push(b']');
-    Written::cut_if(cut)
+    Written::Whole
 }
 
 fn append(out: &mut Vec<u8>, value: Value<'_>) {
@@ -139,39 +143,42 @@ fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 /// between. A tag of nothing but white space is unfit: Relay drops it. `plain` is scratch space.
 pub(super) fn tag(out: &mut Vec<u8>, code: u8, mut bytes: &[u8], plain: &mut Vec<u8>) -> Written {
     let Some(scalar) = Scalar::of(code) else { return Written::Unfit };
-    let (is_list, was_cut) = (code & LIST != 0, code & CUT != 0);
-    if !is_list && scalar == Scalar::Text {
-        return match text(bytes, was_cut) {
-            Some(value) => line(out, value, was_cut),
-            None => Written::Unfit,
+    let was_cut = code & CUT != 0;
+    if code & LIST == 0 {
+        return match take(scalar, &mut bytes, false, was_cut) {
+            Some(Value::Text(text)) => line(out, text, was_cut),
+            Some(value) if bytes.is_empty() => {
+                quoted(out, |out| append_plain(out, value));
+                Written::Whole
+            }
+            _ => Written::Unfit,
         };
     }
     plain.clear();
-    loop {
-        if bytes.is_empty() && is_list {
-            break;
+    let whole = bytes.len();
+    while !bytes.is_empty() {
+        if bytes.len() < whole {
+            plain.push(b',');
         }
-        match take(scalar, &mut bytes, is_list, was_cut) {
-            None => return Written::Unfit,
-            Some(Value::Text(value)) => plain.extend_from_slice(value.as_bytes()),
-            Some(Value::F64(value)) if !value.is_finite() => {
-                plain.extend_from_slice(json::non_finite(value).as_bytes());
-            }
-            Some(Value::I128(value)) => json::integer(plain, value),
-            Some(Value::U128(value)) => json::integer(plain, value),
-            Some(value) => append(plain, value),
-        }
-        if bytes.is_empty() {
-            break;
-        }
-        if !is_list {
-            return Written::Unfit;
-        }
-        plain.push(b',');
+        let Some(value) = take(scalar, &mut bytes, true, was_cut) else { return Written::Unfit };
+        append_plain(plain, value);
     }
     match text(plain, false) {
         Some(value) => line(out, value, was_cut),
         None => Written::Unfit,
+    }
+}
+
+/// Appends a value as it reads, without quotes or escapes.
+fn append_plain(out: &mut Vec<u8>, value: Value<'_>) {
+    match value {
+        Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Value::F64(value) if !value.is_finite() => {
+            out.extend_from_slice(json::non_finite(value).as_bytes());
+        }
+        Value::I128(value) => json::integer(out, value),
+        Value::U128(value) => json::integer(out, value),
+        value => append(out, value),
     }
 }
 
@@ -183,14 +190,9 @@ fn line(out: &mut Vec<u8>, value: &str, was_cut: bool) -> Written {
     }
     let (head, cut) = json::cut_again(value, NAME_MAX, was_cut);
     out.push(b'"');
-    for (index, piece) in head.split(['\n', '\r']).enumerate() {
-        if index > 0 {
-            out.push(b' ');
-        }
-        json::escape(out, piece);
-    }
+    json::escape_line(out, head);
     out.extend_from_slice(if cut { b"...\"" } else { b"\"" });
-    Written::cut_if(cut)
+    Written::cut_if(cut && !was_cut)
 }
 
 /// An attribute's payload: the name in front, if it travelled inline, and the value.
@@ -203,12 +205,32 @@ pub(super) fn split_name(name: NameId, payload: &[u8]) -> Option<(&str, &[u8])> 
     Some((text(name, false)?, value))
 }
 
-/// The whole payload of the attribute that begins a piece of a run; `None` if slots are missing.
-pub(super) fn payload<'a>(
-    slots: &[layout::Slot],
-    header: &layout::AttributeHeader,
-    scratch: &'a mut Vec<u8>,
-) -> Option<&'a [u8]> {
-    layout::payload(slots, scratch);
-    (scratch.len() == usize::from(header.len)).then_some(scratch)
+/// Room for payloads.
+#[derive(Debug)]
+pub(super) struct Payload {
+    inline: [u8; INLINE_BYTES],
+    long: Vec<u8>,
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self { inline: [0; INLINE_BYTES], long: Vec::new() }
+    }
+}
+
+impl Payload {
+    /// The payload of the attribute that begins these slots; `None` if some of them are missing.
+    #[inline]
+    pub(super) fn of(&mut self, slots: &[Slot], header: &AttributeHeader) -> Option<&[u8]> {
+        let len = usize::from(header.len);
+        if len > INLINE_BYTES {
+            layout::payload(slots, &mut self.long);
+            return (self.long.len() == len).then_some(&self.long);
+        }
+        let [_, _, _, words @ ..] = slots.first()?;
+        for (bytes, word) in self.inline.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        self.inline.get(..len)
+    }
 }
