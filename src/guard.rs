@@ -61,12 +61,13 @@ pub(crate) fn client() -> Option<Arc<Client>> {
 /// ```
 pub fn init(config: Config) -> Result<Guard, ConfigError> {
     let resolved = config.resolve(&process_environment)?;
+    // Before the lock, which `stats` takes, too.
+    let before = stats();
     let mut active = active();
     if active.initialised {
         return Err(ConfigError::already_initialised());
     }
     let shutdown_timeout = resolved.shutdown_timeout;
-    let before = stats();
     let client = match (resolved.sample_threshold, transport(&resolved)?) {
         (Some(threshold), Some(transport)) => Some(start(resolved, threshold, transport)?),
         _ => None,
@@ -153,15 +154,7 @@ fn transport(resolved: &Resolved) -> Result<Option<Box<dyn Transport>>, ConfigEr
 fn http(resolved: &Resolved, dsn: &crate::Dsn) -> Result<Box<dyn Transport>, ConfigError> {
     use crate::transport::{Http, HttpOptions};
 
-    let mut options = HttpOptions::for_dsn(dsn)
-        .timeout(resolved.request_timeout)
-        .connect_timeout(resolved.connect_timeout);
-    if let Some(proxy) = &resolved.proxy {
-        options = options.proxy(proxy.url());
-    }
-    if let Some(file) = &resolved.ca_certs {
-        options = options.ca_certs(file.clone());
-    }
+    let options = HttpOptions::resolved(resolved, dsn);
     Ok(Box::new(Http::new(options).map_err(ConfigError::transport)?))
 }
 

@@ -1,4 +1,10 @@
 //! `transport::Http` against a real server on loopback: what arrives, and what becomes of bad answers.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and asks the real clock"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -194,7 +200,7 @@ fn a_peer_that_never_reads_is_left_in_time() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 56) as u8
     });
-    let envelope = EnvelopeBuf::from_bytes(noise.take(16 << 20).collect::<Vec<_>>());
+    let envelope = EnvelopeBuf::from_bytes(noise.take(6 << 20).collect::<Vec<_>>());
     let start = Instant::now();
     send(&mut http, &envelope).unwrap_err();
     assert!(start.elapsed() < LONG, "{:?}", start.elapsed());

@@ -22,7 +22,7 @@ use crate::flush::queue::{Outcome, Popped, Queue};
 use crate::flush::report::Report;
 use crate::shared::clock;
 use crate::shared::ledger::{Books, Count, Reason};
-use crate::transport::{Response, SendError, Transport};
+use crate::transport::{Response, Transport};
 
 /// Panics of a transport in a row after which it is not called again.
 const PANICS_MAX: u32 = 5;
@@ -43,7 +43,7 @@ pub(crate) struct Moment {
 
 impl Moment {
     pub(crate) fn now() -> Self {
-        Self { monotonic: clock::monotonic(), unix: clock::unix() }
+        Self { monotonic: clock::monotonic(), unix: Duration::from_nanos(clock::unix_nanos()) }
     }
 
     fn unix_nanos(self) -> u64 {
@@ -62,11 +62,12 @@ pub(crate) struct Health {
     pub(crate) dead: bool,
 }
 
+/// The uploader's thread, but for the thread. `Now` tells the time.
 pub(crate) struct Courier<Now> {
-    pub(crate) transport: Box<dyn Transport>,
-    pub(crate) queue: Arc<Queue>,
-    pub(crate) books: &'static Books,
-    pub(crate) health: Arc<Mutex<Health>>,
+    transport: Box<dyn Transport>,
+    queue: Arc<Queue>,
+    books: &'static Books,
+    health: Arc<Mutex<Health>>,
     now: Now,
     limits: Limits,
     announcer: Option<Announcer>,
@@ -79,7 +80,8 @@ pub(crate) struct Courier<Now> {
 /// What came back from a transport.
 enum Answer {
     Response(Response),
-    Error(SendError),
+    /// None came; the text of the error.
+    Error(String),
     Panic,
 }
 
@@ -162,7 +164,7 @@ impl<Now: Fn() -> Moment> Courier<Now> {
                 Outcome::Lost(Reason::SendError)
             }
             Answer::Error(error) => {
-                self.failed(&error.to_string());
+                self.failed(&error);
                 Outcome::Lost(Reason::NetworkError)
             }
             Answer::Panic => {
@@ -239,11 +241,11 @@ impl<Now: Fn() -> Moment> Courier<Now> {
     fn announce(&mut self) {
         let now = (self.now)().monotonic;
         let Some(announcer) = &mut self.announcer else { return };
-        let last_error = {
+        let line = {
             let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-            health.last_error.clone()
+            announcer.look(self.books, now, health.last_error.as_deref())
         };
-        let Some(line) = announcer.look(self.books, now, last_error.as_deref()) else { return };
+        let Some(line) = line else { return };
         let say = || log::log!(target: "hotspan", line.level, "{}", line.text);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(say)) {
             forget(payload);
@@ -252,16 +254,17 @@ impl<Now: Fn() -> Moment> Courier<Now> {
     }
 }
 
-/// Calls a transport, and survives it.
+/// Calls a transport, and survives it. Its error is a stranger's code, too: it is made a text and dropped
+/// in here.
 fn call(transport: &mut dyn Transport, envelope: &Envelope<'_>) -> Answer {
-    match catch_unwind(AssertUnwindSafe(|| transport.send(envelope))) {
-        Ok(Ok(response)) => Answer::Response(response),
-        Ok(Err(error)) => Answer::Error(error),
-        Err(payload) => {
-            forget(payload);
-            Answer::Panic
-        }
-    }
+    let send = || match transport.send(envelope) {
+        Ok(response) => Answer::Response(response),
+        Err(error) => Answer::Error(error.to_string()),
+    };
+    catch_unwind(AssertUnwindSafe(send)).unwrap_or_else(|payload| {
+        forget(payload);
+        Answer::Panic
+    })
 }
 
 /// Drops a panic's payload, or leaks it if that panics again.

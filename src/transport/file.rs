@@ -65,7 +65,7 @@ impl File {
             *number = number.wrapping_add(1);
             *number
         };
-        let (time, process) = (clock::unix().as_nanos(), std::process::id());
+        let (time, process) = (clock::unix_nanos(), std::process::id());
         self.name.clear();
         // Writing into a String does not fail.
         let _ = write!(self.name, ".{time:020}-{process}-{number}.envelope");

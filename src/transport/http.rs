@@ -5,7 +5,8 @@
 //! would carry the key to another host and turn the post into a get. Every phase has a time-out, and
 //! all of them together have one.
 //!
-//! Nothing is read from the environment: a proxy is used when [`HttpOptions::proxy`] names one.
+//! Nothing is read from the environment but by [`HttpOptions::for_config`]: a proxy is used when
+//! [`HttpOptions::proxy`] names one.
 //!
 //! # Costs
 //! About a dozen allocations a request inside `ureq`. The compressor (about 250 KiB) and its output
@@ -24,7 +25,9 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy};
 
 use super::{Envelope, Interrupter, Response, SendError, Transport};
+use crate::config::{Config, Delivery, Resolved, process_environment};
 use crate::dsn::Dsn;
+use crate::error::ConfigError;
 
 mod gzip;
 mod lookup;
@@ -76,6 +79,40 @@ impl HttpOptions {
     #[must_use]
     pub fn for_dsn(dsn: &Dsn) -> Self {
         Self::new(dsn.envelope_url(), dsn.auth_header(CLIENT))
+    }
+
+    /// What [`init`](crate::init) would take for this configuration, whatever its `transport`: the DSN,
+    /// the proxy, the certificates and the time-outs, from the environment where that is asked. `None`
+    /// with no DSN. For a transport of one's own that wraps [`Http`].
+    ///
+    /// # Errors
+    /// As `init`: a bad value, named and not shown.
+    ///
+    /// ```
+    /// use hotspan::{Config, transport::HttpOptions};
+    ///
+    /// let dsn = Some("https://abc@example.com/1".to_owned());
+    /// let options = HttpOptions::for_config(&Config { dsn, ..Config::default() })?;
+    /// assert!(options.is_some());
+    /// # Ok::<(), hotspan::ConfigError>(())
+    /// ```
+    pub fn for_config(config: &Config) -> Result<Option<Self>, ConfigError> {
+        let config = Config { transport: Delivery::Http, ..config.clone() };
+        let resolved = config.resolve(&process_environment)?;
+        Ok(resolved.dsn.as_ref().map(|dsn| Self::resolved(&resolved, dsn)))
+    }
+
+    pub(crate) fn resolved(resolved: &Resolved, dsn: &Dsn) -> Self {
+        let mut options = Self::for_dsn(dsn)
+            .timeout(resolved.request_timeout)
+            .connect_timeout(resolved.connect_timeout);
+        if let Some(proxy) = &resolved.proxy {
+            options = options.proxy(proxy.url());
+        }
+        if let Some(file) = &resolved.ca_certs {
+            options = options.ca_certs(file.clone());
+        }
+        options
     }
 
     /// Posts to `url`, with `auth` as `X-Sentry-Auth`.

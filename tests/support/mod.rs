@@ -5,4 +5,4 @@
     reason = "every test binary is a crate of its own, and uses a part of this"
 )]
 
-pub mod server;
+pub(crate) mod server;

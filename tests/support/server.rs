@@ -14,18 +14,18 @@ use std::time::{Duration, Instant};
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub method: String,
-    pub target: String,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// Which connection it came over, from 0.
-    pub connection: usize,
+    pub(crate) connection: usize,
 }
 
 impl Request {
     /// The value of the header; panics if there are several.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| &**value);
         assert!(values.next().is_none(), "several {name}");
@@ -33,7 +33,7 @@ impl Request {
     }
 
     /// The body, unpacked if it was packed.
-    pub fn unpacked(&self) -> Vec<u8> {
+    pub(crate) fn unpacked(&self) -> Vec<u8> {
         match self.header("content-encoding") {
             None => self.body.clone(),
             Some("gzip") => {
@@ -48,7 +48,7 @@ impl Request {
 
 /// What to do with a request.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// These bytes; the connection is kept.
     Bytes(Vec<u8>),
     /// These bytes, then close.
@@ -63,7 +63,7 @@ pub enum Reply {
 
 impl Reply {
     /// A well-formed answer.
-    pub fn status(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
+    pub(crate) fn status(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
         let mut bytes = format!("HTTP/1.1 {status} Status\r\n").into_bytes();
         for (name, value) in headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -74,7 +74,7 @@ impl Reply {
     }
 }
 
-pub struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
@@ -93,7 +93,7 @@ struct Shared {
 }
 
 impl Server {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::<Shared>::default();
@@ -111,42 +111,42 @@ impl Server {
         Self { address, shared, accepting: Some(accepting) }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Where a project's envelopes go.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/api/42/envelope/", self.address)
     }
 
     /// Appends to the script.
-    pub fn reply(&self, reply: Reply) {
+    pub(crate) fn reply(&self, reply: Reply) {
         self.shared.script.lock().unwrap().push_back(reply);
     }
 
     /// All requests so far.
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap().clone()
     }
 
     /// Waits until that many requests have come.
-    pub fn wait_for_requests(&self, count: usize) {
+    pub(crate) fn wait_for_requests(&self, count: usize) {
         wait(|| self.shared.requests.lock().unwrap().len() >= count);
     }
 
     /// Connections so far.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Waits until that many connections are closed.
-    pub fn wait_for_closed(&self, count: usize) {
+    pub(crate) fn wait_for_closed(&self, count: usize) {
         wait(|| self.shared.closed.load(Ordering::SeqCst) >= count);
     }
 
     /// Bytes that `Reply::Endless` has put into sockets.
-    pub fn endless_bytes(&self) -> u64 {
+    pub(crate) fn endless_bytes(&self) -> u64 {
         self.shared.written.load(Ordering::SeqCst)
     }
 }

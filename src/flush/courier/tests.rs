@@ -4,6 +4,7 @@ use std::rc::Rc;
 use super::*;
 use crate::flush::envelope::SENT_AT_BLANK;
 use crate::shared::ledger::Count;
+use crate::transport::SendError;
 
 /// What the scripted transport does next.
 enum Act {
@@ -168,16 +169,19 @@ fn a_limit_holds_back_what_was_queued_before_it_and_ends_in_time() {
 #[test]
 fn a_panicking_transport_costs_a_parcel_each_and_is_left_alone_after_five() {
     let mut rig = rig();
-    for _ in 0..4 {
-        rig.one(Act::Panic);
+    for between in [Act::Answer(Response::status(200)), Act::Error("gone")] {
+        for _ in 0..4 {
+            rig.one(Act::Panic);
+        }
+        rig.one(between);
     }
-    rig.one(Act::Answer(Response::status(200)));
-    assert_eq!(rig.lost(Reason::Internal), 4);
+    assert_eq!(rig.lost(Reason::Internal), 8);
     for _ in 0..5 {
         rig.one(Act::Panic);
     }
     assert!(rig.courier.health.lock().unwrap().dead);
     let sent = rig.sent();
+    assert_eq!(sent, (15, 0), "five in a row: those before the answer do not count");
     for _ in 0..3 {
         rig.push(1);
         rig.courier.cycle();
@@ -185,7 +189,7 @@ fn a_panicking_transport_costs_a_parcel_each_and_is_left_alone_after_five() {
     rig.seconds.set(5000);
     rig.courier.cycle();
     assert_eq!(rig.sent(), sent, "nothing more, no report either");
-    assert_eq!(rig.lost(Reason::Internal), 12);
+    assert_eq!(rig.lost(Reason::Internal), 16);
     assert_eq!(rig.courier.books.delivered.read().transactions, 1);
 }
 
@@ -205,6 +209,29 @@ fn a_payload_that_panics_when_dropped_is_survived() {
     }
     let mut rig = rig();
     rig.courier.transport = Box::new(Thrower);
+    rig.push(1);
+    assert!(rig.courier.cycle());
+    assert_eq!(rig.lost(Reason::Internal), 1);
+}
+
+#[test]
+fn an_error_whose_text_panics_is_survived() {
+    #[derive(Debug)]
+    struct Mute;
+    impl std::fmt::Display for Mute {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("on purpose");
+        }
+    }
+    impl std::error::Error for Mute {}
+    struct Failing;
+    impl Transport for Failing {
+        fn send(&mut self, _: &Envelope<'_>) -> Result<Response, SendError> {
+            Err(SendError::new(Mute))
+        }
+    }
+    let mut rig = rig();
+    rig.courier.transport = Box::new(Failing);
     rig.push(1);
     assert!(rig.courier.cycle());
     assert_eq!(rig.lost(Reason::Internal), 1);
