@@ -179,7 +179,7 @@ pub struct Guard {
     closed: bool,
 }
 
-/// What became of everything since `init`.
+/// What became of everything since `init`, as [`Guard::flush`] and [`Guard::close`] return it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -189,13 +189,15 @@ pub struct Report {
     pub dropped: Count,
     /// Neither: open, or on the way.
     pub left: Count,
-    /// Whether everything that was asked for was done in time.
+    /// From `flush`: whether it was through in time, with everything that had ended before either
+    /// delivered or lost. From `close`: whether everything since `init` was delivered, nothing lost and
+    /// nothing left.
     pub complete: bool,
 }
 
 impl Guard {
-    /// Waits until everything that ended before is delivered or counted as lost, at most `timeout`.
-    /// Recording goes on meanwhile.
+    /// Waits until everything that ended before is delivered or counted as lost, at most `timeout`, and
+    /// has a client report sent if there is anything to report. Recording goes on meanwhile.
     #[must_use = "the report says whether everything was delivered"]
     pub fn flush(&self, timeout: Duration) -> Report {
         let complete = match &self.client {

@@ -24,8 +24,8 @@ pub struct Name {
 }
 
 impl Name {
-    /// A name with this text. Bounds: a transaction's name keeps 200 characters, an op 128, a description
-    /// 1024 bytes, a tag's key 200 characters.
+    /// A name with this text. What is sent of it: 200 characters of a transaction's name, 128 of an op,
+    /// 1024 of a description; a tag's key beyond 200 characters is not sent.
     #[must_use]
     pub const fn new(text: &'static str) -> Self {
         Self { text, id: AtomicU32::new(0) }

@@ -250,7 +250,8 @@ macro_rules! span_methods {
                 self.handle.is_recording() && record::is_open(self.handle)
             }
 
-            /// The id of the trace; `None` for a no-op guard. Computed at each call.
+            /// The id of the trace; `None` for a no-op guard, and for a span that has ended. A
+            /// transaction that was not sampled has one, too. Computed at each call.
             #[must_use]
             pub fn trace_id(&self) -> Option<TraceId> {
                 span::trace_id(self.handle)

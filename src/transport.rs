@@ -20,7 +20,11 @@ pub use null::Null;
 
 pub use crate::flush::envelope::{Category, Envelope, EnvelopeBuf};
 
-/// Sends envelopes somewhere.
+/// Sends envelopes somewhere. Made known to the library by [`Delivery::Custom`](crate::Delivery::Custom).
+///
+/// It is called from one thread, never twice at a time. It does not retry and does not count: the status
+/// decides what becomes of an envelope. A panic costs that envelope; after five in a row it is not called
+/// again.
 ///
 /// ```
 /// use hotspan::transport::{Envelope, Response, SendError, Transport};
