@@ -73,11 +73,12 @@
 //! guard is dropped: call [`Guard::close`] where it matters.
 //!
 //! # Map
-//! - Starting and stopping: [`init`], [`Config`], [`Delivery`], [`Dsn`], [`ConfigError`], [`Guard`],
-//!   [`Report`].
-//! - Recording: [`start_transaction`], [`start_child`], [`Transaction`], [`Span`], [`transaction!`],
-//!   [`span!`].
-//! - What is recorded: [`IntoName`], [`Name`], [`IntoValue`], [`SpanStatus`], [`TraceId`], [`SpanId`].
+//! - Starting and stopping: [`init`], [`Config`], [`Delivery`], [`Dsn`], [`ConfigError`],
+//!   [`Guard`], [`Report`].
+//! - Recording: [`start_transaction`], [`start_child`], [`Transaction`], [`Span`],
+//!   [`transaction!`], [`span!`].
+//! - What is recorded: [`IntoName`], [`Name`], [`IntoValue`], [`SpanStatus`], [`TraceId`],
+//!   [`SpanId`].
 //! - What is open: [`Hub`], [`Scope`], [`TransactionRef`], [`SpanRef`], [`inflight`](inflight()),
 //!   [`InFlight`].
 //! - What became of it: [`stats`](stats()), [`Stats`], [`Count`], [`Reason`], [`Imbalance`].

@@ -1,7 +1,8 @@
 //! Macros that make the names of a place `static`.
 
-/// [`start_transaction`](crate::start_transaction) with literal names, looked up once for the place. The
-/// op must be a literal; a name that is not is looked up at each use, as without the macro.
+/// [`start_transaction`](crate::start_transaction) with literal names, looked up once for the
+/// place. The op must be a literal; a name that is not is looked up at each use, as without the
+/// macro.
 ///
 /// ```
 /// let mut transaction = hotspan::transaction!("queue.process", "orders");
@@ -21,8 +22,8 @@ macro_rules! transaction {
     }};
 }
 
-/// [`start_child`](crate::start_child) with literal names, looked up once for the place. The op must be a
-/// literal; a description that is not is looked up at each use, as without the macro.
+/// [`start_child`](crate::start_child) with literal names, looked up once for the place. The op
+/// must be a literal; a description that is not is looked up at each use, as without the macro.
 ///
 /// ```
 /// let _span = hotspan::span!("db.query", "load");

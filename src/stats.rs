@@ -14,8 +14,8 @@ use crate::shared::{clock, names, registry};
 /// The books of this process since it started: what was begun, and what became of it.
 ///
 /// At rest, with nothing open and nothing on the way, `started = delivered + dropped` exactly; see
-/// [`check`](Self::check). While the loop runs, sinks are read before sources, so a snapshot never shows
-/// more out than in.
+/// [`check`](Self::check). While the loop runs, sinks are read before sources, so a snapshot never
+/// shows more out than in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -24,7 +24,8 @@ pub struct Stats {
     pub started: Count,
     /// Open at this moment; exact for threads that stand still.
     pub open: Count,
-    /// Ended, and not yet collected by the flusher: what is left when all else is taken from `started`.
+    /// Ended, and not yet collected by the flusher: what is left when all else is taken from
+    /// `started`.
     pub in_rings: Count,
     /// Collected, and waiting for their transaction to end.
     pub in_assembly: Count,
