@@ -89,11 +89,14 @@ fn sampling_at_zero() {
 
 #[test]
 fn sampling_at_a_half() {
-    let session = Session::start(|config| config.traces_sample_rate = Some(0.5));
+    let session = Session::start(|config| {
+        config.traces_sample_rate = Some(0.5);
+        config.dsn = Some("https://0123456789abcdef@o77.ingest.example.com/1".to_owned());
+    });
     (0..400).for_each(|_| item(3));
     let ending = session.end();
     let kept = ending.transactions.len() as u64;
-    assert!((100..300).contains(&kept), "{kept} of 400: a thousand standard deviations or so");
+    assert!((100..300).contains(&kept), "{kept} of 400: ten standard deviations");
     assert_eq!(ending.after.unsampled - ending.before.unsampled, 400 - kept);
     assert_reported(&ending, &[("sample_rate", 400 - kept, 400 - kept)]);
     for kept in &ending.transactions {
@@ -182,6 +185,9 @@ fn what_the_server_refused_it_has_counted_and_what_was_held_back_it_has_not() {
     assert_eq!(ending.lost(Reason::RateLimited), count(7, 14));
     // A 429 without a category limits everything, reports too: nothing gets through.
     assert_reported(&ending, &[]);
+    // The next one has forgotten the limit, and tells.
+    let ending = ending.then(|_| {}).end();
+    assert_reported(&ending, &[("ratelimit_backoff", 7, 14)]);
 }
 
 #[test]
@@ -208,8 +214,7 @@ fn reports_can_be_switched_off() {
     item(3);
     let ending = session.end();
     assert_reported(&ending, &[]);
-    // They are told when they are switched on again; that must not disturb the next test.
-    drop(ending);
-    let ending = Session::start(|_| {}).end();
+    // They are told when it is switched on again.
+    let ending = ending.then(|_| {}).end();
     assert_reported(&ending, &[("sample_rate", 1, 1)]);
 }

@@ -51,7 +51,10 @@ pub(crate) struct Ending {
 
 impl Session {
     pub(crate) fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let alone = alone();
+        Self::start_alone(alone(), change)
+    }
+
+    fn start_alone(alone: MutexGuard<'static, ()>, change: impl FnOnce(&mut Config)) -> Self {
         let memory = Memory::new();
         let mut config = {
             let memory = memory.clone();
@@ -91,6 +94,11 @@ impl Session {
 }
 
 impl Ending {
+    /// The next session, with no other test's in between.
+    pub(crate) fn then(self, change: impl FnOnce(&mut Config)) -> Session {
+        Session::start_alone(self.alone, change)
+    }
+
     /// The only transaction.
     pub(crate) fn only(&self) -> &Opened {
         assert_eq!(self.transactions.len(), 1);
