@@ -6,7 +6,7 @@
     reason = "a test may panic, and asks the real clock"
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// Sends, expects that the server is not believed, and that it got nothing.
-    fn is_refused(self, ca_certs: Option<&Path>) {
+    fn expect_refusal(self, ca_certs: Option<&Path>) {
         let error = self.send(ca_certs).unwrap_err();
         for text in [error.to_string(), format!("{error:?}")] {
             assert!(text.contains("certificate"), "{text}");
@@ -150,15 +150,17 @@ fn an_authority_of_one_s_own_is_believed_when_it_is_named() {
 #[test]
 fn an_unknown_authority_is_not_believed() {
     let (authority, other) = (Authority::new("unknown"), Authority::new("other"));
-    authority.server(|_| {}).is_refused(None);
-    authority.server(|_| {}).is_refused(Some(&other.file));
+    authority.server(|_| {}).expect_refusal(None);
+    authority.server(|_| {}).expect_refusal(Some(&other.file));
 }
 
 #[test]
 fn a_certificate_for_another_host_is_not_believed() {
     let authority = Authority::new("host");
     let other = CertificateParams::new(["sentry.invalid".to_owned()]).unwrap().subject_alt_names;
-    authority.server(|params| params.subject_alt_names = other).is_refused(Some(&authority.file));
+    authority
+        .server(|params| params.subject_alt_names = other)
+        .expect_refusal(Some(&authority.file));
 }
 
 #[test]
@@ -166,7 +168,7 @@ fn an_expired_certificate_is_not_believed() {
     let authority = Authority::new("expired");
     authority
         .server(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1))
-        .is_refused(Some(&authority.file));
+        .expect_refusal(Some(&authority.file));
 }
 
 #[test]

@@ -224,7 +224,9 @@ mod tests {
         assert_eq!(rig.uploader.close(SHORT), all);
         rig.interrupted.recv().unwrap();
         assert_eq!(rig.books.lost.of(Reason::ShutdownDeadline).read(), all);
+        let start = clock::monotonic();
         assert_eq!(rig.uploader.close(LONG), Count::default(), "the second call finds nothing");
+        assert!(clock::monotonic() - start < LONG / 2, "and does not wait");
 
         rig.open.send(()).unwrap();
         rig.dropped.recv().unwrap();

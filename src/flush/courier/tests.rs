@@ -169,16 +169,19 @@ fn a_limit_holds_back_what_was_queued_before_it_and_ends_in_time() {
 #[test]
 fn a_panicking_transport_costs_a_parcel_each_and_is_left_alone_after_five() {
     let mut rig = rig();
-    for _ in 0..4 {
-        rig.one(Act::Panic);
+    for between in [Act::Answer(Response::status(200)), Act::Error("gone")] {
+        for _ in 0..4 {
+            rig.one(Act::Panic);
+        }
+        rig.one(between);
     }
-    rig.one(Act::Answer(Response::status(200)));
-    assert_eq!(rig.lost(Reason::Internal), 4);
+    assert_eq!(rig.lost(Reason::Internal), 8);
     for _ in 0..5 {
         rig.one(Act::Panic);
     }
     assert!(rig.courier.health.lock().unwrap().dead);
     let sent = rig.sent();
+    assert_eq!(sent, (15, 0), "five in a row: those before the answer do not count");
     for _ in 0..3 {
         rig.push(1);
         rig.courier.cycle();
@@ -186,7 +189,7 @@ fn a_panicking_transport_costs_a_parcel_each_and_is_left_alone_after_five() {
     rig.seconds.set(5000);
     rig.courier.cycle();
     assert_eq!(rig.sent(), sent, "nothing more, no report either");
-    assert_eq!(rig.lost(Reason::Internal), 12);
+    assert_eq!(rig.lost(Reason::Internal), 16);
     assert_eq!(rig.courier.books.delivered.read().transactions, 1);
 }
 
