@@ -62,8 +62,8 @@ use crate::transport::Transport;
 /// name wins.
 ///
 /// # Memory
-/// At most `ring_bytes + queue_bytes + 64 * open_slots`, and the table of names. None of it is
-/// touched before it is needed.
+/// At most `ring_bytes + queue_bytes + 64 * open_slots`, the table of names, and 1 MiB of buffers
+/// to be used again. None of it is touched before it is needed.
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {

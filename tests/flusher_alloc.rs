@@ -98,11 +98,13 @@ fn nothing_is_allocated_per_transaction_anywhere() {
         ..Config::default()
     })
     .unwrap();
-    // No more at once than the library keeps spare buffers for: nothing at all.
-    assert_eq!(steady(&guard, 300, 8), 0);
-    // More than that: what the queue holds at once is made anew and freed again.
-    let allocated = steady(&guard, 5, 400);
-    println!("{allocated} allocations for 2000 transactions in bursts of 400");
+    // One at a time, and a look's worth at a time.
+    assert_eq!(steady(&guard, 300, 1), 0);
+    assert_eq!(steady(&guard, 30, 100), 0);
+    // More than there are spare buffers for: the rest is made anew, at once large enough, and freed.
+    let allocated = steady(&guard, 5, 1000);
+    println!("{allocated} allocations for 5000 transactions in bursts of 1000");
+    assert!(allocated <= 5000, "{allocated}");
     let report = guard.close(WAIT);
-    assert_eq!(report.delivered.transactions, 2 * (300 * 8 + 5 * 400));
+    assert_eq!(report.delivered.transactions, 2 * (300 + 3000 + 5000));
 }
