@@ -138,8 +138,7 @@ fn item(n: u64) {
             drop(late);
         }
         2 => {
-            let all: Vec<_> =
-                (1..SPANS_PER_ITEM).map(|_| start_child("step", "nested")).collect();
+            let all: Vec<_> = (1..SPANS_PER_ITEM).map(|_| start_child("step", "nested")).collect();
             all.into_iter().for_each(drop);
         }
         // One child more than is kept.
@@ -193,10 +192,8 @@ fn four_threads_against_a_slow_transport() {
 
     let closing = guard.close(LONG);
     let after = stats();
-    let mut started = count(
-        THREADS * SPANS_PER_THREAD / SPANS_PER_ITEM,
-        THREADS * SPANS_PER_THREAD,
-    );
+    let mut started =
+        count(THREADS * SPANS_PER_THREAD / SPANS_PER_ITEM, THREADS * SPANS_PER_THREAD);
     started += count(THREADS, THREADS * DEEP);
     assert_exact(&before, &after, started, arrived(&seen));
     assert_eq!(closing.delivered + closing.dropped, started);
@@ -283,8 +280,7 @@ fn a_transport_without_an_answer() {
 fn a_server_that_fails_and_then_limits() {
     let _alone = alone();
     // From the eleventh on, everything is limited for a minute.
-    let (before, after) =
-        against(300, |n| Ok(Response::status(if n == 10 { 429 } else { 500 })));
+    let (before, after) = against(300, |n| Ok(Response::status(if n == 10 { 429 } else { 500 })));
     let lost = |reason| lost_between(&before, &after, reason);
     assert_eq!(lost(Reason::SendError), count(10, 20));
     assert_eq!(lost(Reason::Refused), count(1, 2));

@@ -222,7 +222,9 @@ fn results_and_http_statuses() {
 
 #[test]
 fn explicit_times() {
-    let at = |millis: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000_u64 + millis);
+    let at = |millis: u64| {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000_u64 + millis)
+    };
     let session = Session::start(|_| {});
     let mut transaction = start_transaction("op", "orders");
     transaction.started_at(at(0));
@@ -388,11 +390,8 @@ fn an_unsampled_transaction_is_there_and_records_nothing() {
 
 #[test]
 fn a_second_init_is_an_error_and_one_after_the_other_is_none() {
-    let null = || Config {
-        transport: Delivery::Null,
-        traces_sample_rate: Some(1.0),
-        ..Config::default()
-    };
+    let null =
+        || Config { transport: Delivery::Null, traces_sample_rate: Some(1.0), ..Config::default() };
     let _alone = alone();
     let first = hotspan::init(null()).unwrap();
     let error = hotspan::init(null()).unwrap_err();

@@ -25,7 +25,11 @@ fn layers_name_only_what_is_below_them() {
     assert_bites(layers, "src/propagate/a.rs", "use crate::record::LOCAL;");
     assert_passes(layers, "src/record/a.rs", "use crate::shared::ring::Ring; // not crate::flush");
     assert_passes(layers, "src/flush/a.rs", "use crate::flush::queue; use crate::shared::id;");
-    assert_passes(layers, "src/shared/ring.rs", "use super::{arena, layout::Slot, sync::AtomicU64};");
+    assert_passes(
+        layers,
+        "src/shared/ring.rs",
+        "use super::{arena, layout::Slot, sync::AtomicU64};",
+    );
     assert_passes(layers, "src/guard.rs", "use crate::{flush::client, record, shared};");
     check(layers, &sources());
 }
@@ -46,7 +50,11 @@ fn every_ordering_says_what_it_pairs_with() {
     assert_bites(orderings, "src/a.rs", far);
     assert_bites(orderings, "src/a.rs", "fence(Ordering::SeqCst);");
     assert_bites(orderings, "src/a.rs", "a.swap(1, Std::AcqRel); // no note");
-    assert_passes(orderings, "src/a.rs", "// ORDERING: Release, with b\n\na.store(1, Ordering::Release)");
+    assert_passes(
+        orderings,
+        "src/a.rs",
+        "// ORDERING: Release, with b\n\na.store(1, Ordering::Release)",
+    );
     assert_passes(orderings, "src/a.rs", "a.load(Ordering::Relaxed); // Release is elsewhere");
     check(orderings, &sources());
 }
@@ -59,7 +67,10 @@ fn files_fit_a_screen_and_a_sitting() {
     assert_bites(shape, "src/a.rs", "\ttab\n");
     assert_passes(shape, "src/a.rs", &format!("// {}\n", "ä".repeat(97)));
     assert_passes(shape, "src/a/tests.rs", &"a\n".repeat(501));
-    let tests = format!("#[cfg(test)]\nmod a;\n#[cfg(all(test, b))]\nmod tests {{\n{}}}\n", "a\n".repeat(501));
+    let tests = format!(
+        "#[cfg(test)]\nmod a;\n#[cfg(all(test, b))]\nmod tests {{\n{}}}\n",
+        "a\n".repeat(501)
+    );
     assert_passes(shape, "src/a.rs", &tests);
     check(shape, &sources());
 }
@@ -175,9 +186,9 @@ fn orderings(path: &str, text: &str) -> Vec<String> {
     let notes: Vec<&str> = text.lines().collect();
     let mut complaints = Vec::new();
     for (at, line) in code.lines().enumerate() {
-        let strong = ["Acquire", "Release", "AcqRel", "SeqCst"]
-            .iter()
-            .any(|name| ["Ordering::", "Std::"].iter().any(|of| line.contains(&format!("{of}{name}"))));
+        let strong = ["Acquire", "Release", "AcqRel", "SeqCst"].iter().any(|name| {
+            ["Ordering::", "Std::"].iter().any(|of| line.contains(&format!("{of}{name}")))
+        });
         let above = at.saturating_sub(NOTE_LINES)..at;
         if strong && !notes[above].iter().any(|note| note.contains("// ORDERING:")) {
             complaints.push(format!("{path}:{}: no `// ORDERING:` above", at + 1));
@@ -333,8 +344,7 @@ fn assert_passes(rule: fn(&str, &str) -> Vec<String>, path: &str, text: &str) {
 
 fn check(rule: fn(&str, &str) -> Vec<String>, files: &[Source]) {
     assert!(files.len() > 20, "the tree was not found");
-    let complaints: Vec<String> =
-        files.iter().flat_map(|(path, text)| rule(path, text)).collect();
+    let complaints: Vec<String> = files.iter().flat_map(|(path, text)| rule(path, text)).collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 

@@ -235,9 +235,7 @@ mod tests {
             books.unreported_unsampled.add(Count::transaction(9));
         }
         let report = Report::take(&books).unwrap();
-        let event = |reason: &str, category: &str, quantity: u64| {
-            json!({"reason": reason, "category": category, "quantity": quantity})
-        };
+        let event = |reason: &str, category: &str, quantity: u64| json!({"reason": reason, "category": category, "quantity": quantity});
         assert_eq!(
             payload_of(&report),
             json!({

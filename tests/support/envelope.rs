@@ -70,9 +70,7 @@ impl Opened {
 }
 
 /// What client reports among the envelopes told the server, added up: by reason and category.
-pub(crate) fn reported(
-    envelopes: &[Opened],
-) -> BTreeMap<(String, String), u64> {
+pub(crate) fn reported(envelopes: &[Opened]) -> BTreeMap<(String, String), u64> {
     let mut sums = BTreeMap::new();
     for report in envelopes.iter().filter(|opened| opened.kind == "client_report") {
         for event in report.payload["discarded_events"].as_array().unwrap() {

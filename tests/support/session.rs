@@ -82,14 +82,7 @@ impl Session {
         let all: Vec<Opened> = self.memory.take().iter().map(|bytes| Opened::new(bytes)).collect();
         let reported = super::envelope::reported(&all);
         let transactions = all.into_iter().filter(|opened| opened.kind == "transaction").collect();
-        Ending {
-            transactions,
-            reported,
-            report,
-            before: self.before,
-            after,
-            alone: self.alone,
-        }
+        Ending { transactions, reported, report, before: self.before, after, alone: self.alone }
     }
 }
 
