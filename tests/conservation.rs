@@ -1,5 +1,15 @@
 //! Nothing is lost in silence, whatever goes wrong: what was started is delivered or counted as dropped,
 //! once, at every look while it runs and exactly at the end; and delivered is what the transport saw.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::mem_forget,
+    clippy::disallowed_methods,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do, and ask the real clock; forgetting is what is tested"
+)]
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -120,6 +130,7 @@ fn assert_exact(before: &Stats, after: &Stats, started: Count, arrived: Count) {
 const THREADS: u64 = 4;
 const SPANS_PER_THREAD: u64 = 250_000;
 const SPANS_PER_ITEM: u64 = 10;
+const CHILDREN_KEPT: usize = 8;
 
 /// Ten spans, in one of several ways; some of which cannot all be kept.
 fn item(n: u64) {
@@ -163,7 +174,7 @@ fn four_threads_against_a_slow_transport() {
     let mut config = config(move || sink.clone());
     config.ring_slots = 2048;
     config.queue_bytes = 256 << 10;
-    config.max_spans = SPANS_PER_ITEM as usize - 2;
+    config.max_spans = CHILDREN_KEPT;
     let before = stats();
     let guard = hotspan::init(config).unwrap();
 

@@ -4,6 +4,14 @@
 //! The threads of the library cannot be told apart from outside, so everything in the process is counted
 //! but the recording thread, which `zero_alloc.rs` looks at and whose `flush` asks for the books: this
 //! binary holds one test, and while it runs there is nobody else.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

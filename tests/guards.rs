@@ -1,4 +1,14 @@
 //! What the guards do, read back from the envelopes: the API's promises one by one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::mem_forget,
+    clippy::disallowed_methods,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do, and ask the real clock; forgetting is what is tested"
+)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};

@@ -3,6 +3,15 @@
 //!
 //! Every program starts and ends spans in any order, forgets some, and sets data on some; the envelopes
 //! must hold exactly the model's trees, and the books exactly the model's counts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::mem_forget,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do; forgetting is what is tested"
+)]
 
 use std::collections::BTreeMap;
 use std::thread;

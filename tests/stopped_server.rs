@@ -3,6 +3,15 @@
 //! goes on, the books must be exact and agree with what it got.
 //!
 //! The server is this binary again, in a process of its own that can be stopped.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do, and ask the real clock"
+)]
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read};

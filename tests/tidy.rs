@@ -3,6 +3,14 @@
 //!
 //! Each rule is a function from a file's path and text to its complaints, and is fed a planted violation
 //! before it is let loose on the tree: a rule that finds nothing there would be found out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,15 @@
 //! What the server is told about losses: client reports add up to exactly what was lost, by the server's
 //! reasons and in both of its categories, where a lost transaction of n children is 1 transaction and
 //! n + 1 spans, and one that sampling left out is 1 transaction and 1 span.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::mem_forget,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do; forgetting is what is tested"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,6 +2,14 @@
 //!
 //! The counter is the thread's own, so what flusher, uploader and the other tests allocate meanwhile is not
 //! in it; `flusher_alloc.rs` looks at those. Each case runs often enough to go around its ring.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::borrow::Cow;

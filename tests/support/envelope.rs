@@ -52,10 +52,7 @@ impl Opened {
 
     /// What the books must hold for it.
     pub(crate) fn count(&self) -> Count {
-        let mut count = Count::default();
-        count.transactions = 1;
-        count.spans = 1 + self.spans().len() as u64;
-        count
+        Count { transactions: 1, spans: 1 + self.spans().len() as u64 }
     }
 
     /// The ids of all spans, the root's among them.

@@ -1,8 +1,12 @@
 //! What several test binaries share.
 #![allow(
     dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     clippy::allow_attributes,
-    reason = "every test binary is a crate of its own, and uses a part of this"
+    reason = "every test binary is a crate of its own, and uses a part of this; it panics as tests do"
 )]
 
 pub(crate) mod envelope;

@@ -122,10 +122,6 @@ pub(crate) fn lost_between(before: &Stats, after: &Stats, reason: Reason) -> Cou
     of(after) - of(before)
 }
 
-/// `Count` is made by the library alone; this is how a test names one.
-pub(crate) fn count(transactions: u64, spans: u64) -> Count {
-    let mut count = Count::default();
-    count.transactions = transactions;
-    count.spans = spans;
-    count
+pub(crate) const fn count(transactions: u64, spans: u64) -> Count {
+    Count { transactions, spans }
 }
