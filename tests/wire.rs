@@ -158,9 +158,9 @@ impl Transport for Answers {
 }
 
 fn answering(transactions: &'static [u16], reports: &'static [u16]) -> Session {
+    let kept = Memory::new();
+    let memory = kept.clone();
     Session::start(|config| {
-        let Delivery::Custom(_) = &config.transport else { panic!("custom") };
-        let memory = MEMORY.with(Memory::clone);
         config.transport = Delivery::Custom(Arc::new(move || {
             Box::new(Answers {
                 memory: memory.clone(),
@@ -169,11 +169,7 @@ fn answering(transactions: &'static [u16], reports: &'static [u16]) -> Session {
             })
         }));
     })
-    .with_memory(MEMORY.with(Memory::clone))
-}
-
-thread_local! {
-    static MEMORY: Memory = Memory::new();
+    .with_memory(kept)
 }
 
 #[test]

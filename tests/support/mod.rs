@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::disallowed_methods,
     clippy::allow_attributes,
     reason = "every test binary is a crate of its own, and uses a part of this; it panics as tests do"
 )]
