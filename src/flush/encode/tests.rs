@@ -97,7 +97,7 @@ fn checked(run: &Run) -> (Transaction, Parcel, Encoded) {
     check(&site(), &mut Encoder::new(site()), &run.slots, Vec::new())
 }
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // The golden files
 
 /// The item of the README.
@@ -185,7 +185,8 @@ fn errors_and_http() -> Run {
 }
 
 fn unicode_and_escapes() -> Run {
-    let text = "quote \" backslash \\ nul \0 bell \u{7} tab \t line \n return \r ls \u{2028} ps \u{2029} é 漢 \u{1f980} \u{10ffff}";
+    let text = "quote \" backslash \\ nul \0 bell \u{7} tab \t line \n return \r \
+                ls \u{2028} ps \u{2029} é 漢 \u{1f980} \u{10ffff}";
     Run::new(1)
         .tag(1, "tag with spaces", text)
         .tag(2, "t", text)
@@ -250,7 +251,7 @@ fn golden_envelopes() {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // One by one
 
 #[test]

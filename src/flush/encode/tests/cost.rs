@@ -126,7 +126,8 @@ fn encode_cost() {
             }
             let each = if children == 0 { 0.0 } else { (nanos - alone) / children as f64 };
             println!(
-                "{children:>9} {attributes:>10} {nanos:>10.0} {each:>12.1} {:>9} {memcpy:>9.0} {serde:>10.0}",
+                "{children:>9} {attributes:>10} {nanos:>10.0} {each:>12.1} {:>9} {memcpy:>9.0} \
+                 {serde:>10.0}",
                 bytes.len(),
             );
         }
