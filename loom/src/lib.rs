@@ -4,8 +4,10 @@
 //! registry, clock) is left out there under `cfg(hotspan_loom)`.
 
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "the recording side and the flusher, which use the rest, are not here")]
-#![allow(clippy::indexing_slicing, reason = "only the crate itself reads the crate's clippy settings")]
+#![allow(
+    dead_code,
+    reason = "the recording side and the flusher, which use the rest, are not here"
+)]
 
 #[path = "../../src/shared/mod.rs"]
 mod shared;
