@@ -85,6 +85,7 @@ fn start(
     clock::clock();
     let wire = WireIds::from_os();
     let ring_slots = resolved.ring_slots as u64;
+    let (debug, ring_bytes) = (resolved.debug, resolved.ring_bytes);
     let plan = Plan {
         bounds: Bounds {
             transactions: resolved.open_transactions,
@@ -99,6 +100,12 @@ fn start(
         client_reports: resolved.send_client_reports,
         site: site(resolved),
     };
+    if debug {
+        log::info!(
+            "hotspan records {threshold} of a million transactions; rings take up to {ring_bytes} \
+             bytes in all, {ring_slots} slots a thread"
+        );
+    }
     let client = Client::start(plan, transport, &BOOKS).map_err(ConfigError::thread)?;
     SETTINGS.switch_on(&wire, threshold, ring_slots);
     Ok(Arc::new(client))
