@@ -173,8 +173,8 @@ fn http(_: &Resolved, _: &crate::Dsn) -> Result<Box<dyn Transport>, ConfigError>
 /// Keeps recording and delivering going; flushes and stops when dropped, within
 /// `Config::shutdown_timeout`.
 ///
-/// `let _ = init(..)` would drop it at once. In a process that was forked off after `init`, dropping
-/// it does nothing: what was recorded belongs to the parent.
+/// `let _ = init(..)` would drop it at once. In a process that was forked off after `init`,
+/// dropping it does nothing: what was recorded belongs to the parent.
 #[must_use = "dropping the guard stops recording: bind it, `let _guard = ...`, and not to `_`"]
 #[derive(Debug)]
 pub struct Guard {
