@@ -1,5 +1,5 @@
-//! The pure parts, opened to the fuzz targets in `fuzz/`. Compiled only under `cfg(fuzzing)`, which
-//! cargo-fuzz sets.
+//! The pure parts, opened to the fuzz targets in `fuzz/` and to `benches/encode.rs`. Compiled only under
+//! `cfg(fuzzing)`, which cargo-fuzz sets.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::flush::envelope::Category;
 use crate::flush::limits::Limits;
 use crate::shared::clock::Anchor;
 use crate::shared::id::WireIds;
-use crate::shared::layout::{Slot, WORDS};
+use crate::shared::layout::{Kind, Scalar, Slot, SpanRecord, WORDS, attribute_header};
 use crate::shared::names;
 use crate::transport::Response;
 
@@ -77,4 +77,59 @@ pub fn envelope(data: &[u8]) -> Option<Vec<u8>> {
     assert_eq!(parcel.count.spans, 1 + encoded.children_kept);
     assert!(encoded.children_kept <= 4);
     Some(parcel.bytes)
+}
+
+/// An encoder over one transaction with children, each with two values of data if wanted, for
+/// `benches/encode.rs`: every call encodes it into the same buffer and returns the envelope's bytes.
+pub fn encode(children: u64, attributes: bool) -> impl FnMut() -> usize {
+    const ROOT: u64 = 1 << 52 | 1;
+    let [op, name, child_op, child, rows, cached] =
+        ["queue.process", "orders", "db.query", "load order", "rows", "cached"].map(names::intern);
+    let span = |kind, key, parent, (op, description), (start, end)| {
+        let (flags, lost, unfinished, threshold) = (0, 0, 0, 1_000_000);
+        SpanRecord {
+            kind,
+            flags,
+            lost,
+            key,
+            root: ROOT,
+            parent,
+            start,
+            end,
+            op,
+            description,
+            threshold,
+            unfinished,
+        }
+        .words()
+    };
+    let mut run: Vec<Slot> = Vec::new();
+    for n in 1..=children {
+        let key = ROOT + n;
+        if attributes {
+            let mut data = |code: Scalar, len, name, value| {
+                let header = attribute_header(Kind::Data, code as u8, len, name);
+                run.push([header, key, ROOT, value, 0, 0, 0, 0]);
+            };
+            data(Scalar::U64, 8, rows, n);
+            data(Scalar::Bool, 1, cached, 1);
+        }
+        run.push(span(Kind::Child, key, ROOT, (child_op, child), (n * 1000, n * 1000 + 750)));
+    }
+    run.push(span(Kind::Root, ROOT, 0, (op, name), (0, 1_000_000)));
+
+    let site = Site { sdk_name: "hotspan", sdk_version: "0", max_spans: 1000, ..Site::default() };
+    let anchor = Anchor { ticks: 0, unix_nanos: 1 << 60, nanos_per_4g_ticks: 1 << 32 };
+    let wire = WireIds { seed: [1, 2, 3, 4] };
+    let mut encoder = Encoder::new(site);
+    let mut buffer = Vec::new();
+    move || {
+        let taken = std::mem::take(&mut buffer);
+        if let Ok((parcel, _)) =
+            encoder.transaction(std::hint::black_box(&run), &wire, &anchor, taken)
+        {
+            buffer = parcel.bytes;
+        }
+        buffer.len()
+    }
 }

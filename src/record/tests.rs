@@ -12,7 +12,7 @@ use crate::shared::settings::SETTINGS;
 use crate::shared::{clock, names};
 use crate::{Hub, SpanStatus, start_child, start_transaction};
 
-use super::LOCAL;
+use super::local::LOCAL;
 
 static ALONE: Mutex<()> = Mutex::new(());
 

@@ -30,7 +30,11 @@ pub(crate) const CHUNK_SLOTS: usize = 2;
 /// Chunks in a slab: 1 MiB in all.
 const SLAB_CHUNKS: usize = 16;
 /// Slabs there can be.
+#[cfg(not(hotspan_loom))]
 const SLABS: usize = 1024;
+/// Slabs there can be: one, as the stacks of a model's threads are small.
+#[cfg(hotspan_loom)]
+const SLABS: usize = 1;
 
 /// A slot of a ring as it lies in memory.
 pub(crate) type AtomicSlot = [AtomicU64; WORDS];

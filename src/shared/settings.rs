@@ -129,14 +129,17 @@ mod models {
     fn on_without_its_seeds_is_forbidden() {
         loom::model(|| {
             let settings = Arc::new(Settings::new());
-            let other = Arc::clone(&settings);
+            let reader = Arc::clone(&settings);
             let thread = thread::spawn(move || {
-                other.switch_on(&WireIds { seed: [1, 2, 3, 4] }, 5, 6);
+                if reader.state() & ON != 0 {
+                    assert_eq!(reader.wire_ids().seed, [1, 2, 3, 4]);
+                    assert_eq!(reader.ring_slots(), 6);
+                }
             });
-            if settings.state() & ON != 0 {
-                assert_eq!(settings.wire_ids().seed, [1, 2, 3, 4]);
-                assert_eq!(settings.ring_slots(), 6);
-            }
+            // Here and not on the other thread, as loom begins with this one: it takes the writer's own
+            // load of `state` for the only access its store competes with, and would not run the store
+            // before the reader's load.
+            settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, 5, 6);
             thread.join().unwrap();
         });
     }

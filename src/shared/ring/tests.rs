@@ -176,3 +176,69 @@ fn writer_and_reader_at_once_lose_and_tear_nothing() {
         }
     });
 }
+
+/// A slot whose last word is the checksum of the others.
+fn sealed(n: u64) -> Slot {
+    let mut slot: Slot = std::array::from_fn(|word| {
+        (n ^ (word as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    });
+    slot[0] = n;
+    slot[WORDS - 1] = checksum(&slot);
+    slot
+}
+
+fn checksum(slot: &Slot) -> u64 {
+    slot[..WORDS - 1].iter().fold(17, |sum, word| sum.rotate_left(7) ^ word)
+}
+
+/// A milliard slots, each with a checksum, through one ring, with as many chunk changes as the small
+/// chunks of tests make; roots' runs of 1 to 50 slots, taken back now and then.
+#[test]
+#[ignore = "takes minutes: run by scripts/ring-volume"]
+fn ring_volume() {
+    let total: u64 = std::env::var("RING_VOLUME").map_or(1_000_000_000, |n| n.parse().unwrap());
+    let ring = Ring::new(Arena::leaked(16));
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let writer = Writer::new();
+            let (mut n, mut full, mut retreats) = (0, 0_u64, 0_u64);
+            let mut run = 1;
+            while n < total {
+                let begin = n;
+                while n < total && n - begin < run && writer.room(&ring, 1, || ALL) {
+                    writer.put(&ring, &sealed(n));
+                    n += 1;
+                }
+                if n - begin < run && n < total {
+                    full += 1;
+                    std::thread::yield_now();
+                }
+                run = run % 50 + 1;
+                if n % 1009 == 0 && writer.private() == n - begin {
+                    retreats += 1;
+                    writer.retreat(&ring);
+                    n = begin;
+                    run += 1;
+                }
+                writer.publish(&ring);
+            }
+            (full, retreats)
+        });
+        let (mut expected, mut rounds) = (0, 0_u64);
+        let mut out = Vec::new();
+        while expected < total {
+            out.clear();
+            if ring.collect(&mut out, 4096) == 0 {
+                std::thread::yield_now();
+            }
+            for slot in &out {
+                assert_eq!(slot[0], expected, "lost, doubled or out of order");
+                assert_eq!(slot[WORDS - 1], checksum(slot), "torn: {slot:?}");
+                expected += 1;
+            }
+            rounds += 1;
+        }
+        let (full, retreats) = writing.join().unwrap();
+        println!("{total} slots in order, {rounds} rounds, full {full}, taken back {retreats}");
+    });
+}
