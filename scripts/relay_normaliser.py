@@ -288,6 +288,11 @@ def main(paths):
     return 1 if failures else 0
 
 
+def envelope(header, item, body):
+    item = dict(item, length=len(body))
+    return b"\n".join([json.dumps(header).encode(), json.dumps(item).encode(), body])
+
+
 def self_test():
     """Breaks a good envelope in every way that must be found."""
     good = pathlib.Path("tests/golden/plain_item.envelope").read_bytes()
@@ -354,10 +359,11 @@ def self_test():
         header_changed, event_changed = copy.deepcopy(header), copy.deepcopy(event)
         change(header_changed, event_changed)
         body = json.dumps(event_changed).encode()
-        lines = [json.dumps(header_changed).encode(), json.dumps(dict(item, length=len(body))).encode(), body]
-        check(name, b"\n".join(lines), True)
+        check(name, envelope(header_changed, item, body), True)
     check("a wrong length", good.replace(b'"length":', b'"length":1'), True)
-    check("a key twice", good.replace(b'"environment":"production","dist"', b'"dist":"1","dist"'), True)
+    platform = b'"platform":"native"'
+    body = payload.replace(platform, platform + b"," + platform)
+    check("a key twice", envelope(header, item, body), True)
     check("no JSON", good[:-20], True)
     width = max(len(name) for name, _ in rows)
     for name, found in rows:

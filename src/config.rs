@@ -62,8 +62,10 @@ use crate::transport::Transport;
 /// name wins.
 ///
 /// # Memory
-/// At most `ring_bytes + queue_bytes + 64 * open_slots`, and the table of names. None of it is
-/// touched before it is needed.
+/// At most `ring_bytes` in whole MiB, `queue_bytes`, 64 bytes for each of `open_slots`, the table
+/// of names (8 MiB of text), about 25 KiB for each of the most threads that ever recorded at once,
+/// and a few MiB of buffers of fixed size. None of it is touched before it is needed; what rings
+/// have touched is kept and used again, also by a later `init`.
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -73,25 +75,32 @@ pub struct Config {
     pub dsn: Option<String>,
     /// The version of the application. Default: `SENTRY_RELEASE`, else none.
     ///
-    /// At most 200 characters, no control characters; not `.`, `..`, slashes or spaces alone.
+    /// At most 200 characters, no control characters; not `.`, `..`, slashes or spaces alone. One
+    /// that the server would not keep (with a slash or backslash in it, or `latest`) is not sent.
     pub release: Option<String>,
     /// Where the application runs. Default: `SENTRY_ENVIRONMENT`, else `production`, or
     /// `development` if built with debug assertions.
     ///
-    /// At most 64 characters, neither control characters nor slashes, not spaces alone.
+    /// At most 64 characters, neither control characters nor slashes, not spaces alone. One that
+    /// the server would not keep (with a backslash in it, or `none`) is not sent.
     pub environment: Option<String>,
     /// The build of the release; needs a `release`. Default: none.
     ///
-    /// At most 64 characters, no control characters, not spaces alone.
+    /// At most 64 characters, no control characters, not spaces alone. Sent when it consists of
+    /// ASCII letters, digits, `-`, `_` and `.`, which is what the server keeps.
     pub dist: Option<String>,
     /// The machine. Default: its host name, where the system has it in
     /// `/proc/sys/kernel/hostname`.
     ///
-    /// At most 256 characters, no control characters, not spaces alone. An empty text sends none.
+    /// At most 256 characters, of which 200 are sent; no control characters, not spaces alone. An
+    /// empty text sends none.
     pub server_name: Option<String>,
-    /// Whether to log what the library does, and not only that it lost something. Default:
+    /// Reserved for logging what the library does; so far it changes nothing. Default:
     /// `SENTRY_DEBUG` (`1`, `true`, `t`, `yes`, `y`, `on` or `0`, `false`, `f`, `no`, `n`, `off`),
     /// else off.
+    ///
+    /// That something was lost is logged in any case, through the `log` crate, once a minute at
+    /// most.
     #[serde(deserialize_with = "read::open_switch")]
     pub debug: Option<bool>,
     /// The share of transactions to keep, 0 to 1. Default: `SENTRY_TRACES_SAMPLE_RATE`, else none.
@@ -103,13 +112,16 @@ pub struct Config {
     pub traces_sample_rate: Option<f64>,
     /// Children kept in a transaction; more are dropped and counted. 1 to 100,000, default 1000.
     ///
-    /// The server cuts a transaction's spans at 800 KiB, which 1000 seldom reach.
+    /// The server cuts a transaction's spans at 800 KiB, which 1000 seldom reach; what would be cut
+    /// there is dropped and counted here.
     #[serde(deserialize_with = "read::count")]
     pub max_spans: usize,
-    /// Whether the server is told, about once a minute, what was dropped and why. Default: yes.
+    /// Whether the server is told what was dropped and why: every 30 s at most, and at each flush.
+    /// Default: yes.
     #[serde(deserialize_with = "read::switch")]
     pub send_client_reports: bool,
-    /// How long the guard's drop waits for what is still to be sent. 0 to 1 day, default 2 s.
+    /// How long the guard's drop waits for what is still to be sent; what is not settled by then is
+    /// dropped and counted. 0 to 1 day, default 2 s.
     #[serde(deserialize_with = "read::seconds")]
     pub shutdown_timeout: Duration,
     /// The proxy for an `http` DSN, and for an `https` one that has no proxy of its own. Default:
@@ -128,10 +140,11 @@ pub struct Config {
     /// (`example.com:8080`), or `*` for all. It does not concern a proxy that is set explicitly
     /// here, unless it is set explicitly itself.
     pub no_proxy: Option<String>,
-    /// A PEM file with the certificates to trust, in place of the built-in ones. Default: none.
+    /// A PEM file with certificates to trust besides those of the public authorities, which are
+    /// built in. Read once, by `init`. Default: none.
     pub ca_certs: Option<PathBuf>,
-    /// How long a request may take from the first byte to the end of the answer. 1 ms to 1 day,
-    /// default 10 s.
+    /// How long a request may take, connecting and the answer included; the operating system's
+    /// look-up of a host name has time-outs of its own. 1 ms to 1 day, default 10 s.
     #[serde(deserialize_with = "read::seconds")]
     pub request_timeout: Duration,
     /// How long connecting may take. 1 ms to 1 day, default 3 s.
@@ -141,21 +154,26 @@ pub struct Config {
     /// `{"file": "FOLDER"}`.
     pub transport: Delivery,
     /// Slots of 64 bytes that one thread may fill before the flusher has read them; a span takes
-    /// one, and its attributes more. 64 to `ring_bytes / 64`, default 131,072 (8 MiB).
+    /// one, and each attribute one or more. What finds none is dropped and counted. 64 to
+    /// `ring_bytes / 64`, default 131,072 (8 MiB).
     #[serde(deserialize_with = "read::count")]
     pub ring_slots: usize,
-    /// Memory of all rings together, in bytes. Default 16 MiB, at most 64 GiB (1 GiB on 32 bits).
+    /// Memory of all rings together, in bytes, rounded up to whole MiB. From 4096, default 16 MiB,
+    /// at most 64 GiB (1 GiB on 32 bits), of which 1 GiB is used.
+    ///
+    /// Threads share it in pieces of 64 KiB, as they need them.
     #[serde(deserialize_with = "read::count")]
     pub ring_bytes: usize,
     /// Envelopes waiting for the uploader, in bytes; what does not fit is dropped and counted.
     /// From 1, default 8 MiB, at most 64 GiB (1 GiB on 32 bits).
     #[serde(deserialize_with = "read::count")]
     pub queue_bytes: usize,
-    /// How long a record waits at most before the flusher looks for it. 1 ms to 1 day, default 20
-    /// ms.
+    /// How long a finished transaction waits at most before the flusher looks for it; it looks
+    /// sooner while rings fill. 1 ms to 1 day, default 20 ms.
     #[serde(deserialize_with = "read::seconds")]
     pub flush_interval: Duration,
-    /// Transactions that the flusher holds unfinished. 1 to 16,777,216, default 10,000.
+    /// Transactions of which the flusher may hold parts, because they published some of their
+    /// children early; beyond, the oldest is given up and counted. 1 to 16,777,216, default 10,000.
     #[serde(deserialize_with = "read::count")]
     pub open_transactions: usize,
     /// Slots of 64 bytes that the flusher holds for unfinished transactions. 1 to 16,777,216 (1
@@ -270,7 +288,8 @@ pub enum Delivery {
     File(PathBuf),
     /// Nowhere: encoded, counted as delivered, thrown away. For measuring.
     Null,
-    /// To transports that this function makes, one for each uploader thread; no DSN needed.
+    /// To a transport of one's own, which this function makes for the uploader thread; no DSN
+    /// needed. It is called by `init`, on the thread that calls that.
     Custom(Arc<dyn Fn() -> Box<dyn Transport> + Send + Sync>),
 }
 

@@ -37,14 +37,14 @@ pub(crate) fn client() -> Option<Arc<Client>> {
 
 /// Starts recording and delivering, until the guard is dropped.
 ///
-/// Reserves the memory of the rings (address space only), starts two threads, and calibrates the clock,
-/// which takes up to 200 ms once in a process. With no DSN and the usual transport, or with no sample
-/// rate, nothing is recorded and no thread is started. Signals: block them before, the threads inherit the
-/// mask.
+/// Reserves the memory of the rings (address space only), starts two threads, and calibrates the
+/// clock, which takes up to 200 ms once in a process. With no DSN and the usual transport, or with
+/// no sample rate, nothing is recorded and no thread is started. Signals: block them before, the
+/// threads inherit the mask.
 ///
 /// # Errors
-/// Bad values, naming the field or the environment variable and never echoing a secret; a second `init`
-/// while the first is running; no memory, thread or transport to be had.
+/// Bad values, naming the field or the environment variable and never echoing a secret; a second
+/// `init` while the first is running; no memory, thread or transport to be had.
 ///
 /// ```
 /// use hotspan::{Config, Delivery};
@@ -166,8 +166,8 @@ fn http(_: &Resolved, _: &crate::Dsn) -> Result<Box<dyn Transport>, ConfigError>
 /// Keeps recording and delivering going; flushes and stops when dropped, within
 /// `Config::shutdown_timeout`.
 ///
-/// `let _ = init(..)` would drop it at once. In a process that was forked off after `init`, dropping it
-/// does nothing: what was recorded belongs to the parent.
+/// `let _ = init(..)` would drop it at once. In a process that was forked off after `init`, dropping
+/// it does nothing: what was recorded belongs to the parent.
 #[must_use = "dropping the guard stops recording: bind it, `let _guard = ...`, and not to `_`"]
 #[derive(Debug)]
 pub struct Guard {
@@ -179,7 +179,7 @@ pub struct Guard {
     closed: bool,
 }
 
-/// What became of everything since `init`.
+/// What became of everything since `init`, as [`Guard::flush`] and [`Guard::close`] return it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -189,13 +189,15 @@ pub struct Report {
     pub dropped: Count,
     /// Neither: open, or on the way.
     pub left: Count,
-    /// Whether everything that was asked for was done in time.
+    /// From `flush`: whether it was through in time, with everything that had ended before either
+    /// delivered or lost. From `close`: whether everything since `init` was delivered, nothing lost
+    /// and nothing left.
     pub complete: bool,
 }
 
 impl Guard {
-    /// Waits until everything that ended before is delivered or counted as lost, at most `timeout`.
-    /// Recording goes on meanwhile.
+    /// Waits until everything that ended before is delivered or counted as lost, at most `timeout`,
+    /// and has a client report sent if there is anything to report. Recording goes on meanwhile.
     #[must_use = "the report says whether everything was delivered"]
     pub fn flush(&self, timeout: Duration) -> Report {
         let complete = match &self.client {
@@ -205,8 +207,8 @@ impl Guard {
         self.report(complete)
     }
 
-    /// Stops: recording goes off, what was recorded is delivered, the threads end. Returns at `timeout` at
-    /// the latest (and about 100 ms); what was not settled by then is counted as lost.
+    /// Stops: recording goes off, what was recorded is delivered, the threads end. Returns when
+    /// that is done, or when `timeout` is over; what was not settled by then is counted as lost.
     #[must_use = "the report says whether everything was delivered"]
     pub fn close(mut self, timeout: Duration) -> Report {
         self.stop(timeout);

@@ -1,4 +1,88 @@
-//! A lock-free, allocation-conscious span recorder for hot loops, compatible with Sentry.
+//! A lock-free span recorder for hot loops, compatible with Sentry.
+//!
+//! It records what a loop does, item by item, at little more than the cost of reading the clock,
+//! and delivers it to Sentry or a Sentry-compatible server as transactions and spans.
+//!
+//! ```no_run
+//! use hotspan::{Config, ConfigError};
+//!
+//! fn main() -> Result<(), ConfigError> {
+//!     // With `SENTRY_DSN` unset this records nothing and costs a load per call.
+//!     let _guard = hotspan::init(Config { traces_sample_rate: Some(0.01), ..Config::default() })?;
+//!     for order in ["shoes", "socks"] {
+//!         let mut transaction = hotspan::start_transaction("queue.process", "orders");
+//!         transaction.set_tag("kind", order);
+//!         let _span = hotspan::start_child("db.query", "load order");
+//!     } // span and transaction end here
+//!     Ok(()) // the guard delivers what is left
+//! }
+//! ```
+//!
+//! # Concepts
+//! - A **transaction** is one item of the loop: a root span, with a name by which the server
+//!   groups. [`start_transaction`] returns its guard, [`Transaction`]. Whether it is kept is
+//!   decided there, by [`Config::traces_sample_rate`].
+//! - A **span** is a step inside it: [`start_child`] returns a [`Span`], a child of whatever is
+//!   innermost on the thread; [`Transaction::start_child`] and [`Span::start_child`] name the
+//!   parent.
+//! - **Guards** end what they stand for when they are dropped: at the end of a block, by `?`, by a
+//!   panic (which marks it `internal_error`). They belong to their thread. Without [`init`], or
+//!   when the transaction was not sampled, they are no-ops.
+//! - The **scope** finds what is open from anywhere on the thread:
+//!   [`Hub::current`]`().`[`scope`](Hub::scope)`().`[`transaction`](Scope::transaction)`()`.
+//! - **Tags** are short texts to search by, **data** are values of any type, **measurements**
+//!   numbers with a unit, a **status** says how it ended ([`SpanStatus`]).
+//! - **Names** (ops, descriptions, keys) are looked up in a table: any [`IntoName`] is quick, a
+//!   static [`Name`] or the macros [`transaction!`] and [`span!`] are quickest.
+//! - The **guard** of [`init`] keeps two threads running, a flusher and an uploader, and stops
+//!   them. Bind it: `let _ = init(..)` would drop it at once.
+//! - The **books**: [`stats`](stats()) says at any time what was started, delivered, held, or
+//!   dropped and for which [`Reason`]; [`Stats::check`] that it adds up. [`inflight`](inflight())
+//!   says what each thread is doing now.
+//!
+//! # In applications, in libraries
+//! An application depends on `hotspan`, calls [`init`] early in `main`, and keeps the guard.
+//!
+//! A library that instruments itself leaves delivery to the application: it depends on `hotspan`
+//! with `default-features = false`, which has no HTTP stack in its tree, and never calls [`init`].
+//! Its calls do nothing until an application does.
+//!
+//! # Features
+//! | feature | default | brings |
+//! |---|---|---|
+//! | `http` | yes | `transport::Http`: delivery over HTTP and HTTPS, gzip bodies |
+//!
+//! # Limits and defaults
+//! Everything is bounded, and what is beyond a bound is dropped and counted, never waited for. What
+//! can be set is in [`Config`], each field with its default and its range. Fixed are: 4,096 threads
+//! that record at the same time; on each of them 256 open spans, of which 16 sampled transactions;
+//! 65,535 names of 8 MiB together, beyond which texts travel with their span; 1,024 bytes for a
+//! text value, and for a list; ten measurements a transaction. The README has the whole table, with
+//! the counter for each.
+//!
+//! # Costs
+//! A recorded span reads the clock twice and writes one 64-byte record; each attribute writes one
+//! more, or a few for long text. An unsampled transaction costs a few stores, its children a load
+//! each. Nothing allocates, locks or calls the system, but for a thread's first recorded call and a
+//! name's first use. Figures: the README, or `cargo run --release --example cost`.
+//!
+//! # Platforms
+//! Timestamps are TSC reads where processor and kernel vouch for it, else the system's monotonic
+//! clock; calibrating takes up to 200 ms, once, in [`init`]. 64-bit atomics are needed. Call
+//! [`init`] after `fork`, not before. With `panic = "abort"`, and on [`std::process::exit`], no
+//! guard is dropped: call [`Guard::close`] where it matters.
+//!
+//! # Map
+//! - Starting and stopping: [`init`], [`Config`], [`Delivery`], [`Dsn`], [`ConfigError`],
+//!   [`Guard`], [`Report`].
+//! - Recording: [`start_transaction`], [`start_child`], [`Transaction`], [`Span`],
+//!   [`transaction!`], [`span!`].
+//! - What is recorded: [`IntoName`], [`Name`], [`IntoValue`], [`SpanStatus`], [`TraceId`],
+//!   [`SpanId`].
+//! - What is open: [`Hub`], [`Scope`], [`TransactionRef`], [`SpanRef`], [`inflight`](inflight()),
+//!   [`InFlight`].
+//! - What became of it: [`stats`](stats()), [`Stats`], [`Count`], [`Reason`], [`Imbalance`].
+//! - Where it goes: the module [`transport`], with the trait, and HTTP, files, memory, nothing.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -36,3 +120,8 @@ pub use stats::{Imbalance, Names, Rings, Stats, Threads, stats};
 pub use status::{ParseStatusError, SpanStatus};
 pub use transaction::{Transaction, TransactionRef, start_transaction};
 pub use value::IntoValue;
+
+/// The code in the README compiles, and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::record;
 use crate::shared::id::NameId;
 
-/// A name that knows its number in the name table after its first use, so that using it again costs one
-/// load. Make it a `static`; a `const` would be made anew, and looked up, at each use.
+/// A name that knows its number in the name table after its first use, so that using it again costs
+/// one load. Make it a `static`; a `const` would be made anew, and looked up, at each use.
 ///
 /// ```
 /// use hotspan::Name;
@@ -24,8 +24,8 @@ pub struct Name {
 }
 
 impl Name {
-    /// A name with this text. Bounds: a transaction's name keeps 200 characters, an op 128, a description
-    /// 1024 bytes, a tag's key 200 characters.
+    /// A name with this text. What is sent of it: 200 characters of a transaction's name, 128 of an
+    /// op, 1024 of a description; a tag's key beyond 200 characters is not sent.
     #[must_use]
     pub const fn new(text: &'static str) -> Self {
         Self { text, id: AtomicU32::new(0) }
@@ -42,7 +42,8 @@ impl Name {
     fn look_up(&self) -> NameId {
         let id = record::name_id(self.text);
         if id != NameId::INLINE {
-            // Relaxed: the number means the same to everybody, and its text is found through the table.
+            // Relaxed: the number means the same to everybody, and its text is found through the
+            // table.
             self.id.store(id.0, Ordering::Relaxed);
         }
         id
@@ -67,10 +68,10 @@ mod sealed {
 
 pub(crate) use sealed::{Number, ToName};
 
-/// What can name something: `&str`, `String`, `Cow<str>` (looked up in a cache of the thread, about 2 ns
-/// when seen before), or a `&Name` (one load). Never allocates for a name that was used before; a new one
-/// is copied once, up to 65,535 names and 8 MiB, after which new texts travel with the span itself. The
-/// trait is sealed.
+/// What can name something: `&str`, `String`, `Cow<str>` (looked up in a cache of the thread, about
+/// 2 ns when seen before), or a `&Name` (one load). Never allocates for a name that was used
+/// before; a new one is copied once, up to 65,535 names and 8 MiB, after which new texts travel
+/// with the span itself. The trait is sealed.
 pub trait IntoName: ToName {}
 
 impl<T: ToName + ?Sized> IntoName for T {}

@@ -14,16 +14,18 @@ use crate::shared::{clock, names, registry};
 /// The books of this process since it started: what was begun, and what became of it.
 ///
 /// At rest, with nothing open and nothing on the way, `started = delivered + dropped` exactly; see
-/// [`check`](Self::check). While the loop runs, sinks are read before sources, so a snapshot never shows
-/// more out than in.
+/// [`check`](Self::check). While the loop runs, sinks are read before sources, so a snapshot never
+/// shows more out than in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Begun and sampled. Children are added when their transaction ends.
+    /// Begun and sampled, or lost before that could be decided. Children are added when their
+    /// transaction ends.
     pub started: Count,
-    /// Open at this moment.
+    /// Open at this moment; exact for threads that stand still.
     pub open: Count,
-    /// Ended, and not yet collected by the flusher.
+    /// Ended, and not yet collected by the flusher: what is left when all else is taken from
+    /// `started`.
     pub in_rings: Count,
     /// Collected, and waiting for their transaction to end.
     pub in_assembly: Count,
@@ -31,7 +33,7 @@ pub struct Stats {
     pub in_queue: Count,
     /// Being sent.
     pub in_flight: Count,
-    /// Accepted by the server.
+    /// Accepted by the server, or by whatever transport there is.
     pub delivered: Count,
     /// Lost, by reason; reasons for which nothing was lost are not there.
     pub dropped: BTreeMap<Reason, Count>,

@@ -74,8 +74,10 @@ impl Transaction {
     /// counts as the start.
     pub fn finish_at(mut self, at: SystemTime) {
         let handle = std::mem::replace(&mut self.handle, Handle::NONE);
-        if !handle.is_none() {
+        if handle.is_recording() {
             record::close_root(handle, Some(at));
+        } else if !handle.is_none() {
+            record::close_unsampled(handle);
         }
     }
 }
@@ -83,8 +85,10 @@ impl Transaction {
 impl Drop for Transaction {
     #[inline]
     fn drop(&mut self) {
-        if !self.handle.is_none() {
+        if self.handle.is_recording() {
             record::close_root(self.handle, None);
+        } else if !self.handle.is_none() {
+            record::close_unsampled(self.handle);
         }
     }
 }

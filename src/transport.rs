@@ -1,8 +1,8 @@
 //! Where envelopes go: the trait, and the transports that come with the crate.
 //!
-//! A transport is driven by the uploader thread alone: it may block, up to its own time-outs, without
-//! the recording or the draining of rings being held up. It answers with what the server said; rate
-//! limits, counting and client reports are the uploader's business.
+//! A transport is driven by the uploader thread alone: it may block, up to its own time-outs,
+//! without the recording or the draining of rings being held up. It answers with what the server
+//! said; rate limits, counting and client reports are the uploader's business.
 
 use std::fmt;
 
@@ -20,7 +20,12 @@ pub use null::Null;
 
 pub use crate::flush::envelope::{Category, Envelope, EnvelopeBuf};
 
-/// Sends envelopes somewhere.
+/// Sends envelopes somewhere. Made known to the library by
+/// [`Delivery::Custom`](crate::Delivery::Custom).
+///
+/// It is called from one thread, never twice at a time. It does not retry and does not count: the
+/// status decides what becomes of an envelope. A panic costs that envelope; after five in a row it
+/// is not called again.
 ///
 /// ```
 /// use hotspan::transport::{Envelope, Response, SendError, Transport};
@@ -42,10 +47,12 @@ pub trait Transport: Send {
     /// [`SendError`] when no answer came; an answer of any status is `Ok`.
     fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError>;
 
-    /// How to break off a [`send`](Self::send) that is under way on another thread, if there is a way.
+    /// How to break off a [`send`](Self::send) that is under way on another thread, if there is a
+    /// way.
     ///
-    /// Asked for once, before the first envelope. It is called when the library is closed and the time
-    /// for that is up, so it must not wait; nothing is sent afterwards. Default: there is no way.
+    /// Asked for once, before the first envelope. It is called when the library is closed and the
+    /// time for that is up, so it must not wait; nothing is sent afterwards. Default: there is no
+    /// way.
     fn interrupter(&self) -> Option<Interrupter> {
         None
     }

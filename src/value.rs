@@ -73,8 +73,12 @@ macro_rules! scalars {
                     $(Self::$slice(items) => {
                         let _ = items.iter().all(|item| visit(Value::$variant(*item as $wide)));
                     })*
-                    Self::Strs(items) => { let _ = items.iter().all(|item| visit(Value::Text(item))); }
-                    Self::Strings(items) => { let _ = items.iter().all(|item| visit(Value::Text(item))); }
+                    Self::Strs(items) => {
+                        let _ = items.iter().all(|item| visit(Value::Text(item)));
+                    }
+                    Self::Strings(items) => {
+                        let _ = items.iter().all(|item| visit(Value::Text(item)));
+                    }
                 }
             }
 

@@ -1,7 +1,6 @@
 //! `transport::Http` against a real server on loopback: what arrives, and what becomes of bad answers.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::disallowed_methods,
     reason = "a test may panic, and asks the real clock"
 )]

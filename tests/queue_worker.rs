@@ -131,6 +131,7 @@ fn a_ring_too_small_loses_only_what_the_ledger_says() {
     assert_eq!(summary["items"], 3_000);
     assert_eq!(delivered + dropped(&summary["ledger"]), 3_000);
     assert_eq!(summary["ops"]["queue.process"]["count"], delivered);
+    assert_eq!(summary["ledger"]["started"]["transactions"], 3_000);
     assert!(delivered > 0 && delivered < 3_000, "{delivered}");
 }
 

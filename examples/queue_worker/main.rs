@@ -32,7 +32,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use hotspan::Config;
+use hotspan::{Config, Count, Guard};
 
 use crate::cli::{Asked, Options};
 use crate::files::{Item, Source};
@@ -43,8 +43,10 @@ use crate::worker::Tally;
 
 /// Files that may wait between the producer and the workers.
 const QUEUE_LENGTH: usize = 256;
-/// How long the envelopes may take to leave, once the work is done.
+/// How long the end of the program waits for the next envelope to be delivered.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What it waits after that.
+const GRACE: Duration = Duration::from_secs(1);
 /// How often the progress bar moves.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -90,6 +92,7 @@ fn run(options: &Options) -> Result<u8, String> {
         dsn: options.dsn.clone(),
         traces_sample_rate: Some(options.sample_rate),
         transport: outlet.delivery(&board),
+        queue_bytes: outlet.queue_bytes(),
         ..Config::default()
     };
     if let Some(slots) = options.ring_slots {
@@ -102,11 +105,12 @@ fn run(options: &Options) -> Result<u8, String> {
 
     let stop = stop_on_ctrl_c()?;
     let started = now();
-    work_off(options.workers, &source, files, &tally, &stop)?;
+    let progress = Progress::new();
+    work_off(options.workers, &source, files, &tally, &progress, &stop)?;
     let elapsed = started.elapsed();
+    deliver_the_rest(hotspan, &progress);
+    progress.finish();
 
-    // What the report holds and more is in the ledger.
-    let _ = hotspan.close(PATIENCE);
     let [items, failures, unlisted] = tally.read();
     let run = Run {
         options,
@@ -137,13 +141,13 @@ fn work_off(
     source: &Source,
     files: impl Iterator<Item = Item> + Send,
     tally: &Tally,
+    progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<(), String> {
     let (sender, queue) = crossbeam_channel::bounded(QUEUE_LENGTH);
     // Nothing is ever sent here: it disconnects when the last worker lets go of its end.
     let (working, done) = crossbeam_channel::bounded::<()>(0);
     let no_thread = |error: io::Error| format!("a thread could not be started: {error}");
-    let progress = Progress::new();
 
     thread::scope(|scope| {
         for number in 1..=workers {
@@ -175,9 +179,23 @@ fn work_off(
                 empty(&queue);
             }
         }
-        progress.finish();
         Ok(())
     })
+}
+
+/// Waits for the envelopes, as long as any are delivered. What became of each is in the ledger.
+fn deliver_the_rest(hotspan: Guard, progress: &Progress) {
+    let (mut delivered, mut waited) = (Count::default(), Duration::ZERO);
+    while waited < PATIENCE {
+        let report = hotspan.flush(TICK);
+        if report.complete {
+            break;
+        }
+        waited = if report.delivered == delivered { waited + TICK } else { Duration::ZERO };
+        delivered = report.delivered;
+        progress.show_rest(report.left.transactions);
+    }
+    let _ = hotspan.close(GRACE);
 }
 
 /// Takes back what no worker has taken yet, so that the workers finish what they hold and stop.

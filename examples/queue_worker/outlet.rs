@@ -60,6 +60,15 @@ impl Outlet {
         }
     }
 
+    /// Envelopes that may wait, in bytes. Two workers make them faster than a disk takes them, file by
+    /// file: for a folder there is room for a burst. A server that hangs must not cost that much.
+    pub(crate) fn queue_bytes(&self) -> usize {
+        match self {
+            Self::Folder { .. } => 256 << 20,
+            Self::Server { .. } => Config::default().queue_bytes,
+        }
+    }
+
     /// Takes the folder away again, if nothing is in it.
     pub(crate) fn discard(&self) {
         if let Some(folder) = self.folder() {

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use crate::files::Source;
 use crate::worker::Tally;
 
-const STYLE: &str = "{bar:32} {human_pos} of {human_len} files, {rate} a second  {wide_msg}";
+const STYLE: &str = "{bar:20} {human_pos} of {human_len} files, {rate} a second  {wide_msg}";
 
 pub(crate) struct Progress(ProgressBar);
 
@@ -36,12 +36,27 @@ impl Progress {
     pub(crate) fn show(&self, tally: &Tally) {
         let [items, ..] = tally.read();
         self.0.set_position(items);
+        self.0.set_message(longest_open());
+    }
+
+    /// After the work: what is still to be delivered.
+    pub(crate) fn show_rest(&self, transactions: u64) {
+        self.0.set_message(format!("delivering {transactions}"));
     }
 
     /// Clears the line: the summary says it better.
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
     }
+}
+
+/// What the worker that has been at its item the longest is doing right now.
+fn longest_open() -> String {
+    let open = hotspan::inflight().into_iter().max_by_key(|open| open.age);
+    open.map_or_else(String::new, |open| {
+        let thread = open.thread_name.unwrap_or_default();
+        format!("{thread}: {} ({})", open.span_op, open.name)
+    })
 }
 
 fn rate(state: &ProgressState, text: &mut dyn Write) {

@@ -124,9 +124,8 @@ impl Run<'_> {
             if self.options.sample_rate < 1.0 {
                 why.push(format!("--sample-rate is {}", self.options.sample_rate));
             }
-            why.extend(self.lost().map(|(reason, count)| {
-                format!("{} lost to {}", count.transactions, reason.as_str())
-            }));
+            why.push(join(self.lost().filter(|(_, count)| count.transactions > 0)));
+            why.retain(|reason| !reason.is_empty());
             notes.push(format!(
                 "The table shows {delivered} of {}: {}.",
                 counted(self.items, "file"),
@@ -142,35 +141,22 @@ impl Run<'_> {
 
     /// What stderr gets: why the exit code is not 0.
     pub(crate) fn complaint(&self) -> Option<String> {
-        let undelivered = self.undelivered();
-        (undelivered > 0).then(|| {
-            format!(
-                "{undelivered} of {} could not be delivered to {}: {}; {}",
-                counted(self.ledger.started.transactions, "transaction"),
-                self.outlet,
-                self.summary.failure.as_deref().unwrap_or("there was not enough time"),
-                match self.outlet {
-                    Outlet::Folder { .. } => "is there space left, and may it be written to?",
-                    Outlet::Server { .. } => "is the server up, and the DSN right?",
-                },
-            )
-        })
-    }
-
-    /// Transactions that were recorded and lost between the recording threads and their destination.
-    pub(crate) fn undelivered(&self) -> u64 {
-        let on_the_way = |reason: Reason| {
-            matches!(
-                reason,
-                Reason::QueueFull
-                    | Reason::RateLimited
-                    | Reason::Refused
-                    | Reason::SendError
-                    | Reason::NetworkError
-                    | Reason::ShutdownDeadline
-            )
+        let undelivered: Vec<_> = self.lost().filter(|&(reason, _)| on_the_way(reason)).collect();
+        let count: u64 = undelivered.iter().map(|(_, count)| count.transactions).sum();
+        if count == 0 {
+            return None;
+        }
+        let why = match &self.summary.failure {
+            Some(failure) => failure.clone(),
+            None => join(undelivered),
         };
-        self.lost().filter(|&(reason, _)| on_the_way(reason)).map(|(_, n)| n.transactions).sum()
+        let advice = match self.outlet {
+            Outlet::Folder { .. } => "is there space left, and is the disk fast enough?",
+            Outlet::Server { .. } => "is the server up, and the DSN right?",
+        };
+        let all = counted(self.ledger.started.transactions, "transaction");
+        let to = self.outlet;
+        Some(format!("{count} of {all} could not be delivered to {to}: {why}; {advice}"))
     }
 
     fn lost(&self) -> impl Iterator<Item = (Reason, Count)> {
@@ -188,6 +174,27 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// Whether something was recorded, and lost between the recording threads and its destination.
+fn on_the_way(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::QueueFull
+            | Reason::RateLimited
+            | Reason::Refused
+            | Reason::SendError
+            | Reason::NetworkError
+            | Reason::ShutdownDeadline
+    )
+}
+
+/// `3 lost to ring_full, 2 lost to queue_full`.
+fn join(lost: impl IntoIterator<Item = (Reason, Count)>) -> String {
+    let parts = lost
+        .into_iter()
+        .map(|(reason, count)| format!("{} lost to {}", count.transactions, reason.as_str()));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 fn table(ops: BTreeMap<&str, OpFigures>) -> Table {

@@ -98,7 +98,8 @@ impl<'a> Envelope<'a> {
 /// ```
 /// use hotspan::transport::{EnvelopeBuf, Memory, Transport};
 ///
-/// let stored = EnvelopeBuf::from_bytes(&b"{}\n{\"type\":\"client_report\",\"length\":2}\n{}\n"[..]);
+/// let bytes = &b"{}\n{\"type\":\"client_report\",\"length\":2}\n{}\n"[..];
+/// let stored = EnvelopeBuf::from_bytes(bytes);
 /// let mut memory = Memory::new();
 /// let answer = memory.send(&stored.as_envelope()).unwrap();
 /// assert_eq!(answer.status, 200);

@@ -30,8 +30,10 @@ use std::time::Duration;
 use crate::flush::envelope::Parcel;
 use crate::shared::ledger::{Books, Count, Reason};
 
-/// Byte buffers that wait to be used again, at most this many.
-const SPARES_MAX: usize = 16;
+/// Byte buffers that wait to be used again, at most this many, of so many bytes together: about what one
+/// look at busy rings finds.
+const SPARES_MAX: usize = 512;
+const SPARES_BYTES_MAX: usize = 1024 * 1024;
 
 /// A buffer that grew beyond this is freed: one huge envelope must not pin its memory.
 const SPARE_BYTES_MAX: usize = 256 * 1024;
@@ -96,6 +98,9 @@ struct State {
     abandoned: bool,
     stopped: bool,
     spares: Vec<Vec<u8>>,
+    spare_bytes: usize,
+    /// Length of the last parcel: the guess for the next one.
+    length: usize,
 }
 
 impl Queue {
@@ -123,6 +128,7 @@ impl Queue {
         }
         self.books.queued.add(parcel.count);
         state.bytes = bytes;
+        state.length = parcel.bytes.len();
         state.queued += parcel.count;
         state.pushed += 1;
         state.parcels.push_back(parcel);
@@ -221,6 +227,7 @@ impl Queue {
         state.bytes = 0;
         let parcels = std::mem::take(&mut state.parcels);
         state.spares = Vec::new();
+        state.spare_bytes = 0;
         drop(state);
         drop(parcels);
         self.work.notify_all();
@@ -250,9 +257,15 @@ impl Queue {
         }
     }
 
-    /// An empty buffer to encode into: a used one if there is any.
+    /// An empty buffer to encode into: a used one if there is any, else a new one with room for about
+    /// what the last parcel had in it.
     pub(crate) fn buffer(&self) -> Vec<u8> {
-        self.lock().spares.pop().unwrap_or_default()
+        let mut state = self.lock();
+        let spare = state.spares.pop();
+        state.spare_bytes -= spare.as_ref().map_or(0, Vec::capacity);
+        let length = state.length;
+        drop(state);
+        spare.unwrap_or_else(|| Vec::with_capacity(length + length / 4))
     }
 
     /// Takes a buffer back.
@@ -262,7 +275,9 @@ impl Queue {
         }
         buffer.clear();
         let mut state = self.lock();
-        if state.spares.len() < SPARES_MAX && !state.abandoned {
+        let bytes = state.spare_bytes + buffer.capacity();
+        if state.spares.len() < SPARES_MAX && bytes <= SPARES_BYTES_MAX && !state.abandoned {
+            state.spare_bytes = bytes;
             state.spares.push(buffer);
         }
     }
@@ -457,6 +472,20 @@ mod tests {
             queue.recycle(Vec::with_capacity(8));
         }
         assert_eq!(queue.lock().spares.len(), SPARES_MAX);
+        while queue.buffer().capacity() > 0 {}
+        assert_eq!(queue.lock().spare_bytes, 0);
+        for _ in 0..SPARES_MAX {
+            queue.recycle(Vec::with_capacity(SPARE_BYTES_MAX));
+        }
+        let held = SPARES_BYTES_MAX / SPARE_BYTES_MAX;
+        assert_eq!(queue.lock().spares.len(), held);
+    }
+
+    #[test]
+    fn a_new_buffer_has_room_for_what_the_last_parcel_held() {
+        let queue = Queue::new(10_000, books());
+        queue.push(parcel(1000, 0)).unwrap();
+        assert!((1000..2000).contains(&queue.buffer().capacity()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::shared::layout::{
 };
 use crate::shared::registry::Lane;
 use crate::shared::settings::SETTINGS;
+use crate::shared::sync::Ordering;
 use crate::status::SpanStatus;
 use crate::value::{List, Value};
 
@@ -15,7 +16,7 @@ use super::open::Handle;
 
 /// Writes the status: one byte.
 pub(crate) fn status(handle: Handle, status: SpanStatus) {
-    write(handle, |local, lane| {
+    write(handle, |local, lane, _| {
         let payload = [status as u8];
         local.bytes(lane, handle, Kind::Status, Scalar::U64 as u8, NameId::NONE, &payload);
     });
@@ -23,7 +24,7 @@ pub(crate) fn status(handle: Handle, status: SpanStatus) {
 
 /// Writes a measurement: the number, then the unit's name.
 pub(crate) fn measurement(handle: Handle, name: NameId, text: &str, value: f64, unit: NameId) {
-    write(handle, |local, lane| {
+    write(handle, |local, lane, _| {
         let mut payload = Payload::new();
         if name == NameId::INLINE {
             payload.name(text);
@@ -35,89 +36,119 @@ pub(crate) fn measurement(handle: Handle, name: NameId, text: &str, value: f64, 
     });
 }
 
-/// Writes one attribute of an open span. `text` is the name, for when `name` says that the table has no
-/// room for it.
-pub(crate) fn attribute(handle: Handle, kind: Kind, name: NameId, text: &str, value: Value<'_>) {
-    write(handle, |local, lane| local.attribute(lane, handle, kind, name, text, value));
+/// Writes one attribute of an open span.
+#[inline(always)]
+pub(crate) fn attribute(handle: Handle, kind: Kind, name: NameId, value: Value<'_>) {
+    // The type of a value is known where this is inlined: one of these calls remains.
+    match value {
+        Value::Bool(value) => word(handle, kind, Scalar::Bool, name, u64::from(value)),
+        Value::I64(value) => word(handle, kind, Scalar::I64, name, value.cast_unsigned()),
+        Value::U64(value) => word(handle, kind, Scalar::U64, name, value),
+        Value::F64(value) => word(handle, kind, Scalar::F64, name, value.to_bits()),
+        Value::Text(value) => text(handle, kind, name, value),
+        value => other(handle, kind, name, value),
+    }
 }
 
-/// Runs `write` if the span is open, under the busy flag.
+/// A scalar of one word.
+#[inline(never)]
+fn word(handle: Handle, kind: Kind, scalar: Scalar, name: NameId, word: u64) {
+    #[expect(clippy::cast_possible_truncation, reason = "widths are at most 16")]
+    let header = attribute_header(kind, scalar as u8, scalar.width() as u16, name);
+    one_slot(handle, header, [word, 0, 0, 0, 0]);
+}
+
+#[inline(never)]
+fn text(handle: Handle, kind: Kind, name: NameId, text: &str) {
+    if text.len() > INLINE_BYTES {
+        return long_text(handle, kind, name, text);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "compared above")]
+    let header = attribute_header(kind, Scalar::Text as u8, text.len() as u16, name);
+    one_slot(handle, header, words(text.as_bytes()));
+}
+
+#[inline(never)]
+fn long_text(handle: Handle, kind: Kind, name: NameId, text: &str) {
+    write(handle, |local, lane, _| {
+        let (text, cut) = bounded(text, VALUE_MAX);
+        let code = Scalar::Text as u8 | if cut { CUT } else { 0 };
+        local.bytes(lane, handle, kind, code, name, text.as_bytes());
+    });
+}
+
+/// An attribute that fits into its first slot.
 #[inline]
-fn write(handle: Handle, write: impl FnOnce(&Local, &Lane)) {
+fn one_slot(handle: Handle, header: u64, payload: [u64; 5]) {
     let _ = LOCAL.try_with(|local| {
-        let Some(lane) = local.lane.get() else { return };
-        if !handle.is_recording() || !local.is_open(lane, handle) {
-            return;
+        let Some(lane) = local.enter() else { return local.reentered_attribute() };
+        let [a, b, c, d, e] = payload;
+        let [key, root, ..] = lane.spans.at(handle.depth());
+        let root = root.load(Ordering::Relaxed);
+        let slot = [header, handle.key(), root, a, b, c, d, e];
+        if key.load(Ordering::Relaxed) == handle.key()
+            && handle.depth() < lane.spans.len()
+            && !local.writer.push_at_once(&slot)
+        {
+            return local.one_slot_slowly(lane, handle, header, payload);
         }
-        if local.busy.replace(true) {
-            lane.counters.attributes_lost.add(1);
-            return;
+        local.leave(lane);
+    });
+}
+
+#[inline(never)]
+fn other(handle: Handle, kind: Kind, name: NameId, value: Value<'_>) {
+    write(handle, |local, lane, _| {
+        let mut payload = Payload::new();
+        let code = payload.value(value);
+        local.bytes(lane, handle, kind, code, name, payload.bytes());
+    });
+}
+
+/// Writes an attribute whose name found no room in the name table: it goes in front of the value.
+#[cold]
+#[inline(never)]
+pub(crate) fn attribute_with_name(handle: Handle, kind: Kind, name: &str, value: Value<'_>) {
+    write(handle, |local, lane, _| {
+        let mut payload = Payload::new();
+        if payload.name(name) {
+            lane.counters.cut.add(1);
         }
-        write(local, lane);
-        local.busy.set(false);
+        let code = payload.value(value);
+        local.bytes(lane, handle, kind, code, NameId::INLINE, payload.bytes());
+    });
+}
+
+/// Runs `write` with the key of the span's transaction if the span is open (T1, T2).
+#[inline]
+fn write(handle: Handle, write: impl FnOnce(&Local, &Lane, u64)) {
+    let _ = LOCAL.try_with(|local| {
+        let Some(lane) = local.enter() else { return local.reentered_attribute() };
+        let [key, root, ..] = lane.spans.at(handle.depth());
+        if key.load(Ordering::Relaxed) == handle.key() && handle.depth() < lane.spans.len() {
+            write(local, lane, root.load(Ordering::Relaxed));
+        }
+        local.leave(lane);
     });
 }
 
 impl Local {
-    #[inline]
-    fn attribute(
-        &self,
-        lane: &Lane,
-        handle: Handle,
-        kind: Kind,
-        name: NameId,
-        text: &str,
-        value: Value<'_>,
-    ) {
-        if name == NameId::INLINE && !text.is_empty() {
-            return self.bytes_with_name(lane, handle, kind, text, value);
+    /// Leaves the lane.
+    #[inline(never)]
+    fn one_slot_slowly(&self, lane: &'static Lane, handle: Handle, header: u64, payload: [u64; 5]) {
+        let [a, b, c, d, e] = payload;
+        let slot = [header, handle.key(), self.root_key(lane, handle), a, b, c, d, e];
+        if !self.writer.push(&lane.ring, &slot, || SETTINGS.ring_slots()) {
+            self.lost_attribute(lane, handle);
         }
-        match value {
-            Value::Text(text) => {
-                let (text, cut) = bounded(text, VALUE_MAX);
-                let code = Scalar::Text as u8 | if cut { CUT } else { 0 };
-                self.bytes(lane, handle, kind, code, name, text.as_bytes());
-            }
-            Value::Bool(value) => {
-                self.word(lane, handle, kind, Scalar::Bool, name, u64::from(value));
-            }
-            Value::I64(value) => {
-                self.word(lane, handle, kind, Scalar::I64, name, value.cast_unsigned());
-            }
-            Value::U64(value) => self.word(lane, handle, kind, Scalar::U64, name, value),
-            Value::F64(value) => self.word(lane, handle, kind, Scalar::F64, name, value.to_bits()),
-            Value::I128(value) => {
-                self.bytes(lane, handle, kind, Scalar::I128 as u8, name, &value.to_le_bytes());
-            }
-            Value::U128(value) => {
-                self.bytes(lane, handle, kind, Scalar::U128 as u8, name, &value.to_le_bytes());
-            }
-            Value::List(list) => {
-                let mut payload = Payload::new();
-                let code = payload.list(list);
-                self.bytes(lane, handle, kind, code, name, payload.bytes());
-            }
-        }
+        self.leave(lane);
     }
 
-    /// A scalar of one word: the usual case after text.
-    #[inline]
-    fn word(
-        &self,
-        lane: &Lane,
-        handle: Handle,
-        kind: Kind,
-        scalar: Scalar,
-        name: NameId,
-        word: u64,
-    ) {
-        #[expect(clippy::cast_possible_truncation, reason = "widths are at most 16")]
-        let header = attribute_header(kind, scalar as u8, scalar.width() as u16, name);
-        let slot = [header, handle.key(), self.root_key(lane, handle), word, 0, 0, 0, 0];
-        if self.writer.room(&lane.ring, 1, || SETTINGS.ring_slots()) {
-            self.writer.put(&lane.ring, &slot);
-        } else {
-            self.lost_attribute(lane, handle);
+    #[cold]
+    #[inline(never)]
+    fn reentered_attribute(&self) {
+        if let Some(lane) = self.lane() {
+            lane.counters.attributes_lost.add(1);
         }
     }
 
@@ -151,36 +182,17 @@ impl Local {
         }
     }
 
-    /// The name goes in front of the value.
-    #[cold]
-    #[inline(never)]
-    fn bytes_with_name(
-        &self,
-        lane: &Lane,
-        handle: Handle,
-        kind: Kind,
-        name: &str,
-        value: Value<'_>,
-    ) {
-        let mut payload = Payload::new();
-        if payload.name(name) {
-            lane.counters.cut.add(1);
-        }
-        let code = payload.value(value);
-        self.bytes(lane, handle, kind, code, NameId::INLINE, payload.bytes());
-    }
-
     #[inline]
     fn root_key(&self, lane: &Lane, handle: Handle) -> u64 {
         let [_, root, ..] = lane.spans.at(handle.depth());
-        root.load(crate::shared::sync::Ordering::Relaxed)
+        root.load(Ordering::Relaxed)
     }
 
     #[cold]
     #[inline(never)]
     fn lost_attribute(&self, lane: &Lane, handle: Handle) {
         lane.counters.attributes_lost.add(1);
-        self.lost_slot(lane, &lane.spans.entry(handle.depth()));
+        self.lost_slot(lane, handle.depth());
     }
 }
 
@@ -189,13 +201,17 @@ impl Local {
 fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     let mut out = [0; N];
     let (whole, rest) = bytes.as_chunks::<8>();
-    let mut to = out.iter_mut();
-    for (word, chunk) in to.by_ref().zip(whole) {
+    for (word, chunk) in out.iter_mut().zip(whole) {
         *word = u64::from_le_bytes(*chunk);
     }
-    if let Some(word) = out.get_mut(whole.len()) {
-        // Byte by byte: a copy of unknown length would be a call.
-        *word = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    if let Some(word) = out.get_mut(whole.len())
+        && !rest.is_empty()
+    {
+        *word = match bytes.last_chunk::<8>() {
+            // The last eight bytes at once; the shift drops those that are there already.
+            Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
+            None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
     }
     out
 }

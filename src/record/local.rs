@@ -24,16 +24,16 @@ thread_local! {
 pub(crate) struct Local {
     /// T3: what a child started now would have for a parent.
     pub(super) parent: Cell<u64>,
-    /// T1.
-    pub(super) busy: Cell<bool>,
-    /// Lines in the stack.
-    pub(super) len: Cell<usize>,
+    /// T1: the lane, while no call of this thread is using it.
+    lane: Cell<Option<&'static Lane>>,
     /// The next key.
     pub(super) next_key: Cell<u64>,
+    pub(super) writer: Writer,
+    /// The lane, used or not.
+    home: Cell<Option<&'static Lane>>,
+    attaching: Cell<bool>,
     /// Recorded transactions that are open.
     pub(super) roots: Cell<u64>,
-    pub(super) lane: Cell<Option<&'static Lane>>,
-    pub(super) writer: Writer,
     pub(super) cache: Cache,
 }
 
@@ -41,20 +41,32 @@ impl Local {
     const fn new() -> Self {
         Self {
             parent: Cell::new(0),
-            busy: Cell::new(false),
-            len: Cell::new(0),
-            next_key: Cell::new(0),
-            roots: Cell::new(0),
             lane: Cell::new(None),
+            next_key: Cell::new(0),
             writer: Writer::new(),
+            home: Cell::new(None),
+            attaching: Cell::new(false),
+            roots: Cell::new(0),
             cache: Cache::new(),
         }
     }
 
-    /// Keys given out on this lane so far.
+    /// Takes the lane for one call (T1). `None`: another call of this thread has it, or there is none.
     #[inline]
-    pub(super) fn keys(&self) -> u64 {
-        (self.next_key.get() & ((1 << KEY_BITS) - 1)).saturating_sub(1)
+    pub(super) fn enter(&self) -> Option<&'static Lane> {
+        self.lane.take()
+    }
+
+    /// Puts the lane back.
+    #[inline]
+    pub(super) fn leave(&self, lane: &'static Lane) {
+        self.lane.set(Some(lane));
+    }
+
+    /// The lane, for looking.
+    #[inline]
+    pub(super) fn lane(&self) -> Option<&'static Lane> {
+        self.home.get()
     }
 
     #[inline]
@@ -64,23 +76,42 @@ impl Local {
         key
     }
 
-    /// Gets the thread a lane. `None`, counted: there is none left, or the thread is being torn down.
+    /// Counts what was entered from inside another call.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn reentered(&self, count: Count) {
+        if let Some(lane) = self.home.get() {
+            lane.counters.lose(Reason::Reentrant, count);
+        }
+    }
+
+    /// Gets the thread a lane, and enters it. `None`, counted: another call has it, or there is none left,
+    /// or the thread is being torn down.
     #[cold]
     #[inline(never)]
     pub(super) fn attach(&self) -> Option<&'static Lane> {
-        let lane = SENTINEL.try_with(|_| ()).ok().and_then(|()| registry::attach());
+        if self.home.get().is_some() {
+            self.reentered(Count::transaction(0));
+            return None;
+        }
+        let again = self.attaching.replace(true);
+        let lane = if again {
+            None
+        } else {
+            SENTINEL.try_with(|_| ()).ok().and_then(|()| registry::attach())
+        };
+        self.attaching.set(again);
         let Some(lane) = lane else {
             BOOKS.no_ring.add(Count::transaction(0));
             BOOKS.lose(Reason::NoRing, Count::transaction(0));
             return None;
         };
-        self.next_key.set(u64::from(lane.number) << KEY_BITS | (lane.counters.keys.get() + 1));
+        self.next_key.set(u64::from(lane.number) << KEY_BITS | (lane.counters.keys() + 1));
         self.writer.attach();
-        self.len.set(0);
         self.parent.set(0);
         self.roots.set(0);
         lane.spans.shorten(0);
-        self.lane.set(Some(lane));
+        self.home.set(Some(lane));
         Some(lane)
     }
 
@@ -89,18 +120,17 @@ impl Local {
     #[cold]
     pub(super) fn abandon_open(&self, lane: &Lane) {
         let mut lost = Count::default();
-        for depth in 0..self.len.get() {
+        for depth in 0..lane.spans.len() {
             let entry = lane.spans.entry(depth);
             if entry.key != 0 {
                 let root = entry.meta & meta::ROOT != 0;
                 lost += if root { Count::transaction(0) } else { Count::spans(1) };
             }
-            lane.spans.write(depth, &Entry::default(), depth + 1);
+            lane.spans.write(depth, &Entry::default(), lane.spans.len());
         }
         lane.spans.shorten(0);
-        lane.counters.keys.set(self.keys());
+        lane.counters.next_key.set(self.next_key.get());
         lane.counters.lose(Reason::Unfinished, lost);
-        self.len.set(0);
         self.parent.set(0);
         self.roots.set(0);
     }
@@ -119,17 +149,16 @@ impl Local {
             spans += u64::from(Kind::of(slot[0]).is_some_and(Kind::is_span));
         });
         self.writer.retreat(&lane.ring);
-        lane.counters.keys.set(self.keys());
+        lane.counters.next_key.set(self.next_key.get());
         lane.counters.lose(reason, Count::spans(spans));
     }
 
     fn retire(&self) {
-        let Some(lane) = self.lane.take() else { return };
-        self.busy.set(true);
+        let Some(lane) = self.home.take() else { return };
+        self.lane.set(None);
         self.abandon_open(lane);
         self.take_back(lane, Reason::Unfinished);
         lane.ring.retire();
-        self.busy.set(false);
     }
 }
 

@@ -12,8 +12,8 @@
 //! that a transaction that is not kept costs a few stores, and its children one load each.
 //!
 //! # Invariants
-//! * T1: while `busy` is set on a thread, a second entry (from a signal handler, or an allocator) returns
-//!   at once, counted.
+//! * T1: a call takes the lane out of its cell and puts it back at its end; a second call that is entered
+//!   meanwhile (from a signal handler, or an allocator) finds none, and returns at once, counted.
 //! * T2: a handle is live while the line at its depth holds its key.
 //! * T3: `parent` is the key of the innermost line, or 0 when that line is not recorded.
 //! * T4: when a transaction ends, the lines of its open children lose their keys: they end as nothing.
@@ -25,12 +25,13 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use attribute::{attribute, measurement, status};
+pub(crate) use attribute::{attribute, attribute_with_name, measurement, status};
 pub(crate) use cache::name_id;
 pub(crate) use local::LOCAL;
 pub(crate) use open::{
-    Admission, Handle, admit, close_child, close_root, current, current_root, is_open, open_child,
-    open_root, redescribe, restart, root_of,
+    Admission, Handle, admit, close_child, close_child_at, close_root, close_unsampled, current,
+    current_root, has_parent, is_open, open_child, open_child_of, open_root, redescribe, restart,
+    root_of,
 };
 
 #[cfg(doc)]

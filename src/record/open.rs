@@ -64,28 +64,21 @@ pub(crate) enum Admission {
 /// Decides on a transaction.
 #[inline]
 pub(crate) fn admit() -> Admission {
-    if !SETTINGS.is_on() {
-        return Admission::No(Handle::NONE);
-    }
-    draw()
+    if SETTINGS.is_on() { draw() } else { Admission::No(Handle::NONE) }
 }
 
 fn draw() -> Admission {
     let state = SETTINGS.state();
-    if state & ON == 0 {
-        return Admission::No(Handle::NONE);
-    }
     LOCAL
         .try_with(|local| {
-            if local.busy.replace(true) {
-                local.reentered(Count::transaction(0));
+            if state & ON == 0 {
                 return Admission::No(Handle::NONE);
             }
-            let admission = match local.lane.get().or_else(|| local.attach()) {
-                Some(lane) => local.draw(lane, state),
-                None => Admission::No(Handle::NONE),
+            let Some(lane) = local.enter().or_else(|| local.attach()) else {
+                return Admission::No(Handle::NONE);
             };
-            local.busy.set(false);
+            let admission = local.draw(lane, state);
+            local.leave(lane);
             admission
         })
         .unwrap_or(Admission::No(Handle::NONE))
@@ -95,66 +88,115 @@ fn draw() -> Admission {
 pub(crate) fn open_root(key: u64, state: u64, op: NameId, name: NameId) -> Handle {
     LOCAL
         .try_with(|local| {
-            let Some(lane) = local.lane.get() else { return Handle::NONE };
-            local.busy.set(true);
+            let Some(lane) = local.enter() else { return Handle::NONE };
             let handle = local.open_root(lane, key, state, names(op, name));
-            local.busy.set(false);
+            local.leave(lane);
             handle
         })
         .unwrap_or(Handle::NONE)
 }
 
-/// Starts a child of `parent`, or of the innermost span when that is `None`.
+/// Whether a child that is started now has a recorded parent.
+#[inline]
+pub(crate) fn has_parent() -> bool {
+    LOCAL.try_with(|local| local.parent.get() != 0).unwrap_or(false)
+}
+
+/// Starts a child of the innermost span.
 #[inline(never)]
-pub(crate) fn open_child(parent: Option<Handle>, op: NameId, description: NameId) -> Handle {
+pub(crate) fn open_child(op: NameId, description: NameId) -> Handle {
+    // First, while there is nothing yet that a call would have to keep. From here on, what is usual makes
+    // no call, and what is not is left to one that does the rest.
+    let start = clock::ticks();
+    let names = names(op, description);
     LOCAL
         .try_with(|local| {
-            let Some(lane) = local.lane.get() else { return Handle::NONE };
-            if local.busy.replace(true) {
-                local.reentered(Count::spans(1));
-                return Handle::NONE;
+            let Some(lane) = local.enter() else { return local.reentered_child() };
+            let depth = lane.spans.len();
+            if depth >= DEPTH || std::thread::panicking() {
+                return local.open_child_slowly(lane, depth, start, names);
             }
-            let handle = match parent {
-                None => local.open_child(lane, local.len.get(), names(op, description)),
-                Some(parent) if local.is_open(lane, parent) => {
-                    local.open_child(lane, parent.depth() + 1, names(op, description))
-                }
-                Some(_) => Handle::NONE,
-            };
-            local.busy.set(false);
+            let handle = local.open_child(lane, depth, depth, start, names, 0);
+            local.leave(lane);
             handle
         })
         .unwrap_or(Handle::NONE)
 }
 
-/// Ends a child, now or at a given time.
+/// Starts a child of a given span.
 #[inline(never)]
-pub(crate) fn close_child(handle: Handle, at: Option<SystemTime>) {
+pub(crate) fn open_child_of(parent: Handle, op: NameId, description: NameId) -> Handle {
+    let start = clock::ticks();
+    LOCAL
+        .try_with(|local| {
+            let Some(lane) = local.enter() else { return local.reentered_child() };
+            if is_live(lane, parent) {
+                let above = parent.depth() + 1;
+                return local.open_child_slowly(lane, above, start, names(op, description));
+            }
+            local.leave(lane);
+            Handle::NONE
+        })
+        .unwrap_or(Handle::NONE)
+}
+
+/// Ends a child. One that is ended inside another call stays open, and is counted with its transaction.
+#[inline(never)]
+pub(crate) fn close_child(handle: Handle) {
+    let end = clock::ticks();
     let _ = LOCAL.try_with(|local| {
-        let Some(lane) = local.lane.get() else { return };
-        // A guard ended inside another call stays open, and is counted with its transaction.
-        if local.busy.replace(true) {
-            return;
+        let Some(lane) = local.enter() else { return };
+        let depth = handle.depth();
+        let entry = lane.spans.entry(depth);
+        // Its parent's line lies below, and is recorded.
+        let [parent, ..] = lane.spans.at(depth.wrapping_sub(1));
+        let parent = parent.load(Ordering::Relaxed);
+        if entry.key != handle.key
+            || entry.meta & meta::UNUSUAL != 0
+            || lane.spans.len() != depth + 1
+            || parent == 0
+            || std::thread::panicking()
+            || !local.writer.push_at_once(&child_record(&entry, end).words())
+        {
+            return local.close_child_slowly(lane, handle, end, None);
         }
-        local.close_child(lane, handle, at);
-        local.busy.set(false);
+        lane.spans.shorten(depth);
+        local.parent.set(parent);
+        local.leave(lane);
     });
 }
 
-/// Ends a transaction, now or at a given time.
+/// Ends a child at a given time.
+pub(crate) fn close_child_at(handle: Handle, at: SystemTime) {
+    let _ = LOCAL.try_with(|local| {
+        if let Some(lane) = local.enter() {
+            local.close_child_slowly(lane, handle, 0, Some(at));
+        }
+    });
+}
+
+/// Ends a recorded transaction, now or at a given time.
 #[inline(never)]
 pub(crate) fn close_root(handle: Handle, at: Option<SystemTime>) {
+    let end = clock::ticks();
     let _ = LOCAL.try_with(|local| {
-        let Some(lane) = local.lane.get() else { return };
-        if local.busy.replace(true) {
-            return;
+        if let Some(lane) = local.enter() {
+            local.close_root(lane, handle, end, at);
+            local.leave(lane);
         }
-        if handle.is_recording() {
-            local.close_root(lane, handle, at);
-        } else {
-            local.close_unsampled(lane, handle);
+    });
+}
+
+/// Ends a transaction that sampling left out.
+#[inline(never)]
+pub(crate) fn close_unsampled(handle: Handle) {
+    let _ = LOCAL.try_with(|local| {
+        if let Some(lane) = local.enter() {
+            if is_live(lane, handle) {
+                local.pop(lane, handle.depth());
+            }
+            local.leave(lane);
         }
-        local.busy.set(false);
     });
 }
 
@@ -163,7 +205,10 @@ pub(crate) fn current() -> Option<Handle> {
     LOCAL
         .try_with(|local| {
             let key = local.parent.get();
-            (key != 0).then(|| Handle { key, place: (local.len.get() - 1) as u64 })
+            if key == 0 {
+                return None;
+            }
+            Some(Handle { key, place: (local.lane()?.spans.len() - 1) as u64 })
         })
         .ok()?
 }
@@ -172,8 +217,8 @@ pub(crate) fn current() -> Option<Handle> {
 pub(crate) fn current_root() -> Option<Handle> {
     LOCAL
         .try_with(|local| {
-            let lane = local.lane.get()?;
-            let top = lane.spans.entry(local.len.get().checked_sub(1)?);
+            let lane = local.lane()?;
+            let top = lane.spans.entry(lane.spans.len().checked_sub(1)?);
             let unsampled = if top.meta & meta::UNSAMPLED == 0 { 0 } else { UNSAMPLED };
             Some(Handle { key: top.root, place: top.root_depth() as u64 | unsampled })
         })
@@ -182,8 +227,7 @@ pub(crate) fn current_root() -> Option<Handle> {
 
 /// Whether the span has not ended yet.
 pub(crate) fn is_open(handle: Handle) -> bool {
-    let open =
-        LOCAL.try_with(|local| local.lane.get().is_some_and(|lane| local.is_open(lane, handle)));
+    let open = LOCAL.try_with(|local| local.lane().is_some_and(|lane| is_live(lane, handle)));
     open.unwrap_or(false)
 }
 
@@ -194,8 +238,8 @@ pub(crate) fn root_of(handle: Handle) -> Option<u64> {
     }
     LOCAL
         .try_with(|local| {
-            let lane = local.lane.get()?;
-            local.is_open(lane, handle).then(|| lane.spans.entry(handle.depth()).root)
+            let lane = local.lane()?;
+            is_live(lane, handle).then(|| lane.spans.entry(handle.depth()).root)
         })
         .ok()?
 }
@@ -215,14 +259,22 @@ pub(crate) fn redescribe(handle: Handle, description: NameId) {
 
 fn change(handle: Handle, change: impl FnOnce(&mut Entry)) {
     let _ = LOCAL.try_with(|local| {
-        let Some(lane) = local.lane.get() else { return };
-        if handle.is_recording() && local.is_open(lane, handle) && !local.busy.replace(true) {
+        let Some(lane) = local.enter() else { return };
+        if handle.is_recording() && is_live(lane, handle) {
             let mut entry = lane.spans.entry(handle.depth());
             change(&mut entry);
-            lane.spans.write(handle.depth(), &entry, local.len.get());
-            local.busy.set(false);
+            lane.spans.write(handle.depth(), &entry, lane.spans.len());
         }
+        local.leave(lane);
     });
+}
+
+/// T2.
+#[inline]
+fn is_live(lane: &Lane, handle: Handle) -> bool {
+    let [key, root, ..] = lane.spans.at(handle.depth());
+    let word = if handle.place & UNSAMPLED == 0 { key } else { root };
+    word.load(Ordering::Relaxed) == handle.key && handle.depth() < lane.spans.len()
 }
 
 #[inline]
@@ -237,170 +289,164 @@ const fn low(word: u64) -> u32 {
 }
 
 impl Local {
-    /// T2.
-    #[inline]
-    pub(super) fn is_open(&self, lane: &Lane, handle: Handle) -> bool {
-        let [key, root, ..] = lane.spans.at(handle.depth());
-        let word = if handle.place & UNSAMPLED == 0 { key } else { root };
-        handle.depth() < self.len.get() && word.load(Ordering::Relaxed) == handle.key
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn reentered(&self, count: Count) {
-        if let Some(lane) = self.lane.get() {
-            lane.counters.lose(Reason::Reentrant, count);
-        }
-    }
-
     #[inline]
     fn draw(&self, lane: &Lane, state: u64) -> Admission {
         let key = self.take_key();
         // The keys first: started = keys - unsampled must not run backwards.
-        lane.counters.keys.set(self.keys());
-        lane.counters.transactions.add(1);
+        lane.counters.next_key.set(key + 1);
         if sample_rand(key, SETTINGS.sample_seed()) < threshold_of(state) {
+            lane.counters.sampled.add(1);
             return Admission::Yes(key, state);
         }
-        if self.len.get() >= DEPTH {
-            self.abandon_open(lane);
-        }
         lane.counters.unsampled.add(1);
-        let depth = self.len.get();
-        let entry = Entry {
-            root: key,
-            meta: depth as u64 | meta::ROOT | meta::UNSAMPLED,
-            ..Entry::default()
-        };
-        self.push(lane, &entry);
+        let mut depth = lane.spans.len();
+        if depth >= DEPTH {
+            self.abandon_open(lane);
+            depth = 0;
+        }
+        let bits = depth as u64 | meta::ROOT | meta::UNSAMPLED;
+        self.push(lane, depth, &Entry { root: key, meta: bits, ..Entry::default() });
         Admission::No(Handle { key, place: depth as u64 | UNSAMPLED })
     }
 
     /// Writes a line on top of the stack.
     #[inline]
-    fn push(&self, lane: &Lane, entry: &Entry) {
-        let depth = self.len.get();
+    fn push(&self, lane: &Lane, depth: usize, entry: &Entry) {
         lane.spans.write(depth, entry, depth + 1);
-        self.len.set(depth + 1);
         self.parent.set(entry.key);
     }
 
     #[inline]
     fn open_root(&self, lane: &Lane, key: u64, state: u64, names: u64) -> Handle {
-        if self.len.get() >= DEPTH || self.roots.get() >= RESERVE {
+        let mut depth = lane.spans.len();
+        if depth >= DEPTH || self.roots.get() >= RESERVE {
             self.abandon_open(lane);
+            depth = 0;
         }
-        let depth = self.len.get();
-        let mut bits = depth as u64 | meta::ROOT | (state & (GENERATION | THRESHOLD));
+        let mut bits = depth as u64 | meta::ROOT | (state & (GENERATION | THRESHOLD)) | born();
         if !self.writer.room(&lane.ring, 1, || SETTINGS.ring_slots()) {
             bits |= meta::REFUSED;
         }
-        bits |= born();
         let [.., lost, _] = lane.spans.at(depth);
         lost.store(0, Ordering::Relaxed);
-        let start = clock::ticks();
-        self.push(lane, &Entry { key, root: key, parent: 0, start, names, meta: bits });
         self.roots.set(self.roots.get() + 1);
+        let start = clock::ticks();
+        self.push(lane, depth, &Entry { key, root: key, parent: 0, start, names, meta: bits });
         Handle { key, place: depth as u64 }
     }
 
-    /// `above` is one more than the depth of the parent's line.
+    /// Starts a child at `depth`, of the line below `above`.
     #[inline]
-    fn open_child(&self, lane: &Lane, above: usize, names: u64) -> Handle {
-        let depth = self.len.get();
-        if depth >= DEPTH {
-            lane.counters.lose(Reason::TooDeep, Count::spans(1));
-            return Handle::NONE;
-        }
+    fn open_child(
+        &self,
+        lane: &Lane,
+        depth: usize,
+        above: usize,
+        start: u64,
+        names: u64,
+        flags: u64,
+    ) -> Handle {
         let [parent, root, _, _, _, bits, ..] = lane.spans.at(above.wrapping_sub(1));
         let parent = parent.load(Ordering::Relaxed);
         let root = root.load(Ordering::Relaxed);
         let inherited = bits.load(Ordering::Relaxed) & (meta::ROOT_DEPTH | meta::REFUSED);
         let key = self.take_key();
-        let bits = inherited | born();
-        let start = clock::ticks();
-        self.push(lane, &Entry { key, root, parent, start, names, meta: bits });
+        let meta = inherited | flags;
+        self.push(lane, depth, &Entry { key, root, parent, start, names, meta });
         Handle { key, place: depth as u64 }
     }
 
-    #[inline]
-    fn close_child(&self, lane: &Lane, handle: Handle, at: Option<SystemTime>) {
-        let end = clock::ticks();
-        let entry = lane.spans.entry(handle.depth());
-        if entry.key != handle.key {
-            lane.counters.late.add(1);
-            return;
-        }
-        let mut record = SpanRecord {
-            kind: Kind::Child,
-            flags: 0,
-            lost: 0,
-            key: entry.key,
-            root: entry.root,
-            parent: entry.parent,
-            start: entry.start,
-            end,
-            op: NameId(low(entry.names)),
-            description: NameId(low(entry.names >> 32)),
-            threshold: 0,
-            unfinished: 0,
-        };
-        if entry.meta & meta::UNUSUAL != 0 || at.is_some() || std::thread::panicking() {
-            unusual(&mut record, &entry, at);
-        }
-        if entry.meta & meta::REFUSED == 0
-            && self.writer.room(&lane.ring, 1, || SETTINGS.ring_slots())
-        {
-            self.writer.put(&lane.ring, &record.words());
+    /// Leaves the lane.
+    #[inline(never)]
+    fn open_child_slowly(
+        &self,
+        lane: &'static Lane,
+        above: usize,
+        start: u64,
+        names: u64,
+    ) -> Handle {
+        let depth = lane.spans.len();
+        let handle = if depth >= DEPTH {
+            lane.counters.lose(Reason::TooDeep, Count::spans(1));
+            Handle::NONE
         } else {
-            self.lost_child(lane, &entry);
-        }
-        self.pop(lane, handle.depth());
+            self.open_child(lane, depth, above, start, names, born())
+        };
+        self.leave(lane);
+        handle
     }
 
     #[cold]
     #[inline(never)]
-    fn lost_child(&self, lane: &Lane, entry: &Entry) {
-        lane.counters.lose(Reason::RingFull, Count::spans(1));
-        self.lost_slot(lane, entry);
+    fn reentered_child(&self) -> Handle {
+        self.reentered(Count::spans(1));
+        Handle::NONE
     }
 
-    /// Notes on the transaction that something of it was lost.
-    pub(super) fn lost_slot(&self, lane: &Lane, entry: &Entry) {
-        let [.., lost, _] = lane.spans.at(entry.root_depth());
+    /// Ends a child whatever its state, and leaves the lane.
+    #[inline(never)]
+    fn close_child_slowly(
+        &self,
+        lane: &'static Lane,
+        handle: Handle,
+        end: u64,
+        at: Option<SystemTime>,
+    ) {
+        let depth = handle.depth();
+        let entry = lane.spans.entry(depth);
+        if entry.key == handle.key {
+            let mut record = child_record(&entry, end);
+            adorn(&mut record, &entry, at);
+            let limit = || SETTINGS.ring_slots();
+            if entry.meta & meta::REFUSED != 0
+                || !self.writer.push(&lane.ring, &record.words(), limit)
+            {
+                self.lost_child(lane, depth);
+            }
+            self.pop(lane, depth);
+        } else {
+            lane.counters.late.add(1);
+        }
+        self.leave(lane);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lost_child(&self, lane: &Lane, depth: usize) {
+        lane.counters.lose(Reason::RingFull, Count::spans(1));
+        self.lost_slot(lane, depth);
+    }
+
+    /// Notes on the transaction of the line at `depth` that something of it was lost.
+    pub(super) fn lost_slot(&self, lane: &Lane, depth: usize) {
+        let [.., lost, _] = lane.spans.at(lane.spans.entry(depth).root_depth());
         lost.store(lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     #[inline]
-    fn close_root(&self, lane: &Lane, handle: Handle, at: Option<SystemTime>) {
-        let end = clock::ticks();
+    fn close_root(&self, lane: &Lane, handle: Handle, end: u64, at: Option<SystemTime>) {
         let depth = handle.depth();
         let entry = lane.spans.entry(depth);
         if entry.key != handle.key {
             // Given up earlier, and counted then.
             return;
         }
-        let unfinished =
-            if self.len.get() == depth + 1 { 0 } else { self.close_above(lane, depth, entry.key) };
+        let unfinished = match lane.spans.len() - depth {
+            1 => 0,
+            _ => self.close_above(lane, depth, entry.key),
+        };
         let [.., lost, _] = lane.spans.at(depth);
         let mut record = SpanRecord {
             kind: Kind::Root,
-            flags: 0,
             lost: low(lost.load(Ordering::Relaxed)),
-            key: entry.key,
-            root: entry.key,
-            parent: 0,
-            start: entry.start,
-            end,
-            op: NameId(low(entry.names)),
-            description: NameId(low(entry.names >> 32)),
             threshold: threshold_of(entry.meta),
             unfinished,
+            ..child_record(&entry, end)
         };
         if entry.meta & meta::UNUSUAL != 0 || at.is_some() || std::thread::panicking() {
-            unusual(&mut record, &entry, at);
+            adorn(&mut record, &entry, at);
         }
-        lane.counters.keys.set(self.keys());
+        lane.counters.next_key.set(self.next_key.get());
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
             self.take_back(lane, Reason::AfterShutdown);
             lane.counters.lose(Reason::AfterShutdown, Count::transaction(0));
@@ -421,29 +467,22 @@ impl Local {
     #[inline(never)]
     fn close_above(&self, lane: &Lane, depth: usize, root: u64) -> u32 {
         let mut open = 0;
-        for above in depth + 1..self.len.get() {
+        for above in depth + 1..lane.spans.len() {
             let entry = lane.spans.entry(above);
             if entry.key != 0 && entry.root == root {
-                lane.spans.write(above, &Entry::default(), self.len.get());
+                lane.spans.write(above, &Entry::default(), lane.spans.len());
                 open += 1;
             }
         }
-        lane.counters.keys.set(self.keys());
+        lane.counters.next_key.set(self.next_key.get());
         lane.counters.lose(Reason::Unfinished, Count::spans(u64::from(open)));
         open
-    }
-
-    #[inline]
-    fn close_unsampled(&self, lane: &Lane, handle: Handle) {
-        if self.is_open(lane, handle) {
-            self.pop(lane, handle.depth());
-        }
     }
 
     /// Takes a line off the stack, or marks it when others lie on it.
     #[inline]
     fn pop(&self, lane: &Lane, depth: usize) {
-        if self.len.get() != depth + 1 {
+        if lane.spans.len() != depth + 1 {
             return self.mark(lane, depth);
         }
         let parent = match depth.checked_sub(1) {
@@ -456,7 +495,6 @@ impl Local {
             }
             None => 0,
         };
-        self.len.set(depth);
         lane.spans.shorten(depth);
         self.parent.set(parent);
     }
@@ -465,8 +503,8 @@ impl Local {
     #[inline(never)]
     fn mark(&self, lane: &Lane, depth: usize) {
         lane.counters.misnested.add(1);
-        lane.spans.write(depth, &Entry::default(), self.len.get());
-        self.settle(lane, self.len.get());
+        lane.spans.write(depth, &Entry::default(), lane.spans.len());
+        self.settle(lane, lane.spans.len());
     }
 
     /// Shortens the stack to `len` and further, past lines that are over.
@@ -482,7 +520,6 @@ impl Local {
             }
             len = top;
         }
-        self.len.set(len);
         lane.spans.shorten(len);
         self.parent.set(parent);
     }
@@ -493,10 +530,29 @@ fn born() -> u64 {
     if std::thread::panicking() { meta::BORN_PANICKING } else { 0 }
 }
 
+/// The record of an ending span, as it mostly is.
+#[inline]
+const fn child_record(entry: &Entry, end: u64) -> SpanRecord {
+    SpanRecord {
+        kind: Kind::Child,
+        flags: 0,
+        lost: 0,
+        key: entry.key,
+        root: entry.root,
+        parent: entry.parent,
+        start: entry.start,
+        end,
+        op: NameId(low(entry.names)),
+        description: NameId(low(entry.names >> 32)),
+        threshold: 0,
+        unfinished: 0,
+    }
+}
+
 /// What the fast path of an ending span leaves out.
 #[cold]
 #[inline(never)]
-fn unusual(record: &mut SpanRecord, entry: &Entry, at: Option<SystemTime>) {
+fn adorn(record: &mut SpanRecord, entry: &Entry, at: Option<SystemTime>) {
     if entry.meta & meta::START_UNIX != 0 {
         record.flags |= flag::START_UNIX;
     }

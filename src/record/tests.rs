@@ -63,7 +63,7 @@ impl Drop for Session {
 }
 
 fn lane() -> &'static Lane {
-    LOCAL.try_with(|local| local.lane.get()).unwrap().expect("this thread has recorded")
+    LOCAL.try_with(|local| local.lane()).unwrap().expect("this thread has recorded")
 }
 
 fn lost(reason: Reason) -> Count {

@@ -20,13 +20,15 @@ pub enum Reason {
     Reentrant,
     /// The thread had no ring: too many threads at once, or the thread was already being torn down.
     NoRing,
-    /// More spans open on one thread, one inside the other, than can be told apart (256).
+    /// A child of more spans open on one thread, one inside the other, than can be told apart (256).
     TooDeep,
-    /// More children than `Config::max_spans`.
+    /// More children than `Config::max_spans`, or than the server would keep.
     TransactionLimit,
-    /// The child was still open when its transaction ended.
+    /// It was still open when its transaction ended, or when its thread did, or it was given up with
+    /// everything open on its thread, as forgotten guards are when they become too many.
     Unfinished,
-    /// The transaction never ended, or was too old or one too many among the unfinished.
+    /// Children whose transaction did not end in time (`Config::open_age`), or was one too many among
+    /// the unfinished (`open_transactions`, `open_slots`).
     Evicted,
     /// Larger than the server takes, or not fit to be written.
     Invalid,
@@ -40,7 +42,7 @@ pub enum Reason {
     SendError,
     /// No answer: connection, time-out, TLS.
     NetworkError,
-    /// The flusher or a transport panicked.
+    /// The flusher or a transport panicked, or has been given up for it.
     Internal,
     /// It ended after the library was closed.
     AfterShutdown,

@@ -1,7 +1,8 @@
 //! What both sides touch. All lock-free code of the crate lives here, over the atomics of [`sync`].
 //!
 //! ```text
-//!   registry, settings ─► ring, names, ledger ─► seqlock, arena ─► free_list, layout ─► id, clock ─► sync
+//!   registry, settings ─► ring, names ─► seqlock, arena ─► free_list, layout ─► id, clock, ledger
+//!                                                                                  └─► sync
 //! ```
 
 pub(crate) mod arena;

@@ -66,10 +66,11 @@ impl Pair {
 /// What a thread counts itself.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Keys given out: recorded spans and unsampled transactions. Written when a root ends.
-    pub(crate) keys: Counter,
-    /// Transactions begun, whatever became of them. Written when a root ends.
-    pub(crate) transactions: Counter,
+    /// The next key, as of the last transaction that began or ended: what was given out before it are the
+    /// recorded spans and the unsampled transactions.
+    pub(crate) next_key: Counter,
+    /// Transactions begun and sampled.
+    pub(crate) sampled: Counter,
     /// Transactions that sampling left out.
     pub(crate) unsampled: Counter,
     /// Lost on the thread, by reason.
@@ -116,12 +117,9 @@ impl Counters {
         }
     }
 
-    /// Everything lost on the thread.
-    pub(crate) fn lost_in_all(&self) -> Count {
-        LOST_ON_THREAD
-            .iter()
-            .filter_map(|reason| self.lost(*reason))
-            .fold(Count::default(), |sum, pair| sum + pair.get())
+    /// Keys given out.
+    pub(crate) fn keys(&self) -> u64 {
+        (self.next_key.get() & ((1 << KEY_BITS) - 1)).saturating_sub(1)
     }
 
     /// Everything begun on the thread. What was lost to re-entrance or depth got no key.
@@ -131,8 +129,8 @@ impl Counters {
         let keyless = self.reentrant.get() + self.too_deep.get();
         keyless
             + Count {
-                transactions: self.transactions.get().saturating_sub(unsampled),
-                spans: self.keys.get().saturating_sub(unsampled),
+                transactions: self.sampled.get(),
+                spans: self.keys().saturating_sub(unsampled),
             }
     }
 }

@@ -260,6 +260,40 @@ impl Writer {
         self.position.get() < self.stop.get() || self.make_room(ring, 1, 0, limit())
     }
 
+    /// Writes one slot if that takes no more than writing it; false says nothing about the ring.
+    #[inline]
+    pub(crate) fn push_at_once(&self, words: &Slot) -> bool {
+        let position = self.position.get();
+        // In front of `stop` the chunk goes on.
+        if position < self.stop.get()
+            && let Some(chunk) = self.chunk.get()
+        {
+            self.write(chunk, position, words);
+            return true;
+        }
+        false
+    }
+
+    /// Writes one slot, for anything but a root's record. False: the ring is full.
+    #[inline]
+    pub(crate) fn push(&self, ring: &Ring, words: &Slot, limit: impl Fn() -> u64) -> bool {
+        let has_room = self.room(ring, 1, limit);
+        if has_room {
+            self.put(ring, words);
+        }
+        has_room
+    }
+
+    #[inline]
+    fn write(&self, chunk: &Chunk, position: u64, words: &Slot) {
+        #[expect(clippy::indexing_slicing, reason = "masked to the chunk's length")]
+        let slot = &chunk[(position % CHUNK) as usize];
+        for (to, from) in slot.iter().zip(words) {
+            to.store(*from, Ordering::Relaxed);
+        }
+        self.position.set(position + 1);
+    }
+
     /// Writes one slot; `room` must have said yes.
     #[inline]
     pub(crate) fn put(&self, ring: &Ring, words: &Slot) {
@@ -268,12 +302,7 @@ impl Writer {
         }
         let position = self.position.get();
         let Some(chunk) = self.chunk.get() else { return };
-        #[expect(clippy::indexing_slicing, reason = "masked to the chunk's length")]
-        let slot = &chunk[(position % CHUNK) as usize];
-        for (to, from) in slot.iter().zip(words) {
-            to.store(*from, Ordering::Relaxed);
-        }
-        self.position.set(position + 1);
+        self.write(chunk, position, words);
     }
 
     /// Makes everything written visible to the reader.

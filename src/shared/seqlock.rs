@@ -154,6 +154,13 @@ impl OpenSpans {
         self.seq.store(seq + 2, Ordering::Release);
     }
 
+    /// Owner: lines on the stack.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "at most DEPTH")]
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed) as usize
+    }
+
     /// Owner: moves the length back (S3).
     #[inline]
     pub(crate) fn shorten(&self, len: usize) {

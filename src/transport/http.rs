@@ -1,4 +1,5 @@
-//! [`Http`]: posts envelopes to a Sentry server. This file and its folder alone name `ureq` and `flate2`.
+//! [`Http`]: posts envelopes to a Sentry server. This file and its folder alone name `ureq` and
+//! `flate2`.
 //!
 //! The server is not trusted. What it answers is a status and two headers; the body is read so that the
 //! connection can be kept, at most [`BODY_MAX`] of it, and thrown away. A redirect is not followed: it

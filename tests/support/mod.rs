@@ -1,8 +1,16 @@
 //! What several test binaries share.
 #![allow(
     dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
     clippy::allow_attributes,
-    reason = "every test binary is a crate of its own, and uses a part of this"
+    reason = "every test binary is a crate of its own, and uses a part of this; it panics as tests do"
 )]
 
+pub(crate) mod envelope;
+#[cfg(feature = "http")]
 pub(crate) mod server;
+pub(crate) mod session;

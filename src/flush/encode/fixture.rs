@@ -168,7 +168,7 @@ impl Run {
         self.attribute(span, Kind::Measurement, key, Scalar::F64 as u8, &bytes)
     }
 
-    pub(crate) fn status(self, span: u64, status: crate::SpanStatus) -> Self {
+    pub(crate) fn status(self, span: u64, status: crate::status::SpanStatus) -> Self {
         self.raw(span, Kind::Status, Scalar::U64 as u8, NameId::NONE, &[status as u8])
     }
 

@@ -1,7 +1,8 @@
 //! A child span's fixed part: one array in which ids and times are overwritten, copied out whole.
 //!
 //! ```text
-//! ,{"trace_id":"…32…","span_id":"…16…","parent_span_id":"…16…","start_timestamp":…17…,"timestamp":…17…,"origin":"manual"
+//! ,{"trace_id":"…32…","span_id":"…16…","parent_span_id":"…16…",
+//! "start_timestamp":…17…,"timestamp":…17…,"origin":"manual"
 //! ```
 //!
 //! The trace id is written once a transaction, the seconds only when they changed. What varies in

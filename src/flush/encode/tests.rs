@@ -7,12 +7,12 @@ mod property;
 use std::path::Path;
 
 use super::fixture::{Run, Value};
-use super::{Encoded, Encoder, Invalid, SPANS_MAX, Site};
+use super::{Encoded, Encoder, Invalid, RELAY_ADDS, SPANS_MAX, Site};
 use crate::SpanStatus;
 use crate::flush::envelope::Parcel;
 use crate::shared::clock::Anchor;
 use crate::shared::id::{NameId, WireIds};
-use crate::shared::layout::{Kind, LIST, Scalar, Slot, flag};
+use crate::shared::layout::{CUT, Kind, LIST, Scalar, Slot, flag};
 use oracle::{Header, Item, Oracle, Transaction};
 
 const WIRE: WireIds = WireIds { seed: [1, 2, 3, 4] };
@@ -97,7 +97,7 @@ fn checked(run: &Run) -> (Transaction, Parcel, Encoded) {
     check(&site(), &mut Encoder::new(site()), &run.slots, Vec::new())
 }
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // The golden files
 
 /// The item of the README.
@@ -146,7 +146,7 @@ fn all_types() -> Run {
             .tag(span, "tag.i64", -7)
             .tag(span, "tag.f64", Value::F64(1.5))
             .tag(span, "tag.u128", Value::U128(u128::MAX))
-            .tag(span, "tag.list", list(Scalar::Text, vec!["a".into(), "b".into()]))
+            .tag(span, "tag.list", list(Scalar::Text, vec!["".into(), "a".into(), "b".into()]))
             .measurement(span, "bytes", 4096.0, "byte")
             .measurement(span, "share", 0.25, "ratio")
             .measurement(span, "plain", 1.0, "");
@@ -185,7 +185,8 @@ fn errors_and_http() -> Run {
 }
 
 fn unicode_and_escapes() -> Run {
-    let text = "quote \" backslash \\ nul \0 bell \u{7} tab \t line \n return \r ls \u{2028} ps \u{2029} é 漢 \u{1f980} \u{10ffff}";
+    let text = "quote \" backslash \\ nul \0 bell \u{7} tab \t line \n return \r \
+                ls \u{2028} ps \u{2029} é 漢 \u{1f980} \u{10ffff}";
     Run::new(1)
         .tag(1, "tag with spaces", text)
         .tag(2, "t", text)
@@ -250,7 +251,7 @@ fn golden_envelopes() {
     }
 }
 
-// ---------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // One by one
 
 #[test]
@@ -306,6 +307,8 @@ fn payloads_that_are_not_what_they_say_are_dropped_and_counted() {
     let bad: &[(Kind, u8, &[u8])] = &[
         (Kind::Data, text, b"\xff\xfe"),
         (Kind::Tag, text, b"\xff\xfe"),
+        // Cut or not: only what is missing at the end is forgiven.
+        (Kind::Data, text | CUT, b"\xffabc"),
         (Kind::Data, 99, b"x"),
         (Kind::Data, Scalar::I64 as u8, b"short"),
         (Kind::Data, Scalar::I64 as u8, b"nine byte"),
@@ -359,7 +362,7 @@ fn payloads_that_are_not_what_they_say_are_dropped_and_counted() {
 #[test]
 fn a_text_cut_inside_a_character_keeps_what_is_whole() {
     let payload = [&b"abc"[..], &"é".as_bytes()[..1]].concat();
-    let code = Scalar::Text as u8 | crate::shared::layout::CUT;
+    let code = Scalar::Text as u8 | CUT;
     let key = crate::shared::names::intern("key");
     let run = Run::new(1)
         .raw(1, Kind::Data, code, key, &payload)
@@ -410,7 +413,10 @@ fn spans_stop_before_the_server_would_cut_them() {
     let (_, item, transaction) = parse(&parcel.bytes);
     assert_eq!(encoded.children_kept + encoded.children_over_limit, 999);
     assert!((500..800).contains(&encoded.children_kept), "{encoded:?}");
-    assert!(item.length < SPANS_MAX + 10_000);
+    // Each child is charged what Relay adds to it; one more would have been one too many.
+    let each = item.length / transaction.spans.len() + RELAY_ADDS;
+    let charged = each * transaction.spans.len();
+    assert!((SPANS_MAX - 2 * each..SPANS_MAX + each).contains(&charged), "{charged}");
     assert_eq!(
         transaction.contexts.trace.data.0["hotspan.over_limit"],
         encoded.children_over_limit
@@ -436,6 +442,27 @@ fn a_root_with_far_too_much_on_it_still_fits() {
 }
 
 #[test]
+fn ten_measurements_are_shared_by_a_root_and_its_children_root_first() {
+    let mut run = Run::new(1);
+    for index in 0..4 {
+        run = run.measurement(2, &format!("m{index}"), 1.0, "");
+        run = run.measurement(3, &format!("m{index}"), 1.0, "");
+        run = run.measurement(1, &format!("m{index}"), 1.0, "");
+    }
+    let run = run.child(2, 1, "op", "first", (0, 1)).child(3, 1, "op", "second", (0, 1)).root(
+        "op",
+        "name",
+        (0, 1),
+    );
+    let (parcel, encoded) = encode(&run.slots);
+    let (.., transaction) = parse(&parcel.bytes);
+    assert_eq!(transaction.measurements.0.len(), 4);
+    assert_eq!(transaction.spans[0].measurements.0.len(), 4);
+    assert_eq!(transaction.spans[1].measurements.0.len(), 2);
+    assert_eq!(encoded.dropped, 2);
+}
+
+#[test]
 fn without_a_dsn_there_is_no_trace_header() {
     let site = Site { public_key: None, ..site() };
     let (parcel, _) = encode_with(site, &plain_item().slots);
@@ -445,6 +472,10 @@ fn without_a_dsn_there_is_no_trace_header() {
 #[test]
 fn a_site_with_texts_that_relay_refuses_leaves_them_out() {
     let some = |text: &str| Some(text.to_owned());
+    for release in ["a/b", "a\\b", "a\nb", ".", "..", "latest", "", &"x".repeat(201)] {
+        let site = Site { release: some(release), ..site() };
+        assert_eq!(parse(&encode_with(site, &plain_item().slots).0.bytes).2.release, None);
+    }
     let site = Site {
         release: some("a/b"),
         environment: some("None"),

@@ -33,8 +33,18 @@ fn item(children: u64, attributes: bool) -> Vec<Slot> {
 fn nothing_is_allocated_in_steady_state() {
     let mut encoder = Encoder::new(site());
     let mut buffer = Vec::new();
-    let runs = [item(20, true), plain_item().slots, all_types().slots, errors_and_http().slots];
-    for round in 0..3 {
+    let mut inline = Run::new(1);
+    inline.inline = true;
+    let inline =
+        inline.tag(1, "key", "value").child(2, 1, "op", "text", (0, 1)).root("a", "b", (0, 1));
+    let runs = [
+        item(20, true),
+        plain_item().slots,
+        all_types().slots,
+        errors_and_http().slots,
+        inline.slots,
+    ];
+    for round in 0..40 {
         for run in &runs {
             let taken = std::mem::take(&mut buffer);
             let mut parcel = None;
@@ -116,7 +126,8 @@ fn encode_cost() {
             }
             let each = if children == 0 { 0.0 } else { (nanos - alone) / children as f64 };
             println!(
-                "{children:>9} {attributes:>10} {nanos:>10.0} {each:>12.1} {:>9} {memcpy:>9.0} {serde:>10.0}",
+                "{children:>9} {attributes:>10} {nanos:>10.0} {each:>12.1} {:>9} {memcpy:>9.0} \
+                 {serde:>10.0}",
                 bytes.len(),
             );
         }

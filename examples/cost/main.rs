@@ -1,0 +1,329 @@
+//! What hotspan costs on this machine, beside the clock that it must read.
+//!
+//! `cargo run --release --example cost [-- --json]`
+//!
+//! Every figure is a median over rounds in which all rows take turns, so that what disturbs one disturbs
+//! all; `clock pairs` is the figure over the cost of two clock reads in the same rounds. Between rounds the
+//! flusher drains the rings; what it costs itself is the last row, taken from its thread's CPU time.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use hotspan::{Config, Delivery, Guard, Name, start_child, start_transaction};
+use serde::Serialize;
+
+const ROUNDS: usize = 301;
+
+/// A line of the table.
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    what: &'static str,
+    ns: f64,
+    clock_pairs: f64,
+    allocations: f64,
+    target: &'static str,
+}
+
+#[derive(Serialize)]
+struct Table {
+    clock_pair_ns: f64,
+    rows: Vec<Row>,
+}
+
+/// Something to measure: `times` operations.
+struct Case {
+    name: &'static str,
+    what: &'static str,
+    target: &'static str,
+    times: usize,
+    /// Operations by which one call is divided, less `base`'s cost.
+    per: f64,
+    base: Option<&'static str>,
+    run: fn(usize),
+}
+
+static OP: Name = Name::new("queue.process");
+static NAME: Name = Name::new("orders");
+static CHILD_OP: Name = Name::new("db.query");
+static CHILD: Name = Name::new("load order");
+static KEYS: [Name; 5] = [
+    Name::new("queue"),
+    Name::new("http.status_code"),
+    Name::new("rows"),
+    Name::new("cached"),
+    Name::new("session"),
+];
+
+fn clock_pair(times: usize) {
+    let clock = quanta::Clock::new();
+    for _ in 0..times {
+        black_box(clock.raw());
+        black_box(clock.raw());
+    }
+}
+
+fn child(times: usize) {
+    for _ in 0..times {
+        drop(black_box(start_child(&CHILD_OP, &CHILD)));
+    }
+}
+
+fn root(times: usize) {
+    for _ in 0..times {
+        drop(black_box(start_transaction(&OP, &NAME)));
+    }
+}
+
+fn root_with_20(times: usize) {
+    for _ in 0..times {
+        let _transaction = start_transaction(&OP, &NAME);
+        for _ in 0..20 {
+            drop(black_box(start_child(&CHILD_OP, &CHILD)));
+        }
+    }
+}
+
+fn root_with_20_and_attributes(times: usize) {
+    let [.., rows, cached, _] = &KEYS;
+    for n in 0..times {
+        let _transaction = start_transaction(&OP, &NAME);
+        for _ in 0..20 {
+            let mut span = start_child(&CHILD_OP, &CHILD);
+            span.set_data(rows, n).set_data(cached, true);
+            black_box(&mut span);
+        }
+    }
+}
+
+/// A transaction, three children, five attributes.
+fn item(times: usize) {
+    let [queue, status, rows, cached, session] = &KEYS;
+    for n in 0..times {
+        let mut transaction = start_transaction(&OP, &NAME);
+        transaction.set_tag(queue, "orders").set_tag(session, "0123456789abcdef");
+        for step in 0..3_u32 {
+            let mut span = start_child(&CHILD_OP, &CHILD);
+            match step {
+                0 => span.set_data(rows, n),
+                1 => span.set_data(cached, true),
+                _ => span.set_tag(status, 200),
+            };
+            black_box(&mut span);
+        }
+        black_box(&mut transaction);
+    }
+}
+
+/// The same, with texts instead of registered names.
+fn item_with_texts(times: usize) {
+    for n in 0..times {
+        let mut transaction = start_transaction("queue.process", "orders");
+        transaction.set_tag("queue", "orders").set_tag("session", "0123456789abcdef");
+        for step in 0..3_u32 {
+            let mut span = start_child("db.query", "load order");
+            match step {
+                0 => span.set_data("rows", n),
+                1 => span.set_data("cached", true),
+                _ => span.set_tag("http.status_code", 200),
+            };
+            black_box(&mut span);
+        }
+        black_box(&mut transaction);
+    }
+}
+
+/// Children of a transaction that sampling left out.
+fn children_unsampled(times: usize) {
+    let _transaction = start_transaction(&OP, &NAME);
+    child(times);
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Runs all cases in turns; nanoseconds of one call, and allocations, by case.
+fn measure(guard: Option<&Guard>, cases: &[Case]) -> Vec<(f64, f64)> {
+    let settle = || {
+        if let Some(guard) = guard {
+            let _ = guard.flush(Duration::from_secs(10));
+        }
+    };
+    let mut times = vec![Vec::with_capacity(ROUNDS); cases.len()];
+    for case in cases {
+        (case.run)(case.times);
+        settle();
+    }
+    for _ in 0..ROUNDS {
+        for (case, times) in cases.iter().zip(&mut times) {
+            let begin = Instant::now();
+            (case.run)(case.times);
+            times.push(begin.elapsed().as_nanos() as f64 / case.times as f64);
+            settle();
+        }
+    }
+    let allocations = cases.iter().map(|case| {
+        // The counter starts by allocating for itself; the second run is the one that counts.
+        let once = || allocation_counter::measure(|| (case.run)(case.times)).count_total;
+        let _ = once();
+        settle();
+        let count = once();
+        settle();
+        count as f64 / case.times as f64
+    });
+    times.into_iter().map(median).zip(allocations.collect::<Vec<_>>()).collect()
+}
+
+fn rows(guard: Option<&Guard>, cases: &[Case], table: &mut Table) {
+    let results = measure(guard, cases);
+    let floor = results[0].0;
+    if table.clock_pair_ns == 0.0 {
+        table.clock_pair_ns = floor;
+    }
+    for (case, (ns, allocations)) in cases.iter().zip(&results).skip(1) {
+        let base = case.base.and_then(|name| {
+            let at = cases.iter().position(|case| case.name == name)?;
+            Some(results[at].0)
+        });
+        let ns = (ns - base.unwrap_or(0.0)).max(0.0) / case.per;
+        table.rows.push(Row {
+            name: case.name,
+            what: case.what,
+            ns,
+            clock_pairs: ns / floor,
+            allocations: allocations / case.per,
+            target: case.target,
+        });
+    }
+}
+
+fn case(name: &'static str, what: &'static str, target: &'static str, run: fn(usize)) -> Case {
+    Case { name, what, target, times: 1000, per: 1.0, base: None, run }
+}
+
+fn floor() -> Case {
+    case("clock_pair", "two clock reads", "", clock_pair)
+}
+
+fn start(rate: f64) -> Result<Guard, hotspan::ConfigError> {
+    hotspan::init(Config {
+        transport: Delivery::Null,
+        traces_sample_rate: Some(rate),
+        ..Config::default()
+    })
+}
+
+/// CPU time of this process's threads with this name, in nanoseconds.
+fn cpu_of(thread: &str) -> Option<f64> {
+    let mut sum = 0.0;
+    for task in std::fs::read_dir("/proc/self/task").ok()? {
+        let path = task.ok()?.path();
+        if std::fs::read_to_string(path.join("comm")).ok()?.trim() == thread {
+            let text = std::fs::read_to_string(path.join("schedstat")).ok()?;
+            sum += text.split(' ').next()?.parse::<f64>().ok()?;
+        }
+    }
+    Some(sum)
+}
+
+/// The flusher's CPU time per span: collecting, assembling, encoding, queueing.
+fn flusher(guard: &Guard) -> Option<f64> {
+    let mut per_span = Vec::new();
+    for _ in 0..15 {
+        let before = cpu_of("hotspan-flush")?;
+        let mut spans = 0.0;
+        for _ in 0..20 {
+            root_with_20(2000);
+            spans += 21.0 * 2000.0;
+            let _ = guard.flush(Duration::from_secs(10));
+        }
+        per_span.push((cpu_of("hotspan-flush")? - before) / spans);
+    }
+    Some(median(per_span))
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let json = match std::env::args().nth(1).as_deref() {
+        None => false,
+        Some("--json") => true,
+        Some(_) => return Err("usage: cost [--json]".into()),
+    };
+    let mut table = Table { clock_pair_ns: 0.0, rows: Vec::new() };
+
+    let off = case("not_initialised", "child, library not initialised", "<= 1 ns", child);
+    rows(None, &[floor(), off], &mut table);
+
+    let guard = start(0.0)?;
+    let unsampled = [
+        floor(),
+        case("child_unsampled", "child of an unsampled transaction", "<= 2 ns", children_unsampled),
+        case("item_unsampled", "transaction + 3 children + 5 attributes", "<= 15 ns", item),
+    ];
+    rows(Some(&guard), &unsampled, &mut table);
+    drop(guard);
+
+    let guard = start(1.0)?;
+    let sampled = [
+        floor(),
+        case("root_recorded", "transaction without children", "<= 2.5 x + its own", root),
+        Case {
+            per: 20.0,
+            base: Some("root_recorded"),
+            ..case("child_recorded", "child, recorded (item of 20)", "<= 1.3 x", root_with_20)
+        },
+        Case {
+            per: 20.0,
+            base: Some("root_recorded"),
+            ..case(
+                "child_two_attributes",
+                "the same with two attributes",
+                "<= 1.6 x",
+                root_with_20_and_attributes,
+            )
+        },
+        case(
+            "item_sampled",
+            "transaction + 3 children + 5 attributes",
+            "<= 5.4 x (1.35 x 4)",
+            item,
+        ),
+        case(
+            "item_sampled_texts",
+            "the same with &str names",
+            "<= 6.4 x (1.6 x 4)",
+            item_with_texts,
+        ),
+    ];
+    rows(Some(&guard), &sampled, &mut table);
+    if let Some(ns) = flusher(&guard) {
+        table.rows.push(Row {
+            name: "encode_span",
+            what: "flusher thread: collect, assemble, encode, queue",
+            ns,
+            clock_pairs: ns / table.clock_pair_ns,
+            allocations: 0.0,
+            target: "<= 60 ns",
+        });
+    }
+    let stats = hotspan::stats();
+    drop(guard);
+    stats.check()?;
+
+    if json {
+        println!("{}", serde_json::to_string(&table)?);
+        return Ok(());
+    }
+    println!("two clock reads: {:.1} ns\n", table.clock_pair_ns);
+    println!("{:<22}{:>9}{:>13}{:>13}  what", "", "ns", "clock pairs", "allocations");
+    for row in &table.rows {
+        println!(
+            "{:<22}{:>9.1}{:>12.2}x{:>13.2}  {} ({})",
+            row.name, row.ns, row.clock_pairs, row.allocations, row.what, row.target
+        );
+    }
+    let lost = stats.dropped_in_all();
+    println!("\n{} spans delivered, {} dropped", stats.delivered.spans, lost.spans);
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! Nothing is allocated per transaction behind the recording thread either: not in the flusher up to the
+//! finished bytes, nor in the uploader with a transport that throws them away.
+//!
+//! The threads of the library cannot be told apart from outside, so everything in the process is counted
+//! but the recording thread, which `zero_alloc.rs` looks at and whose `flush` asks for the books: this
+//! binary holds one test, and while it runs there is nobody else.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hotspan::{Config, Delivery, Guard, start_child, start_transaction};
+
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static IS_RECORDING: Cell<bool> = const { Cell::new(false) };
+}
+
+fn note() {
+    if !IS_RECORDING.try_with(Cell::get).unwrap_or(false) {
+        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+// SAFETY: every call is handed on to the system's allocator as it came; counting touches an atomic only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+fn item(n: u64) {
+    let mut transaction = start_transaction("queue.process", "orders");
+    transaction.set_tag("queue", "orders").set_tag("shard", n % 7).set_data("n", n);
+    for step in ["read", "parse", "hash"] {
+        let mut child = start_child("step", step);
+        child.set_data("bytes", n).set_data("text", "some text that takes more than forty bytes");
+        child.set_data("list", [n, n + 1]).set_http_status(404);
+    }
+    transaction.set_measurement("size", 3.0, "byte");
+}
+
+/// Allocations of the other threads in steady state: `rounds` times `burst` transactions and a flush.
+fn steady(guard: &Guard, rounds: u64, burst: u64) -> u64 {
+    let run = || {
+        for round in 0..rounds {
+            (0..burst).for_each(|n| item(1_000_000 + round * burst + n));
+            assert!(guard.flush(WAIT).complete);
+        }
+    };
+    // Buffers grow to the longest text and the largest batch.
+    run();
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    run();
+    ALLOCATIONS.load(Ordering::SeqCst) - before
+}
+
+const WAIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn nothing_is_allocated_per_transaction_anywhere() {
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let elsewhere = std::thread::Builder::new().spawn(|| drop(black_box(Box::new(1))));
+    elsewhere.unwrap().join().unwrap();
+    assert!(ALLOCATIONS.load(Ordering::SeqCst) > before, "the counter counts");
+    IS_RECORDING.set(true);
+
+    let guard = hotspan::init(Config {
+        transport: Delivery::Null,
+        traces_sample_rate: Some(1.0),
+        ..Config::default()
+    })
+    .unwrap();
+    // One at a time, and a look's worth at a time.
+    assert_eq!(steady(&guard, 300, 1), 0);
+    assert_eq!(steady(&guard, 30, 100), 0);
+    // More than there are spare buffers for: the rest is made anew, at once large enough, and freed.
+    let allocated = steady(&guard, 5, 1000);
+    println!("{allocated} allocations for 5000 transactions in bursts of 1000");
+    assert!(allocated <= 5000, "{allocated}");
+    let report = guard.close(WAIT);
+    assert_eq!(report.delivered.transactions, 2 * (300 + 3000 + 5000));
+}

@@ -1,0 +1,310 @@
+//! Nothing is allocated on the recording thread in steady state, counted by the allocator itself.
+//!
+//! The counter is the thread's own, so what flusher, uploader and the other tests allocate meanwhile is not
+//! in it; `flusher_alloc.rs` looks at those. Each case runs often enough to go around its ring.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::hint::black_box;
+use std::time::SystemTime;
+
+use hotspan::{Delivery, Hub, Name, SpanStatus, Transaction, start_child, start_transaction};
+
+mod support;
+
+use support::session::{Session, alone, lost_between};
+
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+thread_local! {
+    // Constant and without a destructor: reading it allocates nothing, at any time of a thread's life.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn note() {
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call is handed on to the system's allocator as it came; counting touches a `Cell` only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// Allocations of this thread while `run` ran.
+fn allocations(run: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    run();
+    ALLOCATIONS.get() - before
+}
+
+/// Allocations of `rounds` calls after the first few, which may allocate.
+fn steady(mut run: impl FnMut()) -> u64 {
+    for _ in 0..3 {
+        run();
+    }
+    allocations(|| (0..ROUNDS).for_each(|_| run()))
+}
+
+const ROUNDS: usize = 1000;
+const TEXT_200: &str = concat!(
+    "0123456789 0123456789 0123456789 0123456789 01234 ",
+    "0123456789 0123456789 0123456789 0123456789 01234 ",
+    "0123456789 0123456789 0123456789 0123456789 01234 ",
+    "0123456789 0123456789 0123456789 0123456789 äöü",
+);
+
+fn transaction() -> Transaction {
+    start_transaction("queue.process", "orders")
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 1);
+    assert_eq!(allocations(|| drop(black_box(vec![0_u8; 10]))), 1);
+    let mut list: Vec<u64> = Vec::with_capacity(1);
+    list.push(1);
+    assert_eq!(allocations(|| list.push(2)), 1, "growing is allocating");
+    let elsewhere = std::thread::Builder::new();
+    assert_eq!(elsewhere.spawn(|| allocations(|| ())).unwrap().join().unwrap(), 0);
+}
+
+#[test]
+fn recording_allocates_nothing() {
+    let session = Session::start(|config| config.transport = Delivery::Null);
+    assert_eq!(TEXT_200.len(), 200);
+
+    assert_eq!(steady(|| drop(transaction())), 0, "a transaction");
+    assert_eq!(
+        steady(|| {
+            let transaction = transaction();
+            let child = transaction.start_child("db", "load");
+            drop(child.start_child("db", "connect"));
+            drop(start_child("db", "query"));
+        }),
+        0,
+        "children"
+    );
+    assert_eq!(steady(|| nested(10)), 0, "ten deep");
+    assert_eq!(
+        steady(|| {
+            let mut transaction = transaction();
+            let mut child = start_child("db", "load");
+            child.set_tag("region", "eu").set_tag("shard", 7).set_tag("hot", true);
+            transaction.set_tag("region", TEXT_200);
+        }),
+        0,
+        "tags"
+    );
+    assert_eq!(
+        steady(|| {
+            let _transaction = transaction();
+            let mut child = start_child("db", "load");
+            for len in [0, 1, 39, 40, 41, 64, 104, 105] {
+                child.set_data("text", &TEXT_200[..len]);
+            }
+            child.set_data("text", TEXT_200).set_data_with("lazily", || TEXT_200);
+        }),
+        0,
+        "text"
+    );
+    assert_eq!(steady(statuses), 0, "statuses, measurements, names, times");
+    let after = hotspan::stats();
+    assert!(after.started.transactions > session.before.started.transactions);
+    session.end();
+}
+
+fn nested(depth: usize) {
+    fn down(depth: usize) {
+        let mut span = start_child("step", "down");
+        span.set_data("depth", depth);
+        if depth > 1 {
+            down(depth - 1);
+        }
+    }
+    let _transaction = transaction();
+    down(depth);
+}
+
+fn statuses() {
+    let mut transaction = transaction();
+    let mut child = start_child("http", "GET /");
+    child.set_status(SpanStatus::Aborted).set_http_status(404).set_measurement("size", 3.0, "byte");
+    child.set_description("GET /again").started_at(SystemTime::UNIX_EPOCH);
+    child.record_result(&Err::<(), ()>(()));
+    black_box((child.span_id(), child.trace_id(), child.is_recording()));
+    transaction.set_name("other orders").set_http_status(503).set_measurement("n", 1.0, "");
+    child.finish_at(SystemTime::UNIX_EPOCH);
+}
+
+#[test]
+fn every_type_of_value_allocates_nothing() {
+    let session = Session::start(|config| config.transport = Delivery::Null);
+    let owned = String::from("owned");
+    let strings = vec![String::from("a"), String::from("b")];
+    let cow: Cow<'_, str> = Cow::Borrowed("cow");
+    let allocated = steady(|| {
+        let mut transaction = transaction();
+        macro_rules! set {
+            ($($name:literal: $value:expr;)*) => { $(
+                transaction.set_data($name, $value).set_tag($name, $value);
+            )* };
+        }
+        set! {
+            "bool": true;
+            "i8": i8::MIN; "i16": i16::MIN; "i32": i32::MIN; "i64": i64::MIN; "i128": i128::MIN;
+            "u8": u8::MAX; "u16": u16::MAX; "u32": u32::MAX; "u64": u64::MAX; "u128": u128::MAX;
+            "isize": -1_isize; "usize": 1_usize; "f32": 0.5_f32; "f64": f64::NAN;
+            "str": "text"; "string": &owned; "cow": &cow;
+            "bools": [true, false]; "i8s": [1_i8; 3]; "i16s": [1_i16; 3]; "i32s": [1_i32; 3];
+            "i64s": [1_i64; 3]; "i128s": [1_i128; 3]; "u8s": [1_u8; 3]; "u16s": [1_u16; 3];
+            "u32s": [1_u32; 3]; "u64s": [1_u64; 300]; "u128s": [1_u128; 3]; "isizes": [1_isize; 3];
+            "usizes": [1_usize; 3]; "f32s": [1_f32; 3]; "f64s": [1_f64; 3];
+            "strs": ["a", "b"]; "strings": &strings; "slice": &[1_u32, 2][..];
+        }
+    });
+    assert_eq!(allocated, 0);
+    session.end();
+}
+
+#[test]
+fn names_seen_before_allocate_nothing() {
+    static OP: Name = Name::new("static.op");
+    static KEY: Name = Name::new("static.key");
+    let session = Session::start(|config| config.transport = Delivery::Null);
+    // More than a thread's cache of names holds, so the table is asked, too.
+    let names: Vec<String> = (0..3000).map(|n| format!("order {n}")).collect();
+    let use_all = || {
+        for name in &names {
+            let mut transaction = start_transaction(&OP, name);
+            transaction.start_child("step", name.as_str()).set_data(name, 1).set_tag(&KEY, 1);
+            transaction.set_name(Cow::Borrowed(name.as_str()));
+        }
+    };
+    assert!(allocations(use_all) > 0, "new names are copied, once");
+    assert_eq!(allocations(use_all), 0);
+
+    // The same text at another address, as a loop that formats its names has it.
+    let mut buffer = String::with_capacity(100);
+    let allocated = allocations(|| {
+        for n in 0..3000 {
+            use std::fmt::Write;
+            buffer.clear();
+            write!(buffer, "order {n}").unwrap();
+            drop(start_transaction(&OP, &buffer));
+        }
+    });
+    assert_eq!(allocated, 0);
+    let allocated = steady(|| {
+        let _transaction = hotspan::transaction!("macro.op", "macro name");
+        let _span = hotspan::span!("macro.op", "macro description");
+        let _span = hotspan::span!("macro.op", &names[7]);
+    });
+    assert_eq!(allocated, 0);
+    session.end();
+}
+
+fn everything(text: &str) {
+    let mut transaction = start_transaction("queue.process", text);
+    transaction.set_tag("region", text).set_data("numbers", [1, 2, 3]);
+    {
+        let mut child = transaction.start_child("db", text);
+        child.set_data("text", text).set_http_status(404).set_measurement("size", 3.0, "byte");
+        child.set_data_with("lazily", || text);
+        let _grandchild = start_child("db", "connect");
+    }
+    look_around();
+    transaction.set_status(SpanStatus::Aborted);
+}
+
+fn look_around() {
+    let scope = Hub::current().scope();
+    if let Some(mut transaction) = scope.transaction() {
+        transaction.set_tag("found", true);
+        let _child = transaction.start_child("step", "of what was found");
+    }
+    if let Some(mut span) = scope.span() {
+        span.set_data("found", true);
+    }
+    black_box((scope.transaction().is_some(), scope.span().is_some()));
+}
+
+#[test]
+fn scope_allocates_nothing() {
+    let session = Session::start(|config| config.transport = Delivery::Null);
+    let allocated = steady(|| {
+        let _transaction = transaction();
+        let _child = start_child("db", "load");
+        look_around();
+    });
+    assert_eq!(allocated, 0);
+    assert_eq!(steady(look_around), 0, "with nothing open");
+    session.end();
+}
+
+#[test]
+fn unsampled_allocates_nothing_not_even_for_new_names() {
+    let session = Session::start(|config| {
+        config.transport = Delivery::Null;
+        config.traces_sample_rate = Some(0.0);
+    });
+    drop(transaction());
+    let names: Vec<String> = (0..ROUNDS).map(|n| format!("never seen {n}")).collect();
+    assert_eq!(allocations(|| names.iter().for_each(|name| everything(name))), 0);
+    let ending = session.end();
+    assert_eq!(ending.after.unsampled - ending.before.unsampled, ROUNDS as u64 + 1);
+}
+
+#[test]
+fn not_initialised_allocates_nothing_not_even_at_first() {
+    let _alone = alone();
+    let name = String::from("seen by nobody");
+    let allocated = std::thread::Builder::new()
+        .spawn(move || allocations(|| (0..ROUNDS).for_each(|_| everything(&name))));
+    assert_eq!(allocated.unwrap().join().unwrap(), 0);
+}
+
+#[test]
+fn a_full_ring_allocates_nothing() {
+    let session = Session::start(|config| {
+        config.transport = Delivery::Null;
+        config.ring_slots = 64;
+        config.flush_interval = std::time::Duration::from_secs(3600);
+    });
+    assert_eq!(steady(|| everything("orders")), 0);
+    let full = hotspan::Reason::RingFull;
+    assert!(lost_between(&session.before, &hotspan::stats(), full).transactions > 900);
+    session.end();
+}
