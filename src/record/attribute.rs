@@ -12,8 +12,8 @@ use crate::shared::sync::Ordering;
 use crate::status::SpanStatus;
 use crate::value::{List, Value};
 
+use super::handle::{Handle, is_live};
 use super::local::{LOCAL, Local};
-use super::open::{Handle, is_live};
 
 /// Writes the status: one byte.
 pub(crate) fn status(handle: Handle, status: SpanStatus) {

@@ -20,6 +20,8 @@
 
 mod attribute;
 mod cache;
+mod close;
+mod handle;
 mod local;
 mod open;
 #[cfg(test)]
@@ -27,11 +29,9 @@ mod tests;
 
 pub(crate) use attribute::{attribute, attribute_with_name, measurement, status};
 pub(crate) use cache::name_id;
-pub(crate) use open::{
-    Admission, Handle, admit, close_child, close_child_at, close_root, close_unsampled, current,
-    current_root, has_parent, is_open, open_child, open_child_of, open_root, redescribe, restart,
-    root_of,
-};
+pub(crate) use close::{close_child, close_child_at, close_root, close_unsampled};
+pub(crate) use handle::{Handle, current, current_root, is_open, redescribe, restart, root_of};
+pub(crate) use open::{Admission, admit, has_parent, open_child, open_child_of, open_root};
 
 #[cfg(doc)]
 use crate::shared::seqlock::OpenSpans;

@@ -1,0 +1,254 @@
+//! Ending spans and transactions: the record, and the way back down the stack.
+
+use std::time::SystemTime;
+
+use crate::shared::clock;
+use crate::shared::id::NameId;
+use crate::shared::layout::{Kind, SpanRecord, flag};
+use crate::shared::ledger::{Count, Reason};
+use crate::shared::registry::Lane;
+use crate::shared::seqlock::{Entry, meta};
+use crate::shared::settings::{GENERATION, SETTINGS, threshold_of};
+use crate::shared::sync::Ordering;
+
+use super::handle::{Handle, is_live, low};
+use super::local::{LOCAL, Local};
+
+/// Ends a child. One that is ended inside another call stays open, and is counted with its transaction.
+#[inline(never)]
+pub(crate) fn close_child(handle: Handle) {
+    let end = clock::ticks();
+    let _ = LOCAL.try_with(|local| {
+        let Some(lane) = local.enter() else { return };
+        let depth = handle.depth();
+        let entry = lane.spans.entry(depth);
+        // Its parent's line lies below, and is recorded.
+        let [parent, ..] = lane.spans.at(depth.wrapping_sub(1));
+        let parent = parent.load(Ordering::Relaxed);
+        if entry.key != handle.key
+            || entry.meta & meta::UNUSUAL != 0
+            || lane.spans.len() != depth + 1
+            || parent == 0
+            || std::thread::panicking()
+            || !local.writer.push_at_once(&child_record(&entry, end).words())
+        {
+            return local.close_child_slowly(lane, handle, end, None);
+        }
+        lane.spans.shorten(depth);
+        local.parent.set(parent);
+        local.leave(lane);
+    });
+}
+
+/// Ends a child at a given time.
+pub(crate) fn close_child_at(handle: Handle, at: SystemTime) {
+    let _ = LOCAL.try_with(|local| {
+        if let Some(lane) = local.enter() {
+            local.close_child_slowly(lane, handle, 0, Some(at));
+        }
+    });
+}
+
+/// Ends a recorded transaction, now or at a given time.
+#[inline(never)]
+pub(crate) fn close_root(handle: Handle, at: Option<SystemTime>) {
+    let end = clock::ticks();
+    let _ = LOCAL.try_with(|local| {
+        if let Some(lane) = local.enter() {
+            local.close_root(lane, handle, end, at);
+            local.leave(lane);
+        }
+    });
+}
+
+/// Ends a transaction that sampling left out.
+#[inline(never)]
+pub(crate) fn close_unsampled(handle: Handle) {
+    let _ = LOCAL.try_with(|local| {
+        if let Some(lane) = local.enter() {
+            if is_live(lane, handle) {
+                local.pop(lane, handle.depth());
+            }
+            local.leave(lane);
+        }
+    });
+}
+
+impl Local {
+    /// Ends a child whatever its state, and leaves the lane.
+    #[inline(never)]
+    fn close_child_slowly(
+        &self,
+        lane: &'static Lane,
+        handle: Handle,
+        end: u64,
+        at: Option<SystemTime>,
+    ) {
+        let depth = handle.depth();
+        let entry = lane.spans.entry(depth);
+        self.note_keys(lane);
+        if entry.key == handle.key {
+            let mut record = child_record(&entry, end);
+            adorn(&mut record, &entry, at);
+            let limit = || SETTINGS.ring_slots();
+            if entry.meta & meta::REFUSED != 0
+                || !self.writer.push(&lane.ring, &record.words(), limit)
+            {
+                self.lost_child(lane, depth);
+            }
+            self.pop(lane, depth);
+        } else {
+            lane.counters.late.add(1);
+        }
+        self.leave(lane);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lost_child(&self, lane: &Lane, depth: usize) {
+        lane.counters.lose(Reason::RingFull, Count::spans(1));
+        self.lost_slot(lane, depth);
+    }
+
+    /// Notes on the transaction of the line at `depth` that something of it was lost.
+    pub(super) fn lost_slot(&self, lane: &Lane, depth: usize) {
+        let [.., lost, _] = lane.spans.at(lane.spans.entry(depth).root_depth());
+        lost.store(lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn close_root(&self, lane: &Lane, handle: Handle, end: u64, at: Option<SystemTime>) {
+        let depth = handle.depth();
+        let entry = lane.spans.entry(depth);
+        if entry.key != handle.key {
+            // Given up earlier, and counted then.
+            return;
+        }
+        let unfinished = match lane.spans.len() - depth {
+            1 => 0,
+            _ => self.close_above(lane, depth, entry.key),
+        };
+        let [.., lost, _] = lane.spans.at(depth);
+        let mut record = SpanRecord {
+            kind: Kind::Root,
+            lost: low(lost.load(Ordering::Relaxed)),
+            threshold: threshold_of(entry.meta),
+            unfinished,
+            ..child_record(&entry, end)
+        };
+        if entry.meta & meta::UNUSUAL != 0 || at.is_some() || std::thread::panicking() {
+            adorn(&mut record, &entry, at);
+        }
+        self.note_keys(lane);
+        if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
+            self.take_back(lane, Reason::AfterShutdown);
+            lane.counters.lose(Reason::AfterShutdown, Count::transaction(0));
+        } else if entry.meta & meta::REFUSED == 0
+            && self.writer.room_for_root(&lane.ring, || SETTINGS.ring_slots())
+        {
+            self.writer.put(&lane.ring, &record.words());
+            self.writer.publish(&lane.ring);
+        } else {
+            lane.counters.lose(Reason::RingFull, Count::transaction(0));
+        }
+        self.roots.set(self.roots.get().saturating_sub(1));
+        self.pop(lane, depth);
+    }
+
+    /// T4: takes their keys from the lines above a transaction that belong to it; how many there were.
+    #[cold]
+    #[inline(never)]
+    fn close_above(&self, lane: &Lane, depth: usize, root: u64) -> u32 {
+        let mut open = 0;
+        for above in depth + 1..lane.spans.len() {
+            let entry = lane.spans.entry(above);
+            if entry.key != 0 && entry.root == root {
+                lane.spans.write(above, &Entry::default(), lane.spans.len());
+                open += 1;
+            }
+        }
+        self.note_keys(lane);
+        lane.counters.lose(Reason::Unfinished, Count::spans(u64::from(open)));
+        open
+    }
+
+    /// Takes a line off the stack, or marks it when others lie on it.
+    #[inline]
+    fn pop(&self, lane: &Lane, depth: usize) {
+        if lane.spans.len() != depth + 1 {
+            return self.mark(lane, depth);
+        }
+        let parent = match depth.checked_sub(1) {
+            Some(below) => {
+                let [key, ..] = lane.spans.at(below);
+                match key.load(Ordering::Relaxed) {
+                    0 => return self.settle(lane, depth),
+                    key => key,
+                }
+            }
+            None => 0,
+        };
+        lane.spans.shorten(depth);
+        self.parent.set(parent);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mark(&self, lane: &Lane, depth: usize) {
+        lane.counters.misnested.add(1);
+        lane.spans.write(depth, &Entry::default(), lane.spans.len());
+        self.settle(lane, lane.spans.len());
+    }
+
+    /// Shortens the stack to `len` and further, past lines that are over.
+    #[cold]
+    #[inline(never)]
+    fn settle(&self, lane: &Lane, mut len: usize) {
+        let mut parent = 0;
+        while let Some(top) = len.checked_sub(1) {
+            let entry = lane.spans.entry(top);
+            parent = entry.key;
+            if parent != 0 || entry.meta & meta::UNSAMPLED != 0 {
+                break;
+            }
+            len = top;
+        }
+        lane.spans.shorten(len);
+        self.parent.set(parent);
+    }
+}
+
+/// The record of an ending span, as it mostly is.
+#[inline]
+const fn child_record(entry: &Entry, end: u64) -> SpanRecord {
+    SpanRecord {
+        kind: Kind::Child,
+        flags: 0,
+        lost: 0,
+        key: entry.key,
+        root: entry.root,
+        parent: entry.parent,
+        start: entry.start,
+        end,
+        op: NameId(low(entry.names)),
+        description: NameId(low(entry.names >> 32)),
+        threshold: 0,
+        unfinished: 0,
+    }
+}
+
+/// What the fast path of an ending span leaves out.
+#[cold]
+#[inline(never)]
+fn adorn(record: &mut SpanRecord, entry: &Entry, at: Option<SystemTime>) {
+    if entry.meta & meta::START_UNIX != 0 {
+        record.flags |= flag::START_UNIX;
+    }
+    if let Some(at) = at {
+        record.flags |= flag::END_UNIX;
+        record.end = clock::nanos_since_epoch(at);
+    }
+    if std::thread::panicking() && entry.meta & meta::BORN_PANICKING == 0 {
+        record.flags |= flag::PANICKED;
+    }
+}
