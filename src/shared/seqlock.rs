@@ -185,7 +185,7 @@ impl OpenSpans {
         for _ in 0..TRIES {
             // ORDERING: Acquire, with the Release store in `write`.
             let before = self.seq.load(Ordering::Acquire);
-            if before % 2 == 0 {
+            if before.is_multiple_of(2) {
                 let len = self.len.load(Ordering::Relaxed);
                 let top = usize::try_from(len).ok()?.checked_sub(1)?;
                 let entry = self.copy(top);
