@@ -1,5 +1,6 @@
-//! Nothing is lost in silence, whatever goes wrong: what was started is delivered or counted as dropped,
-//! once, at every look while it runs and exactly at the end; and delivered is what the transport saw.
+//! Nothing is lost in silence, whatever goes wrong: what was started is delivered or counted as
+//! dropped, once, at every look while it runs and exactly at the end; and delivered is what the
+//! transport saw.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,7 +9,7 @@
     clippy::mem_forget,
     clippy::disallowed_methods,
     clippy::allow_attributes,
-    reason = "helpers of tests panic as tests do, and ask the real clock; forgetting is what is tested"
+    reason = "tests may panic, ask the real clock, and forget what should not be"
 )]
 
 use std::collections::HashSet;
