@@ -1,5 +1,6 @@
-//! Nothing is lost in silence, whatever goes wrong: what was started is delivered or counted as dropped,
-//! once, at every look while it runs and exactly at the end; and delivered is what the transport saw.
+//! Nothing is lost in silence, whatever goes wrong: what was started is delivered or counted as
+//! dropped, once, at every look while it runs and exactly at the end; and delivered is what the
+//! transport saw.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,7 +9,7 @@
     clippy::mem_forget,
     clippy::disallowed_methods,
     clippy::allow_attributes,
-    reason = "helpers of tests panic as tests do, and ask the real clock; forgetting is what is tested"
+    reason = "tests may panic, ask the real clock, and forget what should not be"
 )]
 
 use std::collections::HashSet;
@@ -73,8 +74,8 @@ fn arrived(seen: &Mutex<Vec<Vec<u8>>>) -> Count {
     sum
 }
 
-/// Checks the books as often as it can, beside the loop.
-fn watch(over: &AtomicBool) -> u64 {
+/// Checks the books again and again, beside the loop.
+fn watch(over: &AtomicBool, pause: Duration) -> u64 {
     let mut last = stats();
     let mut looks = 0;
     while !over.load(Ordering::SeqCst) {
@@ -83,7 +84,7 @@ fn watch(over: &AtomicBool) -> u64 {
         assert_not_backwards(&last, &now);
         last = now;
         looks += 1;
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(pause);
     }
     looks
 }
@@ -180,7 +181,7 @@ fn four_threads_against_a_slow_transport() {
 
     let over = AtomicBool::new(false);
     let looks = thread::scope(|scope| {
-        let watching = scope.spawn(|| watch(&over));
+        let watching = scope.spawn(|| watch(&over, Duration::from_millis(10)));
         let recording: Vec<_> = (0..THREADS)
             .map(|_| {
                 scope.spawn(|| {
@@ -395,7 +396,7 @@ fn starting_and_closing_again_and_again_while_threads_record() {
     let before = stats();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let watching = scope.spawn(|| watch(&over));
+        let watching = scope.spawn(|| watch(&over, Duration::ZERO));
         let recording: Vec<_> = (0..THREADS)
             .map(|_| {
                 scope.spawn(|| {

@@ -7,7 +7,7 @@
     clippy::mem_forget,
     clippy::disallowed_methods,
     clippy::allow_attributes,
-    reason = "helpers of tests panic as tests do, and ask the real clock; forgetting is what is tested"
+    reason = "tests may panic, ask the real clock, and forget what should not be"
 )]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

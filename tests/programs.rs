@@ -10,7 +10,7 @@
     clippy::indexing_slicing,
     clippy::mem_forget,
     clippy::allow_attributes,
-    reason = "helpers of tests panic as tests do; forgetting is what is tested"
+    reason = "tests may panic, and forget what should not be"
 )]
 
 use std::collections::BTreeMap;

@@ -235,7 +235,9 @@ mod tests {
             books.unreported_unsampled.add(Count::transaction(9));
         }
         let report = Report::take(&books).unwrap();
-        let event = |reason: &str, category: &str, quantity: u64| json!({"reason": reason, "category": category, "quantity": quantity});
+        fn event(reason: &str, category: &str, quantity: u64) -> Value {
+            json!({"reason": reason, "category": category, "quantity": quantity})
+        }
         assert_eq!(
             payload_of(&report),
             json!({

@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::allow_attributes,
-    reason = "every test binary is a crate of its own, and uses a part of this; it panics as tests do"
+    reason = "every test binary is a crate of its own, uses a part of this, and may panic"
 )]
 
 pub(crate) mod envelope;
