@@ -159,7 +159,7 @@ pub struct Config {
     #[serde(deserialize_with = "read::count")]
     pub ring_slots: usize,
     /// Memory of all rings together, in bytes, rounded up to whole MiB. From 4096, default 16 MiB,
-    /// at most 64 GiB (1 GiB on 32 bits), of which 1 GiB is used.
+    /// at most 1 GiB.
     ///
     /// Threads share it in pieces of 64 KiB, as they need them.
     #[serde(deserialize_with = "read::count")]

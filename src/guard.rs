@@ -85,6 +85,7 @@ fn start(
     clock::clock();
     let wire = WireIds::from_os();
     let ring_slots = resolved.ring_slots as u64;
+    let (debug, ring_bytes) = (resolved.debug, resolved.ring_bytes);
     let plan = Plan {
         bounds: Bounds {
             transactions: resolved.open_transactions,
@@ -99,6 +100,12 @@ fn start(
         client_reports: resolved.send_client_reports,
         site: site(resolved),
     };
+    if debug {
+        log::info!(
+            "hotspan records {threshold} of a million transactions; rings take up to {ring_bytes} \
+             bytes in all, {ring_slots} slots a thread"
+        );
+    }
     let client = Client::start(plan, transport, &BOOKS).map_err(ConfigError::thread)?;
     SETTINGS.switch_on(&wire, threshold, ring_slots);
     Ok(Arc::new(client))
@@ -166,8 +173,8 @@ fn http(_: &Resolved, _: &crate::Dsn) -> Result<Box<dyn Transport>, ConfigError>
 /// Keeps recording and delivering going; flushes and stops when dropped, within
 /// `Config::shutdown_timeout`.
 ///
-/// `let _ = init(..)` would drop it at once. In a process that was forked off after `init`, dropping
-/// it does nothing: what was recorded belongs to the parent.
+/// `let _ = init(..)` would drop it at once. In a process that was forked off after `init`,
+/// dropping it does nothing: what was recorded belongs to the parent.
 #[must_use = "dropping the guard stops recording: bind it, `let _guard = ...`, and not to `_`"]
 #[derive(Debug)]
 pub struct Guard {

@@ -399,6 +399,76 @@ fn an_unsampled_transaction_is_there_and_records_nothing() {
 }
 
 #[test]
+fn what_is_started_in_an_unsampled_transaction_does_not_fall_to_the_outer_one() {
+    let session = Session::start(|config| config.traces_sample_rate = Some(0.5));
+    let mut seen = 0;
+    for _ in 0..400 {
+        let outer = start_transaction("op", "outer");
+        let inner = start_transaction("op", "inner");
+        if outer.is_recording() && !inner.is_recording() {
+            seen += 1;
+            assert!(!start_child("step", "of the inner").is_recording());
+            assert!(Hub::current().scope().span().is_none());
+            drop(outer.start_child("step", "of the outer"));
+        }
+        drop(inner);
+        let current = Hub::current().scope().span().and_then(|span| span.span_id());
+        assert_eq!(current, outer.span_id().filter(|_| outer.is_recording()));
+    }
+    assert!(seen > 10, "{seen}");
+    let ending = session.end();
+    assert!(ending.transactions.iter().all(|one| one.name() == "outer" || one.spans().is_empty()));
+    let children: usize = ending.transactions.iter().map(|one| one.spans().len()).sum();
+    assert_eq!(children, seen);
+    assert_eq!(ending.lost_in_all(), count(0, 0));
+}
+
+#[test]
+fn a_transaction_larger_than_its_ring_arrives_whole_when_it_takes_its_time() {
+    let session = Session::start(|config| {
+        config.ring_slots = 1024;
+        config.flush_interval = Duration::from_millis(1);
+    });
+    {
+        let mut transaction = start_transaction("op", "long");
+        for n in 0..1000_u32 {
+            start_child("step", "child").set_data("n", n).set_data("text", "x".repeat(100));
+            if n % 50 == 49 {
+                // Until the flusher has been there, or a minute.
+                let start = std::time::Instant::now();
+                while hotspan::stats().rings.slots_waiting > 0 {
+                    assert!(start.elapsed() < Duration::from_secs(60));
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+        transaction.set_data("last", true);
+    }
+    let ending = session.end();
+    let only = ending.only();
+    assert_eq!(only.root()["data"], json!({"last": true}));
+    let numbers: Vec<_> = only.spans().iter().map(|span| span["data"]["n"].as_u64()).collect();
+    assert_eq!(numbers, (0..1000).map(Some).collect::<Vec<_>>());
+    assert_eq!(ending.lost_in_all(), count(0, 0));
+}
+
+#[test]
+fn a_value_may_itself_be_recorded() {
+    let session = Session::start(|_| {});
+    {
+        let mut transaction = start_transaction("op", "orders");
+        transaction.set_data_with("sum", || {
+            let mut span = start_child("step", "adding up");
+            span.set_data_with("inside", || 1);
+            3
+        });
+    }
+    let ending = session.end();
+    assert_eq!(ending.only().root()["data"], json!({"sum": 3}));
+    assert_eq!(ending.only().span("adding up")["data"], json!({"inside": 1}));
+}
+
+#[test]
 fn a_second_init_is_an_error_and_one_after_the_other_is_none() {
     let null =
         || Config { transport: Delivery::Null, traces_sample_rate: Some(1.0), ..Config::default() };

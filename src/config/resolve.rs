@@ -116,11 +116,8 @@ impl Config {
                 return Err(ConfigError::out_of_range(field, right));
             }
         }
-        if self.ring_bytes < RING_SLOTS_MIN * SLOT_BYTES || self.ring_bytes > BYTES_MAX {
-            let right = match usize::BITS {
-                64.. => "expected 4096 bytes (64 slots of 64) to 64 GiB",
-                _ => "expected 4096 bytes (64 slots of 64) to 1 GiB",
-            };
+        if self.ring_bytes < RING_SLOTS_MIN * SLOT_BYTES || self.ring_bytes > RING_BYTES_MAX {
+            let right = "expected 4096 bytes (64 slots of 64) to 1 GiB";
             return Err(ConfigError::out_of_range("ring_bytes", right));
         }
         if self.ring_slots < RING_SLOTS_MIN || self.ring_slots > self.ring_bytes / SLOT_BYTES {
@@ -320,6 +317,8 @@ fn host_name() -> Option<String> {
 }
 
 const ENVIRONMENT_DEFAULT: &str = if cfg!(debug_assertions) { "development" } else { "production" };
+/// What the numbers of chunks can address.
+const RING_BYTES_MAX: usize = 1 << 30;
 const SLOT_BYTES: usize = 64;
 const RING_SLOTS_MIN: usize = 64;
 const OPEN_MAX: usize = 1 << 24;

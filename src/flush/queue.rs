@@ -209,6 +209,7 @@ impl Queue {
         self.work.notify_all();
     }
 
+    #[cfg(test)]
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -280,6 +281,11 @@ impl Queue {
             state.spare_bytes = bytes;
             state.spares.push(buffer);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spares(&self) -> usize {
+        self.lock().spares.len()
     }
 
     fn wait(&self, timeout: Duration, done: impl Fn(&State) -> bool) -> bool {
@@ -471,14 +477,14 @@ mod tests {
         for _ in 0..SPARES_MAX + 3 {
             queue.recycle(Vec::with_capacity(8));
         }
-        assert_eq!(queue.lock().spares.len(), SPARES_MAX);
+        assert_eq!(queue.spares(), SPARES_MAX);
         while queue.buffer().capacity() > 0 {}
         assert_eq!(queue.lock().spare_bytes, 0);
         for _ in 0..SPARES_MAX {
             queue.recycle(Vec::with_capacity(SPARE_BYTES_MAX));
         }
         let held = SPARES_BYTES_MAX / SPARE_BYTES_MAX;
-        assert_eq!(queue.lock().spares.len(), held);
+        assert_eq!(queue.spares(), held);
     }
 
     #[test]

@@ -138,6 +138,8 @@ impl Local {
     fn one_slot_slowly(&self, lane: &'static Lane, handle: Handle, header: u64, payload: [u64; 5]) {
         let [a, b, c, d, e] = payload;
         let slot = [header, handle.key(), self.root_key(lane, handle), a, b, c, d, e];
+        // Making room may publish.
+        self.note_keys(lane);
         if !self.writer.push(&lane.ring, &slot, || SETTINGS.ring_slots()) {
             self.lost_attribute(lane, handle);
         }
@@ -167,6 +169,8 @@ impl Local {
             lane.counters.cut.add(1);
         }
         let slots = slots_for(payload.len()) as u64;
+        // Making room may publish.
+        self.note_keys(lane);
         if !self.writer.room(&lane.ring, slots, || SETTINGS.ring_slots()) {
             return self.lost_attribute(lane, handle);
         }

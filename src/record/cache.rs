@@ -26,9 +26,7 @@ struct Place {
 
 impl Cache {
     pub(super) const fn new() -> Self {
-        const EMPTY: Place =
-            Place { address: Cell::new(0), text: Cell::new(""), id: Cell::new(NameId::NONE) };
-        Self { places: [const { EMPTY }; PLACES] }
+        Self { places: [const { Place::new() }; PLACES] }
     }
 
     /// The text's place, and the one to look at next.
@@ -42,6 +40,10 @@ impl Cache {
 }
 
 impl Place {
+    const fn new() -> Self {
+        Self { address: Cell::new(0), text: Cell::new(""), id: Cell::new(NameId::NONE) }
+    }
+
     #[inline]
     fn holds(&self, text: &str) -> bool {
         self.address.get() == text.as_ptr() as usize && is_same(self.text.get(), text)

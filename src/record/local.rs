@@ -76,6 +76,13 @@ impl Local {
         key
     }
 
+    /// Writes down how many keys were given out: before anything they were given to can be lost, or be
+    /// published, so that no more is ever seen to go out than came in.
+    #[inline]
+    pub(super) fn note_keys(&self, lane: &Lane) {
+        lane.counters.next_key.set(self.next_key.get());
+    }
+
     /// Counts what was entered from inside another call.
     #[cold]
     #[inline(never)]
@@ -129,7 +136,7 @@ impl Local {
             lane.spans.write(depth, &Entry::default(), lane.spans.len());
         }
         lane.spans.shorten(0);
-        lane.counters.next_key.set(self.next_key.get());
+        self.note_keys(lane);
         lane.counters.lose(Reason::Unfinished, lost);
         self.parent.set(0);
         self.roots.set(0);
@@ -149,7 +156,7 @@ impl Local {
             spans += u64::from(Kind::of(slot[0]).is_some_and(Kind::is_span));
         });
         self.writer.retreat(&lane.ring);
-        lane.counters.next_key.set(self.next_key.get());
+        self.note_keys(lane);
         lane.counters.lose(reason, Count::spans(spans));
     }
 

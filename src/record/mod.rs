@@ -27,7 +27,6 @@ mod tests;
 
 pub(crate) use attribute::{attribute, attribute_with_name, measurement, status};
 pub(crate) use cache::name_id;
-pub(crate) use local::LOCAL;
 pub(crate) use open::{
     Admission, Handle, admit, close_child, close_child_at, close_root, close_unsampled, current,
     current_root, has_parent, is_open, open_child, open_child_of, open_root, redescribe, restart,

@@ -293,7 +293,7 @@ impl Local {
     fn draw(&self, lane: &Lane, state: u64) -> Admission {
         let key = self.take_key();
         // The keys first: started = keys - unsampled must not run backwards.
-        lane.counters.next_key.set(key + 1);
+        self.note_keys(lane);
         if sample_rand(key, SETTINGS.sample_seed()) < threshold_of(state) {
             lane.counters.sampled.add(1);
             return Admission::Yes(key, state);
@@ -394,6 +394,7 @@ impl Local {
     ) {
         let depth = handle.depth();
         let entry = lane.spans.entry(depth);
+        self.note_keys(lane);
         if entry.key == handle.key {
             let mut record = child_record(&entry, end);
             adorn(&mut record, &entry, at);
@@ -446,7 +447,7 @@ impl Local {
         if entry.meta & meta::UNUSUAL != 0 || at.is_some() || std::thread::panicking() {
             adorn(&mut record, &entry, at);
         }
-        lane.counters.next_key.set(self.next_key.get());
+        self.note_keys(lane);
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
             self.take_back(lane, Reason::AfterShutdown);
             lane.counters.lose(Reason::AfterShutdown, Count::transaction(0));
@@ -474,7 +475,7 @@ impl Local {
                 open += 1;
             }
         }
-        lane.counters.next_key.set(self.next_key.get());
+        self.note_keys(lane);
         lane.counters.lose(Reason::Unfinished, Count::spans(u64::from(open)));
         open
     }

@@ -1,5 +1,8 @@
 //! The recording side alone: what ends up in the ring, and in the counters.
 
+#![expect(clippy::mem_forget, reason = "forgotten guards are what is tested")]
+#![expect(clippy::disallowed_methods, reason = "threads of tests may panic")]
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,7 +15,7 @@ use crate::shared::settings::SETTINGS;
 use crate::shared::{clock, names};
 use crate::{Hub, SpanStatus, start_child, start_transaction};
 
-use super::LOCAL;
+use super::local::LOCAL;
 
 static ALONE: Mutex<()> = Mutex::new(());
 

@@ -44,6 +44,7 @@ pub(crate) type Chunk = [AtomicSlot; CHUNK_SLOTS];
 /// Bytes of a chunk.
 pub(crate) const CHUNK_BYTES: usize = CHUNK_SLOTS * WORDS * 8;
 /// Bytes that rings can have at the most: 1 GiB.
+#[cfg(test)]
 pub(crate) const BYTES_MAX: usize = SLABS * SLAB_CHUNKS * CHUNK_BYTES;
 
 /// All chunks there are.
@@ -68,7 +69,7 @@ impl Arena {
 
     /// An arena of its own, of one slab, for a test or a model.
     #[cfg(test)]
-    pub(crate) fn leaked(chunks: usize) -> &'static Self {
+    pub(crate) fn leaked(chunks: u32) -> &'static Self {
         let arena = Box::leak(Box::new(Self {
             slabs: [const { OnceLock::new() }; SLABS],
             links: (0..SLAB_CHUNKS).map(|_| AtomicU32::new(0)).collect(),
@@ -78,7 +79,7 @@ impl Arena {
             .map(|_| std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))))
             .collect();
         arena.slabs[0].set(Vec::leak(slab)).unwrap();
-        (0..chunks as u32).for_each(|chunk| arena.free.push(&arena.links, chunk));
+        (0..chunks).for_each(|chunk| arena.free.push(&arena.links, chunk));
         arena
     }
 
@@ -151,6 +152,6 @@ mod tests {
             numbers.push(number);
         }
         numbers.sort_unstable();
-        assert_eq!(numbers, (0..SLAB_CHUNKS as u32).collect::<Vec<_>>());
+        assert_eq!(numbers, (0..16).collect::<Vec<_>>());
     }
 }

@@ -90,9 +90,11 @@ macro_rules! id {
         impl FromStr for $name {
             type Err = ParseIdError;
 
-            #[expect(clippy::cast_possible_truncation, reason = "parse_hex bounds the digits")]
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
-                parse_hex(text, $digits).map(|value| Self(value as $inner)).ok_or(ParseIdError)
+                parse_hex(text, $digits)
+                    .and_then(|value| value.try_into().ok())
+                    .map(Self)
+                    .ok_or(ParseIdError)
             }
         }
 
@@ -192,6 +194,7 @@ const fn never_zero(id: u128) -> u128 {
 
 /// [`WireIds::sample_rand`] for a thread that keeps only that seed.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "below 1,000,000")]
 pub(crate) const fn sample_rand(root: u64, seed: u64) -> u32 {
     ((mix(root ^ seed) as u128 * 1_000_000) >> 64) as u32
 }

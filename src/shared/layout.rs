@@ -34,6 +34,8 @@
 //! * L2: the slots of one attribute are adjacent in the ring, and are published together.
 //! * L3: a root's record is the last slot of its transaction on the root's own thread.
 
+#![expect(clippy::cast_possible_truncation, reason = "fields are cut out of words here")]
+
 use super::id::NameId;
 
 /// Words in a slot.
@@ -67,7 +69,7 @@ pub(crate) enum Kind {
     Data = 4,
     /// `set_measurement`: `F64` payload, then the unit's name id as `u32`.
     Measurement = 5,
-    /// `set_status`: one byte, the code of [`crate::SpanStatus`].
+    /// `set_status`: one byte, the code of the status.
     Status = 6,
     /// `set_http_status`: the code as `U64`.
     HttpStatus = 7,
@@ -152,10 +154,6 @@ pub(crate) mod flag {
     pub(crate) const START_UNIX: u8 = 2;
     /// The end is unix nanoseconds given by the caller, not ticks.
     pub(crate) const END_UNIX: u8 = 4;
-    /// The op of the span travels in a slot of its own (`Kind::Op`).
-    pub(crate) const OP_INLINE: u8 = 8;
-    /// The description of the span travels in a slot of its own (`Kind::Description`).
-    pub(crate) const DESCRIPTION_INLINE: u8 = 16;
 }
 
 /// A span's record, decoded.

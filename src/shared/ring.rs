@@ -53,6 +53,12 @@ pub(crate) const RESERVE: u64 = 1;
 
 const CHUNK: u64 = CHUNK_SLOTS as u64;
 
+/// Where in its chunk a position lies.
+#[inline]
+const fn in_chunk(position: u64) -> usize {
+    (position % CHUNK) as usize
+}
+
 /// What a ring is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -137,8 +143,8 @@ impl Ring {
             let Some((number, chunk)) = self.chunk_at(at) else { break };
             let to = head.min((at / CHUNK + 1) * CHUNK);
             self.reading.store(number + 1, Ordering::Relaxed);
-            let (first, last) = ((at % CHUNK) as usize, (to - 1) % CHUNK);
-            for slot in chunk.iter().take(last as usize + 1).skip(first) {
+            let (first, last) = (in_chunk(at), in_chunk(to - 1));
+            for slot in chunk.iter().take(last + 1).skip(first) {
                 out.push(std::array::from_fn(|word| match slot.get(word) {
                     Some(word) => word.load(Ordering::Relaxed),
                     None => 0,
@@ -156,7 +162,7 @@ impl Ring {
         let reading = self.reading.load(Ordering::Relaxed);
         let number = match reading.checked_sub(1) {
             None => self.first.load(Ordering::Relaxed).checked_sub(1)?,
-            Some(old) if at % CHUNK == 0 => {
+            Some(old) if at.is_multiple_of(CHUNK) => {
                 let next =
                     self.arena.links.get(old as usize)?.load(Ordering::Relaxed).checked_sub(1)?;
                 self.given.store(self.given.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -287,7 +293,7 @@ impl Writer {
     #[inline]
     fn write(&self, chunk: &Chunk, position: u64, words: &Slot) {
         #[expect(clippy::indexing_slicing, reason = "masked to the chunk's length")]
-        let slot = &chunk[(position % CHUNK) as usize];
+        let slot = &chunk[in_chunk(position)];
         for (to, from) in slot.iter().zip(words) {
             to.store(*from, Ordering::Relaxed);
         }
@@ -343,7 +349,7 @@ impl Writer {
         let mut at = self.published.get();
         let mut fresh = at == 0;
         while at < self.position.get() {
-            if at % CHUNK == 0 && !fresh {
+            if at.is_multiple_of(CHUNK) && !fresh {
                 number = ring
                     .arena
                     .links
@@ -352,9 +358,7 @@ impl Writer {
                     .unwrap_or(number);
             }
             fresh = false;
-            if let Some(slot) =
-                ring.arena.chunk(number).and_then(|chunk| chunk.get((at % CHUNK) as usize))
-            {
+            if let Some(slot) = ring.arena.chunk(number).and_then(|chunk| chunk.get(in_chunk(at))) {
                 visit(&std::array::from_fn(|word| match slot.get(word) {
                     Some(word) => word.load(Ordering::Relaxed),
                     None => 0,

@@ -185,7 +185,7 @@ impl OpenSpans {
         for _ in 0..TRIES {
             // ORDERING: Acquire, with the Release store in `write`.
             let before = self.seq.load(Ordering::Acquire);
-            if before % 2 == 0 {
+            if before.is_multiple_of(2) {
                 let len = self.len.load(Ordering::Relaxed);
                 let top = usize::try_from(len).ok()?.checked_sub(1)?;
                 let entry = self.copy(top);
@@ -239,7 +239,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    while !done.load(Ordering::Relaxed) {
                         if let Some((top, _)) = spans.read() {
                             assert!(
                                 top.key == top.root && top.key == top.start && top.key == top.names,
@@ -252,7 +252,7 @@ mod tests {
             for n in 1..300_000_u64 {
                 spans.write(0, &entry(n << 20), 1);
             }
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            done.store(true, Ordering::Relaxed);
         });
     }
 }

@@ -112,7 +112,6 @@ impl Settings {
 }
 
 /// The threshold in a state word or in a root's `meta`, in millionths.
-#[expect(clippy::cast_possible_truncation, reason = "20 bits")]
 pub(crate) const fn threshold_of(word: u64) -> u32 {
     ((word & THRESHOLD) >> THRESHOLD_SHIFT) as u32
 }

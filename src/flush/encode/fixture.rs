@@ -4,7 +4,7 @@
 
 use crate::shared::id::NameId;
 use crate::shared::layout::{
-    CUT, INLINE_NAME_MAX, Kind, LIST, Scalar, Slot, SpanRecord, VALUE_MAX, attribute_header, flag,
+    CUT, INLINE_NAME_MAX, Kind, LIST, Scalar, Slot, SpanRecord, VALUE_MAX, attribute_header,
     slots_for,
 };
 use crate::shared::names;
@@ -232,13 +232,11 @@ impl Run {
     }
 
     /// A record, with its texts in front of it if they are not in the table.
-    pub(crate) fn push(mut self, mut record: SpanRecord, op: &str, description: &str) -> Self {
+    pub(crate) fn push(mut self, record: SpanRecord, op: &str, description: &str) -> Self {
         if record.op == NameId::INLINE {
-            record.flags |= flag::OP_INLINE;
             self = self.text(record.key, Kind::Op, op);
         }
         if record.description == NameId::INLINE {
-            record.flags |= flag::DESCRIPTION_INLINE;
             self = self.text(record.key, Kind::Description, description);
         }
         self.slots.push(record.words());

@@ -31,7 +31,7 @@ fn collected(ring: &Ring) -> Vec<u64> {
 
 #[test]
 fn nothing_is_seen_before_it_is_published() {
-    let (arena, ring, writer) = new(Arena::leaked(4));
+    let (_, ring, writer) = new(Arena::leaked(4));
     assert!(push(&writer, &ring, 1000, 1));
     assert!(collected(&ring).is_empty());
     writer.publish(&ring);
@@ -63,7 +63,7 @@ fn slots_come_out_in_order_over_many_chunks_and_chunks_come_back() {
 
 #[test]
 fn a_full_ring_takes_as_many_as_its_limit_says_and_roots_find_the_reserve() {
-    let (arena, ring, writer) = new(Arena::leaked(16));
+    let (_, ring, writer) = new(Arena::leaked(16));
     let limit = 3 * CHUNK + 5;
     let taken = (0..10 * CHUNK).filter(|n| push(&writer, &ring, limit, *n)).count() as u64;
     assert_eq!(taken, limit - RESERVE);
@@ -79,7 +79,7 @@ fn a_full_ring_takes_as_many_as_its_limit_says_and_roots_find_the_reserve() {
 
 #[test]
 fn an_empty_arena_fills_the_ring_and_roots_still_find_room() {
-    let (arena, ring, writer) = new(Arena::leaked(2));
+    let (_, ring, writer) = new(Arena::leaked(2));
     let taken = (0..10 * CHUNK).filter(|n| push(&writer, &ring, ALL, *n)).count() as u64;
     assert_eq!(taken, 2 * CHUNK - RESERVE);
     for _ in 0..RESERVE {
@@ -91,7 +91,7 @@ fn an_empty_arena_fills_the_ring_and_roots_still_find_room() {
 
 #[test]
 fn a_long_transaction_is_published_early() {
-    let (arena, ring, writer) = new(Arena::leaked(16));
+    let (_, ring, writer) = new(Arena::leaked(16));
     let limit = 4 * CHUNK;
     (0..2 * CHUNK).for_each(|n| assert!(push(&writer, &ring, limit, n)));
     assert_eq!(collected(&ring), (0..CHUNK).collect::<Vec<_>>());
@@ -100,7 +100,7 @@ fn a_long_transaction_is_published_early() {
 #[test]
 fn runs_of_slots_cross_chunk_edges_whole() {
     for before in 0..CHUNK {
-        let (arena, ring, writer) = new(Arena::leaked(4));
+        let (_, ring, writer) = new(Arena::leaked(4));
         (0..before).for_each(|n| assert!(push(&writer, &ring, ALL, n)));
         assert!(writer.room(&ring, 20, || ALL));
         (0..20).for_each(|n| writer.put(&ring, &slot(before + n)));
@@ -138,7 +138,7 @@ fn what_was_not_published_can_be_taken_back_from_anywhere() {
 
 #[test]
 fn a_fast_writer_cannot_hold_the_reader() {
-    let (arena, ring, writer) = new(Arena::leaked(8));
+    let (_, ring, writer) = new(Arena::leaked(8));
     (0..2 * CHUNK).for_each(|n| assert!(push(&writer, &ring, ALL, n)));
     writer.publish(&ring);
     let mut out = Vec::new();
@@ -149,7 +149,7 @@ fn a_fast_writer_cannot_hold_the_reader() {
 
 #[test]
 fn writer_and_reader_at_once_lose_and_tear_nothing() {
-    let (arena, ring, _) = new(Arena::leaked(6));
+    let (_, ring, _) = new(Arena::leaked(6));
     let total = 2_000_000;
     std::thread::scope(|scope| {
         scope.spawn(|| {
