@@ -19,11 +19,16 @@ use crate::stats::{Stats, stats};
 use crate::transport::{File, Null, Transport};
 
 /// The one that is running.
-static ACTIVE: Mutex<Active> = Mutex::new(Active { initialised: false, client: None });
+static ACTIVE: Mutex<Active> = Mutex::new(Active::NOBODY);
 
 struct Active {
-    initialised: bool,
+    /// The process that called `init`; 0: nobody did. A fork's copy names its parent.
+    process: u32,
     client: Option<Arc<Client>>,
+}
+
+impl Active {
+    const NOBODY: Self = Self { process: 0, client: None };
 }
 
 fn active() -> MutexGuard<'static, Active> {
@@ -61,19 +66,48 @@ pub(crate) fn client() -> Option<Arc<Client>> {
 /// ```
 pub fn init(config: Config) -> Result<Guard, ConfigError> {
     let resolved = config.resolve(&process_environment)?;
-    // Before the lock, which `stats` takes, too.
-    let before = stats();
-    let mut active = active();
-    if active.initialised {
-        return Err(ConfigError::already_initialised());
-    }
     let shutdown_timeout = resolved.shutdown_timeout;
+    let place = Place::take()?;
+    // Without the lock: making a transport runs a stranger's code, which may ask for `stats`.
+    let before = stats();
     let client = match (resolved.sample_threshold, transport(&resolved)?) {
         (Some(threshold), Some(transport)) => Some(start(resolved, threshold, transport)?),
         _ => None,
     };
-    *active = Active { initialised: true, client: client.clone() };
+    place.keep(client.clone());
     Ok(Guard { client, shutdown_timeout, before, process: std::process::id(), closed: false })
+}
+
+/// The place of the one that is running; given up again when `init` fails.
+struct Place(bool);
+
+impl Place {
+    fn take() -> Result<Self, ConfigError> {
+        let mut active = active();
+        let process = std::process::id();
+        if active.process == process {
+            return Err(ConfigError::already_initialised());
+        }
+        // A client that is here belongs to the process that this one was forked off: its threads are not
+        // in this one, and its sockets are the parent's.
+        #[expect(clippy::mem_forget, reason = "dropping would touch what is the parent's")]
+        std::mem::forget(active.client.take());
+        active.process = process;
+        Ok(Self(true))
+    }
+
+    fn keep(mut self, client: Option<Arc<Client>>) {
+        self.0 = false;
+        active().client = client;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.0 {
+            *active() = Active::NOBODY;
+        }
+    }
 }
 
 fn start(
@@ -241,7 +275,7 @@ impl Guard {
             SETTINGS.switch_off();
             client.close(timeout);
         }
-        *active() = Active { initialised: false, client: None };
+        *active() = Active::NOBODY;
     }
 
     fn report(&self, complete: bool) -> Report {

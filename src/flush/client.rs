@@ -24,7 +24,7 @@ use crate::transport::Transport;
 use super::assemble::Bounds;
 use super::courier::Health;
 use super::encode::Site;
-use super::flusher::Flusher;
+use super::flusher::{Flusher, Reading};
 use super::queue::{Held, Queue};
 use super::upload::Uploader;
 
@@ -33,6 +33,8 @@ const THREAD_NAME: &str = "hotspan-flush";
 const STACK_BYTES: usize = 512 * 1024;
 /// Panics in a row after which the flusher gives up.
 const PANICS_MAX: u32 = 5;
+/// How long a new flusher waits for one that a shutdown gave up: it is busy, not blocked.
+const READING_MAX: Duration = Duration::from_secs(10);
 /// The last look at the rings comes this much after the one before: threads that were just publishing
 /// when recording went off are through by then.
 const LAST_LOOK: Duration = Duration::from_millis(1);
@@ -60,16 +62,19 @@ impl Client {
     /// Starts both threads.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system gives no thread, or an earlier flusher does not end.
     pub(crate) fn start(
         plan: Plan,
         transport: Box<dyn Transport>,
         books: &'static Books,
     ) -> io::Result<Self> {
+        let Some(reading) = Reading::begin(READING_MAX) else {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
+        };
         let queue = Arc::new(Queue::new(plan.queue_bytes, books));
         let uploader = Uploader::start(transport, Arc::clone(&queue), books, plan.client_reports)?;
         let control = Arc::new(Control::default());
-        let mut flusher = Flusher::new(plan.site, plan.bounds, plan.wire, queue, books);
+        let mut flusher = Flusher::new(plan.site, plan.bounds, plan.wire, queue, books, reading);
         flusher.discard_leftovers();
         let role = Role {
             flusher,

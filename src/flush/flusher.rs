@@ -4,7 +4,7 @@
 //! together, writes each as an envelope and pushes it into the uploader's queue. It never waits for
 //! anything: a full queue means that the envelope is dropped and counted.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::shared::clock::Anchor;
@@ -21,6 +21,34 @@ use super::queue::Queue;
 /// Slots copied at a time.
 const BATCH: u64 = 4096;
 
+/// The right to read the rings: there is one (R1 of the ring). A flusher that was given up at shutdown
+/// keeps it until it has really ended.
+#[derive(Debug)]
+pub(crate) struct Reading(());
+
+static READING: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+impl Reading {
+    /// Waits for the last reader to end, at most `timeout`.
+    pub(crate) fn begin(timeout: Duration) -> Option<Self> {
+        let (taken, ended) = &READING;
+        let lock = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut lock, _) = ended
+            .wait_timeout_while(lock, timeout, |taken| *taken)
+            .unwrap_or_else(PoisonError::into_inner);
+        let free = !*lock;
+        *lock = true;
+        free.then_some(Self(()))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        *READING.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        READING.1.notify_all();
+    }
+}
+
 /// What a cycle found.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cycle {
@@ -33,6 +61,8 @@ pub(crate) struct Flusher {
     batch: Vec<Slot>,
     assembler: Assembler,
     out: Out,
+    /// Given back when the flusher is dropped.
+    _reading: Reading,
 }
 
 /// Where transactions go.
@@ -61,7 +91,10 @@ impl Sink for Out {
                 match self.queue.push(parcel) {
                     Ok(()) => self.left += kept,
                     Err(parcel) => {
-                        self.lost(Reason::QueueFull, kept);
+                        let closed = self.queue.is_closed();
+                        let reason =
+                            if closed { Reason::ShutdownDeadline } else { Reason::QueueFull };
+                        self.lost(reason, kept);
                         self.queue.recycle(parcel.bytes);
                     }
                 }
@@ -101,8 +134,10 @@ impl Flusher {
         wire: WireIds,
         queue: Arc<Queue>,
         books: &'static Books,
+        reading: Reading,
     ) -> Self {
         Self {
+            _reading: reading,
             batch: Vec::new(),
             assembler: Assembler::new(bounds),
             out: Out {

@@ -209,7 +209,6 @@ impl Queue {
         self.work.notify_all();
     }
 
-    #[cfg(test)]
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }

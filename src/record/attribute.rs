@@ -6,17 +6,18 @@ use crate::shared::layout::{
     attribute_header, slots_for,
 };
 use crate::shared::registry::Lane;
+use crate::shared::seqlock::meta;
 use crate::shared::settings::SETTINGS;
 use crate::shared::sync::Ordering;
 use crate::status::SpanStatus;
 use crate::value::{List, Value};
 
 use super::local::{LOCAL, Local};
-use super::open::Handle;
+use super::open::{Handle, is_live};
 
 /// Writes the status: one byte.
 pub(crate) fn status(handle: Handle, status: SpanStatus) {
-    write(handle, |local, lane, _| {
+    write(handle, |local, lane| {
         let payload = [status as u8];
         local.bytes(lane, handle, Kind::Status, Scalar::U64 as u8, NameId::NONE, &payload);
     });
@@ -24,7 +25,7 @@ pub(crate) fn status(handle: Handle, status: SpanStatus) {
 
 /// Writes a measurement: the number, then the unit's name.
 pub(crate) fn measurement(handle: Handle, name: NameId, text: &str, value: f64, unit: NameId) {
-    write(handle, |local, lane, _| {
+    write(handle, |local, lane| {
         let mut payload = Payload::new();
         if name == NameId::INLINE {
             payload.name(text);
@@ -70,7 +71,7 @@ fn text(handle: Handle, kind: Kind, name: NameId, text: &str) {
 
 #[inline(never)]
 fn long_text(handle: Handle, kind: Kind, name: NameId, text: &str) {
-    write(handle, |local, lane, _| {
+    write(handle, |local, lane| {
         let (text, cut) = bounded(text, VALUE_MAX);
         let code = Scalar::Text as u8 | if cut { CUT } else { 0 };
         local.bytes(lane, handle, kind, code, name, text.as_bytes());
@@ -83,12 +84,13 @@ fn one_slot(handle: Handle, header: u64, payload: [u64; 5]) {
     let _ = LOCAL.try_with(|local| {
         let Some(lane) = local.enter() else { return local.reentered_attribute() };
         let [a, b, c, d, e] = payload;
-        let [key, root, ..] = lane.spans.at(handle.depth());
+        let [key, root, _, _, _, bits, ..] = lane.spans.at(handle.depth());
         let root = root.load(Ordering::Relaxed);
+        let refused = bits.load(Ordering::Relaxed) & meta::REFUSED != 0;
         let slot = [header, handle.key(), root, a, b, c, d, e];
         if key.load(Ordering::Relaxed) == handle.key()
             && handle.depth() < lane.spans.len()
-            && !local.writer.push_at_once(&slot)
+            && (refused || !local.writer.push_at_once(&slot))
         {
             return local.one_slot_slowly(lane, handle, header, payload);
         }
@@ -98,7 +100,7 @@ fn one_slot(handle: Handle, header: u64, payload: [u64; 5]) {
 
 #[inline(never)]
 fn other(handle: Handle, kind: Kind, name: NameId, value: Value<'_>) {
-    write(handle, |local, lane, _| {
+    write(handle, |local, lane| {
         let mut payload = Payload::new();
         let code = payload.value(value);
         local.bytes(lane, handle, kind, code, name, payload.bytes());
@@ -109,7 +111,7 @@ fn other(handle: Handle, kind: Kind, name: NameId, value: Value<'_>) {
 #[cold]
 #[inline(never)]
 pub(crate) fn attribute_with_name(handle: Handle, kind: Kind, name: &str, value: Value<'_>) {
-    write(handle, |local, lane, _| {
+    write(handle, |local, lane| {
         let mut payload = Payload::new();
         if payload.name(name) {
             lane.counters.cut.add(1);
@@ -119,14 +121,18 @@ pub(crate) fn attribute_with_name(handle: Handle, kind: Kind, name: &str, value:
     });
 }
 
-/// Runs `write` with the key of the span's transaction if the span is open (T1, T2).
+/// Runs `write` if the span is open (T1, T2).
 #[inline]
-fn write(handle: Handle, write: impl FnOnce(&Local, &Lane, u64)) {
+fn write(handle: Handle, write: impl FnOnce(&Local, &Lane)) {
     let _ = LOCAL.try_with(|local| {
         let Some(lane) = local.enter() else { return local.reentered_attribute() };
-        let [key, root, ..] = lane.spans.at(handle.depth());
-        if key.load(Ordering::Relaxed) == handle.key() && handle.depth() < lane.spans.len() {
-            write(local, lane, root.load(Ordering::Relaxed));
+        if is_live(lane, handle) {
+            // Of a transaction that found no room, nothing is written.
+            if lane.spans.entry(handle.depth()).meta & meta::REFUSED == 0 {
+                write(local, lane);
+            } else {
+                local.lost_attribute(lane, handle);
+            }
         }
         local.leave(lane);
     });
@@ -140,7 +146,9 @@ impl Local {
         let slot = [header, handle.key(), self.root_key(lane, handle), a, b, c, d, e];
         // Making room may publish.
         self.note_keys(lane);
-        if !self.writer.push(&lane.ring, &slot, || SETTINGS.ring_slots()) {
+        if lane.spans.entry(handle.depth()).meta & meta::REFUSED != 0
+            || !self.writer.push(&lane.ring, &slot, || SETTINGS.ring_slots())
+        {
             self.lost_attribute(lane, handle);
         }
         self.leave(lane);

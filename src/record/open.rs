@@ -271,7 +271,7 @@ fn change(handle: Handle, change: impl FnOnce(&mut Entry)) {
 
 /// T2.
 #[inline]
-fn is_live(lane: &Lane, handle: Handle) -> bool {
+pub(super) fn is_live(lane: &Lane, handle: Handle) -> bool {
     let [key, root, ..] = lane.spans.at(handle.depth());
     let word = if handle.place & UNSAMPLED == 0 { key } else { root };
     word.load(Ordering::Relaxed) == handle.key && handle.depth() < lane.spans.len()
