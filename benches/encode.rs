@@ -6,6 +6,9 @@
 //! Transactions of 20 children are recorded and flushed to a transport that throws envelopes away; the
 //! figure is the flusher's time over the number of spans, roots included.
 
+#![expect(clippy::expect_used, reason = "a measurement that cannot be made may panic")]
+#![cfg_attr(fuzzing, expect(clippy::print_stdout, reason = "the size of what is encoded"))]
+
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};

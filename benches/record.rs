@@ -7,6 +7,8 @@
 //! --example cost` prints the same quantities side by side, as ratios to the clock.
 
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
+#![expect(clippy::expect_used, reason = "a measurement that cannot be made may panic")]
+#![expect(clippy::print_stdout, reason = "what became of the spans")]
 
 use std::hint::black_box;
 use std::sync::Barrier;

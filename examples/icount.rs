@@ -6,6 +6,8 @@
 //! With an operation's name, only that one runs, between two marks that a tracer can see: attempts to
 //! open files that do not exist.
 
+#![expect(clippy::print_stdout, reason = "a program talks")]
+
 use std::fs::File;
 use std::hint::black_box;
 use std::sync::OnceLock;
@@ -23,6 +25,9 @@ static ROWS: Name = Name::new("rows");
 static CACHED: Name = Name::new("cached");
 static SESSION: Name = Name::new("session");
 
+/// A function's name, and the function.
+type Operation = (&'static str, fn(u64));
+
 /// Makes functions that are seen from outside by their names, and a list of them.
 macro_rules! operations {
     ($list:ident: $($name:ident($n:ident) $body:block)*) => {
@@ -34,7 +39,7 @@ macro_rules! operations {
                 for $n in 0..black_box(times) $body
             }
         )*
-        const $list: &[(&str, fn(u64))] = &[$((stringify!($name), $name)),*];
+        const $list: &[Operation] = &[$((stringify!($name), $name)),*];
     };
 }
 
@@ -115,7 +120,7 @@ fn mark(name: &str) {
     black_box(File::open(format!("hotspan-mark-{name}"))).ok();
 }
 
-fn run(operations: &[(&str, fn(u64))], times: u64, only: Option<&str>, guard: Option<&Guard>) {
+fn run(operations: &[Operation], times: u64, only: Option<&str>, guard: Option<&Guard>) {
     for (name, operation) in operations {
         if only.is_some_and(|only| only != *name) {
             continue;

@@ -22,6 +22,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// `scheme://[user:password@]host:port`, for the HTTP client alone.
+    #[cfg(any(feature = "http", test))]
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

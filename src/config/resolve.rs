@@ -13,6 +13,7 @@ use crate::error::ConfigError;
 
 /// A configuration that has been checked: behind it nothing needs to be checked again.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "HTTP delivery reads the rest"))]
 pub(crate) struct Resolved {
     /// `None`: nothing goes over HTTP.
     pub(crate) dsn: Option<Dsn>,
