@@ -1,5 +1,5 @@
-//! The pure parts, opened to the fuzz targets in `fuzz/` and to `benches/encode.rs`. Compiled only under
-//! `cfg(fuzzing)`, which cargo-fuzz sets.
+//! The pure parts, opened to the fuzz targets in `fuzz/` and to `benches/encode.rs`. Compiled only
+//! under `cfg(fuzzing)`, which cargo-fuzz sets.
 
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ pub fn rate_limits(answers: &[Response], now: Duration, unix_now: Duration) {
 
 /// Encodes slots made of any bytes, 64 to a slot, and returns the envelope, if they held one root.
 ///
-/// Kinds, types, names, lengths and keys are folded to where something can happen: all of them known,
-/// many of them wrong. Texts are whatever bytes come.
+/// Kinds, types, names, lengths and keys are folded to where something can happen: all of them
+/// known, many of them wrong. Texts are whatever bytes come.
 pub fn envelope(data: &[u8]) -> Option<Vec<u8>> {
     const NAMES: [&str; 8] =
         ["", "op", "a b", "http.status_code", "release", "\u{2028}\"\\", "Name_1.x", "é\0"];
@@ -80,7 +80,8 @@ pub fn envelope(data: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// An encoder over one transaction with children, each with two values of data if wanted, for
-/// `benches/encode.rs`: every call encodes it into the same buffer and returns the envelope's bytes.
+/// `benches/encode.rs`: every call encodes it into the same buffer and returns the envelope's
+/// bytes.
 pub fn encode(children: u64, attributes: bool) -> impl FnMut() -> usize {
     const ROOT: u64 = 1 << 52 | 1;
     let [op, name, child_op, child, rows, cached] =

@@ -88,8 +88,8 @@ impl Place {
         if active.process == process {
             return Err(ConfigError::already_initialised());
         }
-        // A client that is here belongs to the process that this one was forked off: its threads are not
-        // in this one, and its sockets are the parent's.
+        // A client that is here belongs to the process that this one was forked off: its threads
+        // are not in this one, and its sockets are the parent's.
         #[expect(clippy::mem_forget, reason = "dropping would touch what is the parent's")]
         std::mem::forget(active.client.take());
         active.process = process;

@@ -47,8 +47,8 @@ impl Scope {
         record::current_root().map(TransactionRef::new)
     }
 
-    /// The innermost open span of this thread: a child, or the transaction itself when it has no open
-    /// child. `None` when there is none, or when it is not sampled.
+    /// The innermost open span of this thread: a child, or the transaction itself when it has no
+    /// open child. `None` when there is none, or when it is not sampled.
     #[must_use]
     pub fn span(self) -> Option<SpanRef> {
         record::current().map(SpanRef::new)

@@ -37,9 +37,9 @@ pub struct InFlight {
     pub span_age: Duration,
 }
 
-/// Lists what each recording thread has open, without stopping any: each is read through its seqlock, and
-/// left out when its owner was faster 64 times in a row. Transactions that are not sampled are not listed.
-/// Allocates.
+/// Lists what each recording thread has open, without stopping any: each is read through its
+/// seqlock, and left out when its owner was faster 64 times in a row. Transactions that are not
+/// sampled are not listed. Allocates.
 ///
 /// ```
 /// # let guard = hotspan::init(hotspan::Config {

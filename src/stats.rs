@@ -102,8 +102,8 @@ pub struct Threads {
     pub last_success_age: Option<Duration>,
 }
 
-/// Reads the books. Allocates; takes short locks of the flushing side, none of the recording side. Looks
-/// again, for up to 20 ms or so, when all seems at rest and yet something is missing.
+/// Reads the books. Allocates; takes short locks of the flushing side, none of the recording side.
+/// Looks again, for up to 20 ms or so, when all seems at rest and yet something is missing.
 ///
 /// ```
 /// let stats = hotspan::stats();
@@ -114,8 +114,8 @@ pub struct Threads {
 #[must_use]
 pub fn stats() -> Stats {
     let mut stats = look();
-    // A look is not one moment. What moves on while it is taken may be seen nowhere, as if everything
-    // were at rest and something missing; the next look sees it. A true imbalance stays.
+    // A look is not one moment. What moves on while it is taken may be seen nowhere, as if
+    // everything were at rest and something missing; the next look sees it. A true imbalance stays.
     for _ in 0..LOOKS_MAX {
         if !stats.is_at_rest() || stats.check().is_ok() {
             break;

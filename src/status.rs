@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! statuses {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $text:literal;)*) => {
-        /// How a span or transaction ended: the vocabulary of the Sentry spec, in the order of the gRPC
-        /// codes it was taken from.
+        /// How a span or transaction ended: the vocabulary of the Sentry spec, in the order of the
+        /// gRPC codes it was taken from.
         ///
         /// ```
         /// use hotspan::SpanStatus;
@@ -41,8 +41,8 @@ macro_rules! statuses {
         impl FromStr for SpanStatus {
             type Err = ParseStatusError;
 
-            /// Reads the words that Relay reads: `unknown` is not among them, `success` and `failure`
-            /// are.
+            /// Reads the words that Relay reads: `unknown` is not among them, `success` and
+            /// `failure` are.
             fn from_str(text: &str) -> Result<Self, ParseStatusError> {
                 match text {
                     $($text => Ok(Self::$variant),)*

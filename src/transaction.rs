@@ -13,9 +13,9 @@ use crate::value::{IntoValue, Value};
 
 /// Starts a transaction: an independent root, active on this thread until the guard is dropped.
 ///
-/// Whether it is kept is decided here, by `Config::traces_sample_rate`. One that is not kept costs a few
-/// stores, its children a load each; nothing of it is looked up, and no clock is read. A transaction inside
-/// another one is a root of its own and hides the outer one until it ends.
+/// Whether it is kept is decided here, by `Config::traces_sample_rate`. One that is not kept costs
+/// a few stores, its children a load each; nothing of it is looked up, and no clock is read. A
+/// transaction inside another one is a root of its own and hides the outer one until it ends.
 ///
 /// ```
 /// # let queue = vec!["a", "b"]; let mut queue = queue.into_iter();
@@ -40,11 +40,11 @@ pub fn start_transaction(op: impl IntoName, name: impl IntoName) -> Transaction 
     Transaction { handle, on_this_thread: PhantomData }
 }
 
-/// A transaction. It ends when it is dropped, or by [`finish`](Self::finish), and is then handed to the
-/// flusher with all children that ended before it.
+/// A transaction. It ends when it is dropped, or by [`finish`](Self::finish), and is then handed to
+/// the flusher with all children that ended before it.
 ///
-/// It belongs to the thread that started it (it is not `Send`). A panic that unwinds through it marks it
-/// `internal_error`. Children still open when it ends are left out and counted.
+/// It belongs to the thread that started it (it is not `Send`). A panic that unwinds through it
+/// marks it `internal_error`. Children still open when it ends are left out and counted.
 #[must_use = "a transaction ends when its guard is dropped: bind it, and not to `_`"]
 #[derive(Debug)]
 pub struct Transaction {
@@ -70,8 +70,8 @@ impl Transaction {
     /// Ends the transaction now, as dropping it does.
     pub fn finish(self) {}
 
-    /// Ends the transaction at a given time, for work whose end was noted earlier. A time before the start
-    /// counts as the start.
+    /// Ends the transaction at a given time, for work whose end was noted earlier. A time before
+    /// the start counts as the start.
     pub fn finish_at(mut self, at: SystemTime) {
         let handle = std::mem::replace(&mut self.handle, Handle::NONE);
         if handle.is_recording() {
@@ -98,8 +98,8 @@ span_methods!(Transaction, TransactionRef);
 macro_rules! name_methods {
     ($($ty:ty),*) => { $(
         impl $ty {
-            /// Gives the transaction another name, until it ends. Names are at most 200 characters; keep
-            /// their number low: they are what the server groups by.
+            /// Gives the transaction another name, until it ends. Names are at most 200 characters;
+            /// keep their number low: they are what the server groups by.
             pub fn set_name(&mut self, name: impl IntoName) -> &mut Self {
                 span::set_description(self.handle, &name);
                 self

@@ -32,11 +32,12 @@ mod sealed {
 
 pub(crate) use sealed::ToValue;
 
-/// What can be given to `set_tag` and `set_data`: text (`&str`, `String`, `Cow<str>`), every integer and
-/// float width, `bool`, lists of these (slices, arrays, `Vec`), and references to any of them.
+/// What can be given to `set_tag` and `set_data`: text (`&str`, `String`, `Cow<str>`), every
+/// integer and float width, `bool`, lists of these (slices, arrays, `Vec`), and references to any
+/// of them.
 ///
-/// Text longer than 1024 bytes is cut, as is what a list holds beyond 1024 bytes; both are counted. A
-/// NaN or an infinity arrives as text. Never allocates. The trait is sealed.
+/// Text longer than 1024 bytes is cut, as is what a list holds beyond 1024 bytes; both are counted.
+/// A NaN or an infinity arrives as text. Never allocates. The trait is sealed.
 ///
 /// ```
 /// let mut span = hotspan::start_child("db", "load");

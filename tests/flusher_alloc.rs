@@ -1,9 +1,9 @@
-//! Nothing is allocated per transaction behind the recording thread either: not in the flusher up to the
-//! finished bytes, nor in the uploader with a transport that throws them away.
+//! Nothing is allocated per transaction behind the recording thread either: not in the flusher up
+//! to the finished bytes, nor in the uploader with a transport that throws them away.
 //!
-//! The threads of the library cannot be told apart from outside, so everything in the process is counted
-//! but the recording thread, which `zero_alloc.rs` looks at and whose `flush` asks for the books: this
-//! binary holds one test, and while it runs there is nobody else.
+//! The threads of the library cannot be told apart from outside, so everything in the process is
+//! counted but the recording thread, which `zero_alloc.rs` looks at and whose `flush` asks for the
+//! books: this binary holds one test, and while it runs there is nobody else.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -38,7 +38,8 @@ fn note() {
     }
 }
 
-// SAFETY: every call is handed on to the system's allocator as it came; counting touches an atomic only.
+// SAFETY: every call is handed on to the system's allocator as it came; counting touches an atomic
+// only.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();
@@ -75,7 +76,8 @@ fn item(n: u64) {
     transaction.set_measurement("size", 3.0, "byte");
 }
 
-/// Allocations of the other threads in steady state: `rounds` times `burst` transactions and a flush.
+/// Allocations of the other threads in steady state: `rounds` times `burst` transactions and a
+/// flush.
 fn steady(guard: &Guard, rounds: u64, burst: u64) -> u64 {
     let run = || {
         for round in 0..rounds {
@@ -106,11 +108,12 @@ fn nothing_is_allocated_per_transaction_anywhere() {
         ..Config::default()
     })
     .unwrap();
-    // One at a time, and a look's worth at a time. How many buffers that takes depends on how far the
-    // uploader lags behind: there is a steady state once the worst was seen.
+    // One at a time, and a look's worth at a time. How many buffers that takes depends on how far
+    // the uploader lags behind: there is a steady state once the worst was seen.
     assert!((0..5).any(|_| steady(&guard, 300, 1) == 0), "one at a time");
     assert!((0..20).any(|_| steady(&guard, 30, 100) == 0), "a hundred at a time");
-    // More than there are spare buffers for: the rest is made anew, at once large enough, and freed.
+    // More than there are spare buffers for: the rest is made anew, at once large enough, and
+    // freed.
     let allocated = steady(&guard, 5, 1000);
     println!("{allocated} allocations for 5000 transactions in bursts of 1000");
     assert!(allocated <= 5000, "{allocated}");

@@ -570,8 +570,8 @@ fn inflight_tells_what_a_thread_is_doing() {
     session.end();
 }
 
-/// Guards must not leave their thread: only a type that is not `Send` makes `is_send` ambiguous... and the
-/// inherent-looking default below answer. A plain bound would not compile either way.
+/// Guards must not leave their thread: only a type that is not `Send` makes `is_send` ambiguous...
+/// and the inherent-looking default below answer. A plain bound would not compile either way.
 mod not_send {
     use std::marker::PhantomData;
 

@@ -1,4 +1,5 @@
-//! `transport::Http` against a real server on loopback: what arrives, and what becomes of bad answers.
+//! `transport::Http` against a real server on loopback: what arrives, and what becomes of bad
+//! answers.
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,

@@ -1,8 +1,8 @@
-//! Random programs of guards on one thread, against a model so plain that it is right by inspection: a list
-//! of what is open, searched from its end.
+//! Random programs of guards on one thread, against a model so plain that it is right by
+//! inspection: a list of what is open, searched from its end.
 //!
-//! Every program starts and ends spans in any order, forgets some, and sets data on some; the envelopes
-//! must hold exactly the model's trees, and the books exactly the model's counts.
+//! Every program starts and ends spans in any order, forgets some, and sets data on some; the
+//! envelopes must hold exactly the model's trees, and the books exactly the model's counts.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

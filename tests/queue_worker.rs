@@ -13,8 +13,8 @@ use serde_json::Value;
 mod support;
 use support::server::{Reply, Server};
 
-/// The example's binary, built in the profile of this test: `cargo test --test queue_worker` alone would
-/// leave an old one, or none.
+/// The example's binary, built in the profile of this test: `cargo test --test queue_worker` alone
+/// would leave an old one, or none.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<Option<PathBuf>> = OnceLock::new();
     let built = BINARY.get_or_init(|| {

@@ -1,6 +1,6 @@
-//! The server stops while the loop runs, as `kill -STOP` does it: connections stay open, nothing is read,
-//! nothing is answered. The loop must not notice, memory must stay within its bounds, and when the server
-//! goes on, the books must be exact and agree with what it got.
+//! The server stops while the loop runs, as `kill -STOP` does it: connections stay open, nothing is
+//! read, nothing is answered. The loop must not notice, memory must stay within its bounds, and
+//! when the server goes on, the books must be exact and agree with what it got.
 //!
 //! The server is this binary again, in a process of its own that can be stopped.
 #![allow(

@@ -1,8 +1,9 @@
-//! House rules that no compiler checks: who may name whom, where atomics live, what an ordering owes its
-//! reader, how wide and how long a file may be.
+//! House rules that no compiler checks: who may name whom, where atomics live, what an ordering
+//! owes its reader, how wide and how long a file may be.
 //!
-//! Each rule is a function from a file's path and text to its complaints, and is fed a planted violation
-//! before it is let loose on the tree: a rule that finds nothing there would be found out.
+//! Each rule is a function from a file's path and text to its complaints, and is fed a planted
+//! violation before it is let loose on the tree: a rule that finds nothing there would be found
+//! out.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -317,7 +318,8 @@ fn first_name(path: &str) -> String {
     path.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect()
 }
 
-/// The code without comments and without its tests, which may name anything. Lines keep their numbers.
+/// The code without comments and without its tests, which may name anything. Lines keep their
+/// numbers.
 fn code_of(path: &str, text: &str) -> String {
     let code = whole_code(text);
     let is_test = path.ends_with("/tests.rs") && !path.starts_with("src/shared/");

@@ -1,6 +1,6 @@
-//! What the server is told about losses: client reports add up to exactly what was lost, by the server's
-//! reasons and in both of its categories, where a lost transaction of n children is 1 transaction and
-//! n + 1 spans, and one that sampling left out is 1 transaction and 1 span.
+//! What the server is told about losses: client reports add up to exactly what was lost, by the
+//! server's reasons and in both of its categories, where a lost transaction of n children is 1
+//! transaction and n + 1 spans, and one that sampling left out is 1 transaction and 1 span.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

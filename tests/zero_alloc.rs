@@ -1,7 +1,8 @@
 //! Nothing is allocated on the recording thread in steady state, counted by the allocator itself.
 //!
-//! The counter is the thread's own, so what flusher, uploader and the other tests allocate meanwhile is not
-//! in it; `flusher_alloc.rs` looks at those. Each case runs often enough to go around its ring.
+//! The counter is the thread's own, so what flusher, uploader and the other tests allocate
+//! meanwhile is not in it; `flusher_alloc.rs` looks at those. Each case runs often enough to go
+//! around its ring.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -29,7 +30,8 @@ struct Counting;
 static COUNTING: Counting = Counting;
 
 thread_local! {
-    // Constant and without a destructor: reading it allocates nothing, at any time of a thread's life.
+    // Constant and without a destructor: reading it allocates nothing, at any time of a thread's
+    // life.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -37,7 +39,8 @@ fn note() {
     let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
 }
 
-// SAFETY: every call is handed on to the system's allocator as it came; counting touches a `Cell` only.
+// SAFETY: every call is handed on to the system's allocator as it came; counting touches a `Cell`
+// only.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note();

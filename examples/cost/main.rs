@@ -2,9 +2,10 @@
 //!
 //! `cargo run --release --example cost [-- --json]`
 //!
-//! Every figure is a median over rounds in which all rows take turns, so that what disturbs one disturbs
-//! all; `clock pairs` is the figure over the cost of two clock reads in the same rounds. Between rounds the
-//! flusher drains the rings; what it costs itself is the last row, taken from its thread's CPU time.
+//! Every figure is a median over rounds in which all rows take turns, so that what disturbs one
+//! disturbs all; `clock pairs` is the figure over the cost of two clock reads in the same rounds.
+//! Between rounds the flusher drains the rings; what it costs itself is the last row, taken from
+//! its thread's CPU time.
 
 #![expect(clippy::print_stdout, reason = "a table for people")]
 #![expect(clippy::indexing_slicing, reason = "an example may panic")]

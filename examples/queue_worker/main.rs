@@ -4,14 +4,15 @@
 //! cargo run --release --example queue_worker -- FOLDER
 //! ```
 //!
-//! A producer walks FOLDER and puts each file on a bounded queue; workers take the files off it, read
-//! them, count or parse their text, and hash them. Each file becomes one transaction, each step a child
-//! span, each failure a status. At the end the program prints what it learnt from its own envelopes: a
-//! table per op, the slowest files with their steps, and the ledger. It needs no account and no
-//! network: unless a DSN is given, the envelopes stay in a new folder below `target/hotspan/`.
+//! A producer walks FOLDER and puts each file on a bounded queue; workers take the files off it,
+//! read them, count or parse their text, and hash them. Each file becomes one transaction, each
+//! step a child span, each failure a status. At the end the program prints what it learnt from its
+//! own envelopes: a table per op, the slowest files with their steps, and the ledger. It needs no
+//! account and no network: unless a DSN is given, the envelopes stay in a new folder below
+//! `target/hotspan/`.
 //!
-//! To read it: `worker.rs` holds the loop and is all that an application would have to write; `tee.rs`
-//! is a transport of one's own; the rest is a command line around them.
+//! To read it: `worker.rs` holds the loop and is all that an application would have to write;
+//! `tee.rs` is a transport of one's own; the rest is a command line around them.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -50,7 +51,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How often the progress bar moves.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Everything went well, also when some files could not be processed: failures are what is measured.
+/// Everything went well, also when some files could not be processed: failures are what is
+/// measured.
 const FINE: u8 = 0;
 /// Transactions were recorded and could not be delivered.
 const UNDELIVERED: u8 = 1;

@@ -60,8 +60,9 @@ impl Outlet {
         }
     }
 
-    /// Envelopes that may wait, in bytes. Two workers make them faster than a disk takes them, file by
-    /// file: for a folder there is room for a burst. A server that hangs must not cost that much.
+    /// Envelopes that may wait, in bytes. Two workers make them faster than a disk takes them, file
+    /// by file: for a folder there is room for a burst. A server that hangs must not cost that
+    /// much.
     pub(crate) fn queue_bytes(&self) -> usize {
         match self {
             Self::Folder { .. } => 256 << 20,
@@ -76,7 +77,8 @@ impl Outlet {
         }
     }
 
-    /// The library's own transport for it, inside a [`Tee`] that writes on `board` what it delivers.
+    /// The library's own transport for it, inside a [`Tee`] that writes on `board` what it
+    /// delivers.
     pub(crate) fn delivery(&self, board: &Arc<Mutex<Board>>) -> Delivery {
         let board = Arc::clone(board);
         match self {

@@ -1,8 +1,9 @@
-//! A transport of the example's own: it sends each envelope through another transport and reads what
-//! was delivered, for the tables at the end.
+//! A transport of the example's own: it sends each envelope through another transport and reads
+//! what was delivered, for the tables at the end.
 //!
-//! It runs on the uploader's thread, so that reading costs the workers nothing but their share of the
-//! processor. What the tables say was recorded, encoded and accepted: nothing is measured a second time.
+//! It runs on the uploader's thread, so that reading costs the workers nothing but their share of
+//! the processor. What the tables say was recorded, encoded and accepted: nothing is measured a
+//! second time.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -67,8 +68,8 @@ pub(crate) fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
     board.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The payloads of an envelope's transactions: a header line, then for each item a header line with its
-/// type and length, that many bytes, and a line feed.
+/// The payloads of an envelope's transactions: a header line, then for each item a header line with
+/// its type and length, that many bytes, and a line feed.
 fn transactions(envelope: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = line(envelope).map_or(&[][..], |(_, rest)| rest);
     std::iter::from_fn(move || {

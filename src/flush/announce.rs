@@ -1,8 +1,8 @@
 //! When to say in the log that spans are being lost: loudly at first, then at most once a minute.
 //!
-//! Pure: [`Announcer::look`] compares the books with what was last said and returns the line, if it is
-//! time for one. Counts come from the books, so a burst is one line that names each reason, and what is
-//! lost between two lines is in the next.
+//! Pure: [`Announcer::look`] compares the books with what was last said and returns the line, if it
+//! is time for one. Counts come from the books, so a burst is one line that names each reason, and
+//! what is lost between two lines is in the next.
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! From the slots of rings to whole transactions.
 //!
-//! The usual transaction lies in one piece in its ring, its root last, and is handed on as the slice it is:
-//! no map, no copy. What comes in pieces (a transaction around another one, one that was published early)
-//! waits in a table by root key until the root comes. The table is bounded in transactions, slots and age;
-//! what is beyond is given up, oldest first, and counted.
+//! The usual transaction lies in one piece in its ring, its root last, and is handed on as the
+//! slice it is: no map, no copy. What comes in pieces (a transaction around another one, one that
+//! was published early) waits in a table by root key until the root comes. The table is bounded in
+//! transactions, slots and age; what is beyond is given up, oldest first, and counted.
 //!
 //! Pure: slots and a time in, slices and counts out.
 //!
@@ -78,8 +78,9 @@ impl Assembler {
         Count::spans(self.children)
     }
 
-    /// Takes the next slots of one ring. What belongs together at the end and is not complete yet is left
-    /// for the next call when `more` comes at once; the number of slots that were taken is returned.
+    /// Takes the next slots of one ring. What belongs together at the end and is not complete yet
+    /// is left for the next call when `more` comes at once; the number of slots that were taken is
+    /// returned.
     pub(crate) fn take(
         &mut self,
         batch: &[Slot],

@@ -1,9 +1,9 @@
 //! The flusher's thread, and starting and stopping both threads.
 //!
-//! The flusher looks at the rings once an interval, and at once again while a ring is more than an eighth
-//! full; nobody has to wake it, so recording threads make no system call for it. A panic in a cycle costs
-//! what was in hand, counted; the flusher starts anew after a pause that doubles, and gives up after five
-//! in a row: recording is off then.
+//! The flusher looks at the rings once an interval, and at once again while a ring is more than an
+//! eighth full; nobody has to wake it, so recording threads make no system call for it. A panic in
+//! a cycle costs what was in hand, counted; the flusher starts anew after a pause that doubles, and
+//! gives up after five in a row: recording is off then.
 //!
 //! # Invariants
 //! * C1: a cycle that answers a `flush` began after it was asked for.
@@ -35,8 +35,8 @@ const STACK_BYTES: usize = 512 * 1024;
 const PANICS_MAX: u32 = 5;
 /// How long a new flusher waits for one that a shutdown gave up: it is busy, not blocked.
 const READING_MAX: Duration = Duration::from_secs(10);
-/// The last look at the rings comes this much after the one before: threads that were just publishing
-/// when recording went off are through by then.
+/// The last look at the rings comes this much after the one before: threads that were just
+/// publishing when recording went off are through by then.
 const LAST_LOOK: Duration = Duration::from_millis(1);
 
 /// What the threads are started with.
@@ -96,7 +96,8 @@ impl Client {
         }
     }
 
-    /// Waits until everything that ended before is delivered or lost, at most `timeout`. True if so.
+    /// Waits until everything that ended before is delivered or lost, at most `timeout`. True if
+    /// so.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         let deadline = clock::monotonic().saturating_add(timeout);
         let asked = self.control.ask(|state| state.asked += 1);
@@ -104,8 +105,8 @@ impl Client {
         looked && self.uploader.flush(deadline.saturating_sub(clock::monotonic()))
     }
 
-    /// Stops both threads; returns at `timeout` at the latest, with everything that was not settled by
-    /// then counted. Recording must be off.
+    /// Stops both threads; returns at `timeout` at the latest, with everything that was not settled
+    /// by then counted. Recording must be off.
     pub(crate) fn close(&self, timeout: Duration) {
         let deadline = clock::monotonic().saturating_add(timeout);
         self.control.ask(|state| state.stop = true);
@@ -217,7 +218,8 @@ impl Role {
         }
     }
 
-    /// Waits for a wish, at most `pause`. C1: what is asked for later is answered by the next cycle.
+    /// Waits for a wish, at most `pause`. C1: what is asked for later is answered by the next
+    /// cycle.
     fn idle(&self, pause: Duration) -> (u64, bool) {
         let (state, _) = self
             .control

@@ -1,15 +1,16 @@
 //! What the uploader does with one parcel: check the limits, stamp, send, settle, and report.
 //!
-//! A [`Courier`] owns the transport. It takes what the [`Queue`] hands out, one thing a cycle, and never
-//! looks at a clock but the one it was given, so tests drive it by hand. Its rules:
+//! A [`Courier`] owns the transport. It takes what the [`Queue`] hands out, one thing a cycle, and
+//! never looks at a clock but the one it was given, so tests drive it by hand. Its rules:
 //!
 //! * Rate limits are asked as late as possible, when the parcel is about to be sent.
-//! * The status alone decides: 2xx is delivered, 429 is `refused`, any other is `send_error`; no answer
-//!   is `network_error`. Nothing is sent twice.
+//! * The status alone decides: 2xx is delivered, 429 is `refused`, any other is `send_error`; no
+//!   answer is `network_error`. Nothing is sent twice.
 //! * A transport that panics costs the parcel (`internal`), not the thread. After
 //!   [`PANICS_MAX`] in a row nothing is sent any more, and everything is counted.
-//! * A client report travels alone: after a parcel or when idle, if the last is 30 s old, and whenever
-//!   somebody flushes or closes. What it held is put back unless the server took it. It is never a loss.
+//! * A client report travels alone: after a parcel or when idle, if the last is 30 s old, and
+//!   whenever somebody flushes or closes. What it held is put back unless the server took it. It is
+//!   never a loss.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -236,8 +237,8 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Says in the log what is being lost. The host's logger is a stranger, too: if it panics, it is
-    /// not called again.
+    /// Says in the log what is being lost. The host's logger is a stranger, too: if it panics, it
+    /// is not called again.
     fn announce(&mut self) {
         let now = (self.now)().monotonic;
         let Some(announcer) = &mut self.announcer else { return };
@@ -254,8 +255,8 @@ impl<Now: Fn() -> Moment> Courier<Now> {
     }
 }
 
-/// Calls a transport, and survives it. Its error is a stranger's code, too: it is made a text and dropped
-/// in here.
+/// Calls a transport, and survives it. Its error is a stranger's code, too: it is made a text and
+/// dropped in here.
 fn call(transport: &mut dyn Transport, envelope: &Envelope<'_>) -> Answer {
     let send = || match transport.send(envelope) {
         Ok(response) => Answer::Response(response),

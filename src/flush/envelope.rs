@@ -1,7 +1,8 @@
 //! An envelope: the unit that is queued, sent and counted.
 //!
-//! Its bytes are written once, by the encoder, with room for `sent_at` as the last member of the first
-//! line. The member is stamped just before the bytes go to a socket, and left out of what is stored.
+//! Its bytes are written once, by the encoder, with room for `sent_at` as the last member of the
+//! first line. The member is stamped just before the bytes go to a socket, and left out of what is
+//! stored.
 
 use std::ops::Range;
 
@@ -21,7 +22,8 @@ pub enum Category {
     Internal,
 }
 
-/// A finished envelope, complete but for its `sent_at`, with what it holds counted beside the bytes.
+/// A finished envelope, complete but for its `sent_at`, with what it holds counted beside the
+/// bytes.
 #[derive(Debug)]
 pub(crate) struct Parcel {
     /// The whole envelope. Its capacity is reused.
@@ -36,8 +38,8 @@ pub(crate) struct Parcel {
 }
 
 impl Parcel {
-    /// Writes the time of sending into the blank, in place: RFC 3339, UTC, six decimals. May be called
-    /// again, for another attempt.
+    /// Writes the time of sending into the blank, in place: RFC 3339, UTC, six decimals. May be
+    /// called again, for another attempt.
     pub(crate) fn stamp(&mut self, unix_nanos: u64) {
         // The time stands before the last byte of the member, its closing quote.
         let Some(end) = self.sent_at.end.checked_sub(1) else { return };
@@ -64,8 +66,8 @@ impl<'a> Envelope<'a> {
         &self.parcel.bytes
     }
 
-    /// The bytes without the `sent_at` member, in two pieces, as they go to a disk: the Sentry spec has
-    /// `sent_at` written at sending and never stored.
+    /// The bytes without the `sent_at` member, in two pieces, as they go to a disk: the Sentry spec
+    /// has `sent_at` written at sending and never stored.
     #[must_use]
     pub fn without_sent_at(&self) -> [&'a [u8]; 2] {
         let bytes = self.as_bytes();
@@ -113,8 +115,8 @@ pub struct EnvelopeBuf {
 impl EnvelopeBuf {
     /// Takes the bytes as they are; nothing is checked.
     ///
-    /// An `event_id` that opens the first line, and a `sent_at` that closes it, are recognised in the
-    /// form in which this crate writes them. With an event id the category is
+    /// An `event_id` that opens the first line, and a `sent_at` that closes it, are recognised in
+    /// the form in which this crate writes them. With an event id the category is
     /// [`Category::Transaction`], without one [`Category::Internal`]; the count is zero.
     #[must_use]
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Self {
@@ -169,8 +171,8 @@ const TIME_LEN: usize = "0000-00-00T00:00:00.000000Z".len();
 
 const SECONDS_IN_DAY: u64 = 24 * 60 * 60;
 
-/// `YYYY-MM-DDTHH:MM:SS.ffffffZ`, cut to microseconds. Unix nanoseconds in 64 bits end in 2554, so four
-/// digits are enough for the year.
+/// `YYYY-MM-DDTHH:MM:SS.ffffffZ`, cut to microseconds. Unix nanoseconds in 64 bits end in 2554, so
+/// four digits are enough for the year.
 fn rfc3339(unix_nanos: u64) -> [u8; TIME_LEN] {
     let seconds = unix_nanos / 1_000_000_000;
     let (year, month, day) = civil(seconds / SECONDS_IN_DAY);
@@ -196,8 +198,8 @@ fn rfc3339(unix_nanos: u64) -> [u8; TIME_LEN] {
 
 /// Days since 1970-01-01 as year, month and day of the Gregorian calendar.
 ///
-/// Counted in years that begin on 1 March: a leap day is then the last of its year, and the lengths of
-/// the months repeat as 31 30 31 30 31 every five months, 153 days.
+/// Counted in years that begin on 1 March: a leap day is then the last of its year, and the lengths
+/// of the months repeat as 31 30 31 30 31 every five months, 153 days.
 fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_IN_400_YEARS: u64 = 400 * 365 + 97;
     // From 1 March of the year 0 to 1 January 1970.
@@ -205,8 +207,8 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
     let day = days + EPOCH;
     let (era, day) = (day / DAYS_IN_400_YEARS, day % DAYS_IN_400_YEARS);
-    // Leave out the leap days before this one, and every year has 365 days. A leap day ends every 4th
-    // year (1461 days) but the 100th (36,524 days), yet every 400th again (146,097 days).
+    // Leave out the leap days before this one, and every year has 365 days. A leap day ends every
+    // 4th year (1461 days) but the 100th (36,524 days), yet every 400th again (146,097 days).
     let year = (day - day / 1460 + day / 36_524 - day / (DAYS_IN_400_YEARS - 1)) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;

@@ -21,8 +21,8 @@ use super::queue::Queue;
 /// Slots copied at a time.
 const BATCH: u64 = 4096;
 
-/// The right to read the rings: there is one (R1 of the ring). A flusher that was given up at shutdown
-/// keeps it until it has really ended.
+/// The right to read the rings: there is one (R1 of the ring). A flusher that was given up at
+/// shutdown keeps it until it has really ended.
 #[derive(Debug)]
 pub(crate) struct Reading(());
 
@@ -72,8 +72,8 @@ struct Out {
     anchor: Anchor,
     queue: Arc<Queue>,
     books: &'static Books,
-    /// Span records taken in, and those that left again: what lies between is in the assembler, or was in
-    /// hand when something panicked.
+    /// Span records taken in, and those that left again: what lies between is in the assembler, or
+    /// was in hand when something panicked.
     taken_in: Count,
     left: Count,
 }
@@ -152,7 +152,8 @@ impl Flusher {
         }
     }
 
-    /// Drops what an earlier generation left in the rings: its flusher was gone when it was published.
+    /// Drops what an earlier generation left in the rings: its flusher was gone when it was
+    /// published.
     pub(crate) fn discard_leftovers(&mut self) {
         for lane in registry::lanes() {
             self.batch.clear();
@@ -226,7 +227,8 @@ impl Flusher {
         done
     }
 
-    /// Records in the batch behind the first `before` slots. An attribute may begin before and end behind.
+    /// Records in the batch behind the first `before` slots. An attribute may begin before and end
+    /// behind.
     fn count_fresh(&self, before: usize) -> Count {
         let mut at = 0;
         while at < before {

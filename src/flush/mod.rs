@@ -5,9 +5,9 @@
 //!           └────── flusher thread ────────┘         └── uploader thread ──┘
 //! ```
 //!
-//! The flusher never waits for the uploader: a hanging server fills the queue, and then costs envelopes,
-//! counted, but the rings go on being drained. Everything between the rings and the queue is pure, given
-//! a time; only `client` and `upload` know of threads.
+//! The flusher never waits for the uploader: a hanging server fills the queue, and then costs
+//! envelopes, counted, but the rings go on being drained. Everything between the rings and the
+//! queue is pure, given a time; only `client` and `upload` know of threads.
 
 pub(crate) mod announce;
 pub(crate) mod assemble;

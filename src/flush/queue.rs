@@ -1,7 +1,8 @@
-//! The queue between flusher and uploader: bounded in bytes, never waited for by the one who fills it.
+//! The queue between flusher and uploader: bounded in bytes, never waited for by the one who fills
+//! it.
 //!
-//! A parcel goes through three states, and one lock guards all of them, together with the books they
-//! are counted in:
+//! A parcel goes through three states, and one lock guards all of them, together with the books
+//! they are counted in:
 //!
 //! ```text
 //!  push ──► queued ──── pop ───► in flight ── settle ──► delivered | lost
@@ -9,13 +10,14 @@
 //!             └───── abandon ────────┴─────────────────► lost (shutdown_deadline)
 //! ```
 //!
-//! The uploader holds the bytes of the parcel in flight, but what is lost with them stays here. Whoever
-//! comes first, the uploader with an outcome or a shutdown whose time is up, takes it and writes it down;
-//! the other finds nothing. So a transport that returns after it was given up cannot settle twice.
+//! The uploader holds the bytes of the parcel in flight, but what is lost with them stays here.
+//! Whoever comes first, the uploader with an outcome or a shutdown whose time is up, takes it and
+//! writes it down; the other finds nothing. So a transport that returns after it was given up
+//! cannot settle twice.
 //!
 //! # Invariants
-//! * Q1: `bytes` is the capacity of all queued parcels together, at most `bytes_max`. One parcel more
-//!   may be in flight.
+//! * Q1: `bytes` is the capacity of all queued parcels together, at most `bytes_max`. One parcel
+//!   more may be in flight.
 //! * Q2: every parcel that `push` accepted is settled exactly once; `settled <= popped <= pushed`.
 //! * Q3: no lock is held while anything blocks, and no code of a user runs under it.
 //!
@@ -30,8 +32,8 @@ use std::time::Duration;
 use crate::flush::envelope::Parcel;
 use crate::shared::ledger::{Books, Count, Reason};
 
-/// Byte buffers that wait to be used again, at most this many, of so many bytes together: about what one
-/// look at busy rings finds.
+/// Byte buffers that wait to be used again, at most this many, of so many bytes together: about
+/// what one look at busy rings finds.
 const SPARES_MAX: usize = 512;
 const SPARES_BYTES_MAX: usize = 1024 * 1024;
 
@@ -104,8 +106,8 @@ struct State {
 }
 
 impl Queue {
-    /// A queue for parcels of `bytes_max` bytes together. `books` are written as parcels move: `queued`
-    /// at push, `taken` at pop, `delivered` and `lost` when they are settled.
+    /// A queue for parcels of `bytes_max` bytes together. `books` are written as parcels move:
+    /// `queued` at push, `taken` at pop, `delivered` and `lost` when they are settled.
     pub(crate) fn new(bytes_max: usize, books: &'static Books) -> Self {
         Self {
             books,
@@ -137,8 +139,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for something to do, at most `timeout`. The parcel that it returns must be settled before
-    /// the next call. For the uploader alone.
+    /// Waits for something to do, at most `timeout`. The parcel that it returns must be settled
+    /// before the next call. For the uploader alone.
     pub(crate) fn pop(&self, timeout: Duration) -> Popped {
         let (mut state, _) = self
             .work
@@ -160,8 +162,8 @@ impl Queue {
         if state.closed { Popped::Closed } else { Popped::Idle }
     }
 
-    /// Writes down what became of the parcel in flight, and says how much that was; `None` if it was
-    /// abandoned before, or settled already.
+    /// Writes down what became of the parcel in flight, and says how much that was; `None` if it
+    /// was abandoned before, or settled already.
     pub(crate) fn settle(&self, outcome: Outcome) -> Option<Count> {
         let mut state = self.lock();
         let count = state.in_flight.take()?;
@@ -213,8 +215,8 @@ impl Queue {
         self.lock().closed
     }
 
-    /// Gives up what is queued and what is in flight: lost, for this reason, here and now. Says how much
-    /// that was.
+    /// Gives up what is queued and what is in flight: lost, for this reason, here and now. Says how
+    /// much that was.
     pub(crate) fn abandon(&self, reason: Reason) -> Count {
         let mut state = self.lock();
         state.closed = true;
@@ -257,8 +259,8 @@ impl Queue {
         }
     }
 
-    /// An empty buffer to encode into: a used one if there is any, else a new one with room for about
-    /// what the last parcel had in it.
+    /// An empty buffer to encode into: a used one if there is any, else a new one with room for
+    /// about what the last parcel had in it.
     pub(crate) fn buffer(&self) -> Vec<u8> {
         let mut state = self.lock();
         let spare = state.spares.pop();

@@ -1,9 +1,9 @@
 //! The uploader: a thread that sends what the queue holds, and its handle.
 //!
-//! The thread runs a [`Courier`] until the queue is closed and empty, or given up. It may block in the
-//! transport for as long as the transport likes: nobody waits for it without a limit. A shutdown whose
-//! time is up writes down what is left as `shutdown_deadline` ([`Queue::abandon`]), asks the transport to
-//! break off if it knows how, and leaves the thread to end by itself.
+//! The thread runs a [`Courier`] until the queue is closed and empty, or given up. It may block in
+//! the transport for as long as the transport likes: nobody waits for it without a limit. A
+//! shutdown whose time is up writes down what is left as `shutdown_deadline` ([`Queue::abandon`]),
+//! asks the transport to break off if it knows how, and leaves the thread to end by itself.
 //!
 //! # Limits
 //! Signals: the thread inherits the signal mask of the thread that starts it. A host that waits for
@@ -71,15 +71,15 @@ impl Uploader {
         &self.queue
     }
 
-    /// Waits until everything that was pushed before is settled and the losses are reported, at most
-    /// `timeout`. True if all of that happened.
+    /// Waits until everything that was pushed before is settled and the losses are reported, at
+    /// most `timeout`. True if all of that happened.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         self.queue.flush(timeout, clock::monotonic)
     }
 
     /// Accepts nothing more, sends what is left and a last report, and returns when that is done or
-    /// `timeout` is over. What was not settled by then is counted as `shutdown_deadline` and returned.
-    /// May be called again, then it finds nothing to do.
+    /// `timeout` is over. What was not settled by then is counted as `shutdown_deadline` and
+    /// returned. May be called again, then it finds nothing to do.
     pub(crate) fn close(&self, timeout: Duration) -> Count {
         self.queue.close();
         if self.queue.wait_stopped(timeout) {

@@ -228,7 +228,8 @@ fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     out
 }
 
-/// The longest beginning of `text` within `max` bytes, on a character's edge; and whether that cut it.
+/// The longest beginning of `text` within `max` bytes, on a character's edge; and whether that cut
+/// it.
 #[inline]
 fn bounded(text: &str, max: usize) -> (&str, bool) {
     if text.len() <= max {

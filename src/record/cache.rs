@@ -1,8 +1,8 @@
 //! A thread's short way from a text to its number.
 //!
 //! Two places for each address and length: a literal always comes from the same place. The bytes
-//! are compared all the same, since a buffer that is filled anew has the address of the old text. A miss
-//! asks the name table, which allocates when the text is new.
+//! are compared all the same, since a buffer that is filled anew has the address of the old text. A
+//! miss asks the name table, which allocates when the text is new.
 
 use std::cell::Cell;
 

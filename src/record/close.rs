@@ -14,7 +14,8 @@ use crate::shared::sync::Ordering;
 use super::handle::{Handle, is_live, low};
 use super::local::{LOCAL, Local};
 
-/// Ends a child. One that is ended inside another call stays open, and is counted with its transaction.
+/// Ends a child. One that is ended inside another call stays open, and is counted with its
+/// transaction.
 #[inline(never)]
 pub(crate) fn close_child(handle: Handle) {
     let end = clock::ticks();
@@ -155,7 +156,8 @@ impl Local {
         self.pop(lane, depth);
     }
 
-    /// T4: takes their keys from the lines above a transaction that belong to it; how many there were.
+    /// T4: takes their keys from the lines above a transaction that belong to it; how many there
+    /// were.
     #[cold]
     #[inline(never)]
     fn close_above(&self, lane: &Lane, depth: usize, root: u64) -> u32 {

@@ -1,8 +1,9 @@
 //! What a thread keeps for itself, and what becomes of it when the thread ends.
 //!
-//! The hot state is a constant thread-local without a destructor: it can be read at any time, in any other
-//! destructor too. A second key with a destructor, the sentinel, retires the lane when the thread ends;
-//! what is recorded after that is not recorded, and the spans that were open then are counted.
+//! The hot state is a constant thread-local without a destructor: it can be read at any time, in
+//! any other destructor too. A second key with a destructor, the sentinel, retires the lane when
+//! the thread ends; what is recorded after that is not recorded, and the spans that were open then
+//! are counted.
 
 use std::cell::Cell;
 
@@ -51,7 +52,8 @@ impl Local {
         }
     }
 
-    /// Takes the lane for one call (T1). `None`: another call of this thread has it, or there is none.
+    /// Takes the lane for one call (T1). `None`: another call of this thread has it, or there is
+    /// none.
     #[inline]
     pub(super) fn enter(&self) -> Option<&'static Lane> {
         self.lane.take()
@@ -76,8 +78,8 @@ impl Local {
         key
     }
 
-    /// Writes down how many keys were given out: before anything they were given to can be lost, or be
-    /// published, so that no more is ever seen to go out than came in.
+    /// Writes down how many keys were given out: before anything they were given to can be lost, or
+    /// be published, so that no more is ever seen to go out than came in.
     #[inline]
     pub(super) fn note_keys(&self, lane: &Lane) {
         lane.counters.next_key.set(self.next_key.get());
@@ -92,8 +94,8 @@ impl Local {
         }
     }
 
-    /// Gets the thread a lane, and enters it. `None`, counted: another call has it, or there is none left,
-    /// or the thread is being torn down.
+    /// Gets the thread a lane, and enters it. `None`, counted: another call has it, or there is
+    /// none left, or the thread is being torn down.
     #[cold]
     #[inline(never)]
     pub(super) fn attach(&self) -> Option<&'static Lane> {
@@ -122,8 +124,8 @@ impl Local {
         Some(lane)
     }
 
-    /// Gives up every open line: its guard was forgotten, or there are too many. Their guards, should they
-    /// still end, find no line of theirs (T2).
+    /// Gives up every open line: its guard was forgotten, or there are too many. Their guards,
+    /// should they still end, find no line of theirs (T2).
     #[cold]
     pub(super) fn abandon_open(&self, lane: &Lane) {
         let mut lost = Count::default();

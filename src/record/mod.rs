@@ -1,22 +1,26 @@
 //! Hot: runs in the user's thread.
 //!
 //! # The contract
-//! No lock, no allocation, no system call but the clock, no unbounded loop, no panic; a thread's first
-//! recorded call and a name's first use may allocate. What goes wrong is counted, and the loop goes on.
+//! No lock, no allocation, no system call but the clock, no unbounded loop, no panic; a thread's
+//! first recorded call and a name's first use may allocate. What goes wrong is counted, and the
+//! loop goes on.
 //!
 //! # The story
-//! A span is a line in its thread's stack of open spans ([`OpenSpans`]): starting one writes the line,
-//! with one clock read; ending one reads the clock again, writes one 64-byte record into the thread's ring
-//! and moves the stack back. Guards hold nothing but a key and a depth. A transaction's record comes last
-//! and publishes everything before it with one store. Sampling is decided before anything else is done, so
-//! that a transaction that is not kept costs a few stores, and its children one load each.
+//! A span is a line in its thread's stack of open spans ([`OpenSpans`]): starting one writes the
+//! line, with one clock read; ending one reads the clock again, writes one 64-byte record into the
+//! thread's ring and moves the stack back. Guards hold nothing but a key and a depth. A
+//! transaction's record comes last and publishes everything before it with one store. Sampling is
+//! decided before anything else is done, so that a transaction that is not kept costs a few stores,
+//! and its children one load each.
 //!
 //! # Invariants
-//! * T1: a call takes the lane out of its cell and puts it back at its end; a second call that is entered
-//!   meanwhile (from a signal handler, or an allocator) finds none, and returns at once, counted.
+//! * T1: a call takes the lane out of its cell and puts it back at its end; a second call that is
+//!   entered meanwhile (from a signal handler, or an allocator) finds none, and returns at once,
+//!   counted.
 //! * T2: a handle is live while the line at its depth holds its key.
 //! * T3: `parent` is the key of the innermost line, or 0 when that line is not recorded.
-//! * T4: when a transaction ends, the lines of its open children lose their keys: they end as nothing.
+//! * T4: when a transaction ends, the lines of its open children lose their keys: they end as
+//!   nothing.
 
 mod attribute;
 mod cache;

@@ -65,8 +65,8 @@ pub(crate) fn has_parent() -> bool {
 /// Starts a child of the innermost span.
 #[inline(never)]
 pub(crate) fn open_child(op: NameId, description: NameId) -> Handle {
-    // First, while there is nothing yet that a call would have to keep. From here on, what is usual makes
-    // no call, and what is not is left to one that does the rest.
+    // First, while there is nothing yet that a call would have to keep. From here on, what is usual
+    // makes no call, and what is not is left to one that does the rest.
     let start = clock::ticks();
     let names = names(op, description);
     LOCAL

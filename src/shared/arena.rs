@@ -1,11 +1,11 @@
 //! The memory of all rings: slots in chunks, chunks in slabs.
 //!
-//! `init` reserves slabs of zeroed memory up to the configured bound. Zeroed memory of that size costs
-//! address space only; a page becomes real when the first record is written to it. Rings take chunks from
-//! the free list as they need them and the flusher gives them back when it has read them, so a thread that
-//! stalls nobody holds two chunks, and one that outruns the flusher may hold many, within one bound for
-//! the whole process. Nothing is ever returned to the allocator: a chunk can be read at any time by
-//! anybody who has its number.
+//! `init` reserves slabs of zeroed memory up to the configured bound. Zeroed memory of that size
+//! costs address space only; a page becomes real when the first record is written to it. Rings take
+//! chunks from the free list as they need them and the flusher gives them back when it has read
+//! them, so a thread that stalls nobody holds two chunks, and one that outruns the flusher may hold
+//! many, within one bound for the whole process. Nothing is ever returned to the allocator: a chunk
+//! can be read at any time by anybody who has its number.
 //!
 //! # Invariants
 //! * A1: a chunk's number is in the free list or with exactly one ring.

@@ -1,16 +1,17 @@
 //! A lock-free stack of small numbers: which chunks, and which rings, are free.
 //!
-//! Numbers are linked through an array that the owner of the things keeps beside them (`links[n]` is what
-//! lies under `n`), so pushing and popping allocate nothing and cannot fail. Last in, first out: what was
-//! used last is touched first, and memory that was never needed is never touched.
+//! Numbers are linked through an array that the owner of the things keeps beside them (`links[n]`
+//! is what lies under `n`), so pushing and popping allocate nothing and cannot fail. Last in, first
+//! out: what was used last is touched first, and memory that was never needed is never touched.
 //!
 //! ```text
 //!   top:  [ turn:32 | number + 1 ]  ->  links[number]  ->  ...  ->  0
 //! ```
 //!
 //! # Invariants
-//! * F1: `turn` goes up by one at every change of `top`, so a thread that slept between its load and its
-//!   exchange cannot mistake a returned number for the one it saw (until 2^32 changes lie between).
+//! * F1: `turn` goes up by one at every change of `top`, so a thread that slept between its load
+//!   and its exchange cannot mistake a returned number for the one it saw (until 2^32 changes lie
+//!   between).
 //! * F2: `links[n]` is written only by whoever holds `n`.
 //!
 //! # Orderings
@@ -53,8 +54,8 @@ impl FreeList {
         loop {
             link.store(link_of(top), Ordering::Relaxed);
             let next = top_of((top >> 32) + 1, number + 1);
-            // ORDERING: Release, with the Acquire loads in `pop`: what this holder read and wrote comes
-            // before what the next one does.
+            // ORDERING: Release, with the Acquire loads in `pop`: what this holder read and wrote
+            // comes before what the next one does.
             match self.top.compare_exchange_weak(top, next, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(seen) => top = seen,
@@ -72,7 +73,8 @@ impl FreeList {
             let next = top_of((top >> 32) + 1, under);
             // Success may be Relaxed: the value exchanged is the one acquired above (F1), and a
             // read-modify-write keeps the pushers' releases going for those who come later.
-            // ORDERING: Acquire on failure, with the Release exchange in `push`: `seen` is used next.
+            // ORDERING: Acquire on failure, with the Release exchange in `push`: `seen` is used
+            // next.
             match self.top.compare_exchange_weak(top, next, Ordering::Relaxed, Ordering::Acquire) {
                 Ok(_) => return Some(number),
                 Err(seen) => top = seen,

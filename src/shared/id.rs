@@ -1,10 +1,10 @@
 //! Newtypes for every identifier, and how a span's key becomes its wire id.
 //!
-//! Recording threads deal in *keys*: `ring number << 52 | counter`, unique in the process, made by one
-//! addition. What goes over the wire is derived from a key and a seed that the operating system drew
-//! once per [`crate::init`]: span ids by a bijection, trace and event ids by two mixes of 64 bits each,
-//! `sample_rand` by one more. So the recording side stores no id, and asking for one twice gives the
-//! same answer.
+//! Recording threads deal in *keys*: `ring number << 52 | counter`, unique in the process, made by
+//! one addition. What goes over the wire is derived from a key and a seed that the operating system
+//! drew once per [`crate::init`]: span ids by a bijection, trace and event ids by two mixes of 64
+//! bits each, `sample_rand` by one more. So the recording side stores no id, and asking for one
+//! twice gives the same answer.
 //!
 //! # Invariants
 //! * K1: no key is 0, and no two spans of one process share a key.

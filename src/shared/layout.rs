@@ -1,6 +1,7 @@
 //! What the 64 bytes of a ring slot mean: the only file that knows the bits.
 //!
-//! A slot is eight words. Three kinds of slot share one ring, in the order in which they were written:
+//! A slot is eight words. Three kinds of slot share one ring, in the order in which they were
+//! written:
 //!
 //! ```text
 //!          span record                            attribute                      continuation
@@ -14,8 +15,8 @@
 //!  w7   root: threshold:32 | unfinished:32     ...                                ...
 //! ```
 //!
-//! An attribute whose payload is longer than 40 bytes goes on in the slots behind it, 64 bytes each. The
-//! payload is plain bytes, little endian:
+//! An attribute whose payload is longer than 40 bytes goes on in the slots behind it, 64 bytes
+//! each. The payload is plain bytes, little endian:
 //!
 //! | type | payload |
 //! |---|---|
@@ -26,8 +27,8 @@
 //! | list of a scalar | the scalars one after the other, in the widths above |
 //! | list of text | each as a `u16` length and its UTF-8 |
 //!
-//! A name that found no room in the name table is [`NameId::INLINE`]; the payload then begins with the
-//! name itself: one byte of length, then its UTF-8.
+//! A name that found no room in the name table is [`NameId::INLINE`]; the payload then begins with
+//! the name itself: one byte of length, then its UTF-8.
 //!
 //! # Invariants
 //! * L1: `len` counts payload bytes, an inline name included, and is at most [`PAYLOAD_MAX`].
@@ -73,7 +74,8 @@ pub(crate) enum Kind {
     Status = 6,
     /// `set_http_status`: the code as `U64`.
     HttpStatus = 7,
-    /// `set_name` on a transaction, or a description: as `name` id, or `Text` when that is `INLINE`.
+    /// `set_name` on a transaction, or a description: as `name` id, or `Text` when that is
+    /// `INLINE`.
     Description = 8,
     /// An op that found no room in the name table: `Text`.
     Op = 9,

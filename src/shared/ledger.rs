@@ -1,34 +1,37 @@
 //! The books of the flushing side: what became of every span that left its thread.
 //!
-//! What happens on a recording thread is counted in that thread's ring (`ring.rs`), by its only writer.
-//! Everything later is counted here, once, by whoever drops or delivers. Spans and transactions are two
-//! ledgers of the same shape; a transaction of n children counts as 1 and n + 1.
+//! What happens on a recording thread is counted in that thread's ring (`ring.rs`), by its only
+//! writer. Everything later is counted here, once, by whoever drops or delivers. Spans and
+//! transactions are two ledgers of the same shape; a transaction of n children counts as 1 and n +
+//! 1.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-/// Why something was not delivered. The list is closed: a loss without a reason cannot be written down.
+/// Why something was not delivered. The list is closed: a loss without a reason cannot be written
+/// down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
     /// The ring of the recording thread, or the memory that all rings share, was full.
     RingFull,
-    /// A recording call was entered from inside another one on the same thread (a signal handler, an
-    /// allocator).
+    /// A recording call was entered from inside another one on the same thread (a signal handler,
+    /// an allocator).
     Reentrant,
     /// The thread had no ring: too many threads at once, or the thread was already being torn down.
     NoRing,
-    /// A child of more spans open on one thread, one inside the other, than can be told apart (256).
+    /// A child of more spans open on one thread, one inside the other, than can be told apart
+    /// (256).
     TooDeep,
     /// More children than `Config::max_spans`, or than the server would keep.
     TransactionLimit,
-    /// It was still open when its transaction ended, or when its thread did, or it was given up with
-    /// everything open on its thread, as forgotten guards are when they become too many.
+    /// It was still open when its transaction ended, or when its thread did, or it was given up
+    /// with everything open on its thread, as forgotten guards are when they become too many.
     Unfinished,
-    /// Children whose transaction did not end in time (`Config::open_age`), or was one too many among
-    /// the unfinished (`open_transactions`, `open_slots`).
+    /// Children whose transaction did not end in time (`Config::open_age`), or was one too many
+    /// among the unfinished (`open_transactions`, `open_slots`).
     Evicted,
     /// Larger than the server takes, or not fit to be written.
     Invalid,
@@ -94,8 +97,8 @@ impl Reason {
         }
     }
 
-    /// The reason in Sentry's client reports (the spec's list is closed: unknown names are discarded);
-    /// `None` for what must not or cannot be reported.
+    /// The reason in Sentry's client reports (the spec's list is closed: unknown names are
+    /// discarded); `None` for what must not or cannot be reported.
     #[must_use]
     pub const fn client_report(self) -> Option<&'static str> {
         Some(match self {
@@ -166,8 +169,8 @@ impl std::ops::Sub for Count {
     }
 }
 
-/// A counter pair that several threads add to. Relaxed: nothing is published through it; readers want a
-/// number, and take sinks before sources so that no snapshot shows more out than in.
+/// A counter pair that several threads add to. Relaxed: nothing is published through it; readers
+/// want a number, and take sinks before sources so that no snapshot shows more out than in.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     transactions: AtomicU64,

@@ -1,23 +1,26 @@
 //! The name table: texts that repeat (ops, descriptions, keys, units) as small numbers.
 //!
 //! Append-only. A text is copied once, at its first use, and keeps its number for the life of the
-//! process, so a record that carries the number can be read at any later time, even after the plugin that
-//! brought the text was unloaded. The table is bounded in entries and bytes; a text that finds no room is
-//! answered with [`NameId::INLINE`] and travels in the ring of whoever uses it.
+//! process, so a record that carries the number can be read at any later time, even after the
+//! plugin that brought the text was unloaded. The table is bounded in entries and bytes; a text
+//! that finds no room is answered with [`NameId::INLINE`] and travels in the ring of whoever uses
+//! it.
 //!
-//! Texts lie in pages that are made when needed, by number. The index is three open-addressed levels, the
-//! next used when the eight places of the one before are taken: a program with fifty names touches 16 KiB.
+//! Texts lie in pages that are made when needed, by number. The index is three open-addressed
+//! levels, the next used when the eight places of the one before are taken: a program with fifty
+//! names touches 16 KiB.
 //!
 //! # Invariants
-//! * N1: entries are set once and never change, so a reader that meets an empty place knows that the text
-//!   is not further on.
+//! * N1: entries are set once and never change, so a reader that meets an empty place knows that
+//!   the text is not further on.
 //! * N2: a number is found in the index only after its text is in its page.
 //!
-//! There is no ordering of our own here: places and texts are `OnceLock`s, whose set and get pair up.
+//! There is no ordering of our own here: places and texts are `OnceLock`s, whose set and get pair
+//! up.
 //!
 //! # Costs
-//! Finding costs a hash and a comparison, about 15 ns; recording threads keep a cache of their own in
-//! front (`record/cache.rs`).
+//! Finding costs a hash and a comparison, about 15 ns; recording threads keep a cache of their own
+//! in front (`record/cache.rs`).
 
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
@@ -103,7 +106,8 @@ impl Table {
                 loop {
                     if let Some(&(other, id)) = place.get() {
                         if other == tag && self.text(id) == Some(text) {
-                            // Two threads may add a text at once; the slower one's number stays unused.
+                            // Two threads may add a text at once; the slower one's number stays
+                            // unused.
                             return id;
                         }
                         break;
@@ -125,8 +129,8 @@ impl Table {
     }
 }
 
-/// The number of a text, given now if it has none. Empty texts are [`NameId::NONE`]. Allocates at the
-/// first use of a text and never after.
+/// The number of a text, given now if it has none. Empty texts are [`NameId::NONE`]. Allocates at
+/// the first use of a text and never after.
 pub(crate) fn intern(text: &str) -> NameId {
     if text.is_empty() {
         return NameId::NONE;

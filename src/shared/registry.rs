@@ -1,10 +1,12 @@
 //! Every thread that ever recorded: its ring, its open spans, its counters.
 //!
-//! A [`Lane`] is made at a thread's first recorded call, or taken over from a thread that is gone. Lanes
-//! are never freed, only handed on, so the flusher can walk them at any time and anybody may hold one.
+//! A [`Lane`] is made at a thread's first recorded call, or taken over from a thread that is gone.
+//! Lanes are never freed, only handed on, so the flusher can walk them at any time and anybody may
+//! hold one.
 //!
 //! # Invariants
-//! * L1: a lane is held by one thread, or lies in the free list, or is retired and waits for the flusher.
+//! * L1: a lane is held by one thread, or lies in the free list, or is retired and waits for the
+//!   flusher.
 //! * L2: the counters of a lane are written by its holder only, and count on when it is handed on.
 
 use std::sync::atomic::{AtomicUsize, Ordering as Std};
@@ -66,8 +68,8 @@ impl Pair {
 /// What a thread counts itself.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// The next key, as of the last transaction that began or ended: what was given out before it are the
-    /// recorded spans and the unsampled transactions.
+    /// The next key, as of the last transaction that began or ended: what was given out before it
+    /// are the recorded spans and the unsampled transactions.
     pub(crate) next_key: Counter,
     /// Transactions begun and sampled.
     pub(crate) sampled: Counter,
@@ -208,8 +210,8 @@ impl Registry {
     }
 }
 
-/// A lane for the calling thread: one that is free, or a new one. Allocates when new. `None`: there are
-/// [`LANES_MAX`] already.
+/// A lane for the calling thread: one that is free, or a new one. Allocates when new. `None`: there
+/// are [`LANES_MAX`] already.
 pub(crate) fn attach() -> Option<&'static Lane> {
     let registry = registry();
     let free = registry.free.pop(&registry.links);

@@ -1,9 +1,9 @@
 //! One thread's ring: slots written by one thread, read by the flusher.
 //!
-//! A ring is a chain of chunks (`arena.rs`) with a position counting up for ever. The writer fills the
-//! chunk at its end, takes another from the arena when it needs one, and makes what it wrote visible by
-//! storing its position into `head`. The reader follows the chain up to the head it saw, copies the slots
-//! out, and gives each chunk back when it has left it.
+//! A ring is a chain of chunks (`arena.rs`) with a position counting up for ever. The writer fills
+//! the chunk at its end, takes another from the arena when it needs one, and makes what it wrote
+//! visible by storing its position into `head`. The reader follows the chain up to the head it saw,
+//! copies the slots out, and gives each chunk back when it has left it.
 //!
 //! ```text
 //!   arena ──take──►┐                                                  ┌──give──► arena
@@ -12,14 +12,14 @@
 //!      position ───┘       published ───┘ (head)    consumed ┘ (tail)
 //! ```
 //!
-//! Between `published` and `position` the slots belong to the writer alone: it may take them back by
-//! moving its position ([`Writer::retreat`]).
+//! Between `published` and `position` the slots belong to the writer alone: it may take them back
+//! by moving its position ([`Writer::retreat`]).
 //!
 //! # Invariants
 //! * R1: one thread writes (`Writer`, thread-local), one reads (whoever holds the flusher's role).
 //! * R2: `consumed <= published <= position <= owned_end`.
-//! * R3: slots in front of `published` are not written again until their chunk has passed through the
-//!   arena's free list.
+//! * R3: slots in front of `published` are not written again until their chunk has passed through
+//!   the arena's free list.
 //! * R4: the last [`RESERVE`] slots before a bound are taken by roots' records only, and at most
 //!   [`RESERVE`] roots are open on a thread: a root that was let in finds room when it ends.
 //! * R5: `position - consumed <= ring_slots`.
@@ -30,8 +30,8 @@
 //! | `publish`: store of `head`, Release | `collect`: load of `head`, Acquire | the reader sees the words, the chunk numbers (`first`, `links`) and the counters written before |
 //! | `retire`: store of `state`, Release | `state`: load, Acquire | a retired ring's head and chunks are final |
 //!
-//! `tail` is Relaxed: it only bounds how far the writer may go (R5); that a chunk may be written again is
-//! told by the free list (R3).
+//! `tail` is Relaxed: it only bounds how far the writer may go (R5); that a chunk may be written
+//! again is told by the free list (R3).
 //!
 //! # Costs
 //! A slot in the middle of a chunk: one compare, eight stores, one add. Publishing: one store.
@@ -110,8 +110,8 @@ impl Ring {
 
     /// The owner's last act.
     pub(crate) fn retire(&self) {
-        // ORDERING: Release, with the Acquire in `state`: the reader that sees Retired sees the final
-        // head and chunks.
+        // ORDERING: Release, with the Acquire in `state`: the reader that sees Retired sees the
+        // final head and chunks.
         self.state.store(State::Retired as u32, Ordering::Release);
     }
 
@@ -131,8 +131,8 @@ impl Ring {
         self.head.load(Ordering::Relaxed).saturating_sub(tail)
     }
 
-    /// Reader: copies out what is published now, and not what is published meanwhile, so that a fast
-    /// writer cannot keep the reader here. At most `slots_max` at a time.
+    /// Reader: copies out what is published now, and not what is published meanwhile, so that a
+    /// fast writer cannot keep the reader here. At most `slots_max` at a time.
     pub(crate) fn collect(&self, out: &mut Vec<Slot>, slots_max: u64) -> u64 {
         // ORDERING: Acquire, with the Release in `Writer::publish`.
         let head = self.head.load(Ordering::Acquire);
@@ -156,8 +156,8 @@ impl Ring {
         at - from
     }
 
-    /// The chunk that holds position `at`, where the reader stands; steps to the next one, giving the old
-    /// one back, when `at` is the first slot of a chunk.
+    /// The chunk that holds position `at`, where the reader stands; steps to the next one, giving
+    /// the old one back, when `at` is the first slot of a chunk.
     fn chunk_at(&self, at: u64) -> Option<(u32, &'static Chunk)> {
         let reading = self.reading.load(Ordering::Relaxed);
         let number = match reading.checked_sub(1) {
@@ -343,7 +343,8 @@ impl Writer {
         self.chunk_end.set((published - 1) / CHUNK * CHUNK + CHUNK);
     }
 
-    /// Slots that were written and not published, oldest first, for counting what a retreat takes back.
+    /// Slots that were written and not published, oldest first, for counting what a retreat takes
+    /// back.
     pub(crate) fn each_private(&self, ring: &Ring, mut visit: impl FnMut(&Slot)) {
         let mut number = self.published_number.get();
         let mut at = self.published.get();
@@ -486,8 +487,8 @@ mod models {
         });
     }
 
-    /// FORBIDDEN: a chunk is written again while the reader still copies from it, or a slot is lost or
-    /// doubled when the chain runs through the same chunks again and again.
+    /// FORBIDDEN: a chunk is written again while the reader still copies from it, or a slot is lost
+    /// or doubled when the chain runs through the same chunks again and again.
     #[test]
     fn slot_overwritten_before_it_was_read_is_forbidden() {
         let mut builder = loom::model::Builder::new();
@@ -516,7 +517,8 @@ mod models {
         });
     }
 
-    /// FORBIDDEN: a retired ring is reset with a slot of its last owner unread, and a chunk goes missing.
+    /// FORBIDDEN: a retired ring is reset with a slot of its last owner unread, and a chunk goes
+    /// missing.
     #[test]
     fn slot_or_chunk_lost_at_retirement_is_forbidden() {
         loom::model(|| {

@@ -1,8 +1,8 @@
 //! The open spans of one thread, as a stack that its owner changes and that any thread can read.
 //!
-//! The owner writes an entry when a span starts and moves the length back when it ends. Readers (the list
-//! of what is in flight) copy an entry and check that nothing was written meanwhile. The owner never
-//! waits; a reader tries again, a bounded number of times.
+//! The owner writes an entry when a span starts and moves the length back when it ends. Readers
+//! (the list of what is in flight) copy an entry and check that nothing was written meanwhile. The
+//! owner never waits; a reader tries again, a bounded number of times.
 //!
 //! ```text
 //!   entry:  key | root | parent | start | names | meta | - | -        one cache line
@@ -26,7 +26,8 @@
 use super::layout::Slot;
 use super::sync::{AtomicU64, Ordering, fence};
 
-/// Open spans on one thread that can be told apart. What is opened deeper is not recorded, and counted.
+/// Open spans on one thread that can be told apart. What is opened deeper is not recorded, and
+/// counted.
 #[cfg(not(hotspan_loom))]
 pub(crate) const DEPTH: usize = 256;
 /// Open spans on one thread that can be told apart.
@@ -143,8 +144,8 @@ impl OpenSpans {
     pub(crate) fn write(&self, depth: usize, entry: &Entry, len: usize) {
         let seq = self.seq.load(Ordering::Relaxed);
         self.seq.store(seq + 1, Ordering::Relaxed);
-        // ORDERING: Release fence, with the Acquire fence in `read`: no word below is seen without the
-        // odd sequence above.
+        // ORDERING: Release fence, with the Acquire fence in `read`: no word below is seen without
+        // the odd sequence above.
         fence(Ordering::Release);
         for (to, from) in self.at(depth).iter().zip(entry.words()).take(USED) {
             to.store(from, Ordering::Relaxed);
@@ -179,8 +180,8 @@ impl OpenSpans {
         open
     }
 
-    /// Anyone: the innermost entry, and its transaction's; `None` when nothing is open, or when the owner
-    /// was faster [`TRIES`] times.
+    /// Anyone: the innermost entry, and its transaction's; `None` when nothing is open, or when the
+    /// owner was faster [`TRIES`] times.
     pub(crate) fn read(&self) -> Option<(Entry, Entry)> {
         for _ in 0..TRIES {
             // ORDERING: Acquire, with the Release store in `write`.

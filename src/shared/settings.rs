@@ -6,8 +6,8 @@
 //!
 //! # Invariants
 //! * G1: the seeds and the slot limit are written before `state` says on, and not while it is on.
-//! * G2: every `init` and every `close` changes the generation, so what ends in another generation than it
-//!   began in can tell.
+//! * G2: every `init` and every `close` changes the generation, so what ends in another generation
+//!   than it began in can tell.
 //!
 //! # Orderings
 //! | here | pairs with | licenses |
@@ -135,9 +135,9 @@ mod models {
                     assert_eq!(reader.ring_slots(), 6);
                 }
             });
-            // Here and not on the other thread, as loom begins with this one: it takes the writer's own
-            // load of `state` for the only access its store competes with, and would not run the store
-            // before the reader's load.
+            // Here and not on the other thread, as loom begins with this one: it takes the writer's
+            // own load of `state` for the only access its store competes with, and would not run
+            // the store before the reader's load.
             settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, 5, 6);
             thread.join().unwrap();
         });

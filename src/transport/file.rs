@@ -1,9 +1,9 @@
 //! [`File`]: one file for each envelope, in a folder.
 //!
 //! A file appears whole or not at all: it is written under a hidden name and renamed. Its name is
-//! `<unix nanoseconds>-<process id>-<number>.envelope`, the nanoseconds with leading zeros, so names sort
-//! by time and no two processes use the same. Nothing is synced to the disk: what the kernel has taken
-//! survives the process, not a power cut.
+//! `<unix nanoseconds>-<process id>-<number>.envelope`, the nanoseconds with leading zeros, so
+//! names sort by time and no two processes use the same. Nothing is synced to the disk: what the
+//! kernel has taken survives the process, not a power cut.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,17 +1,18 @@
 //! [`Http`]: posts envelopes to a Sentry server. This file and its folder alone name `ureq` and
 //! `flate2`.
 //!
-//! The server is not trusted. What it answers is a status and two headers; the body is read so that the
-//! connection can be kept, at most [`BODY_MAX`] of it, and thrown away. A redirect is not followed: it
-//! would carry the key to another host and turn the post into a get. Every phase has a time-out, and
-//! all of them together have one.
+//! The server is not trusted. What it answers is a status and two headers; the body is read so that
+//! the connection can be kept, at most [`BODY_MAX`] of it, and thrown away. A redirect is not
+//! followed: it would carry the key to another host and turn the post into a get. Every phase has a
+//! time-out, and all of them together have one.
 //!
 //! Nothing is read from the environment but by [`HttpOptions::for_config`]: a proxy is used when
 //! [`HttpOptions::proxy`] names one.
 //!
 //! # Costs
 //! About a dozen allocations a request inside `ureq`. The compressor (about 250 KiB) and its output
-//! buffer are made once and used again. One connection is kept and used for one request after the other.
+//! buffer are made once and used again. One connection is kept and used for one request after the
+//! other.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -82,9 +83,9 @@ impl HttpOptions {
         Self::new(dsn.envelope_url(), dsn.auth_header(CLIENT))
     }
 
-    /// What [`init`](crate::init) would take for this configuration, whatever its `transport`: the DSN,
-    /// the proxy, the certificates and the time-outs, from the environment where that is asked. `None`
-    /// with no DSN. For a transport of one's own that wraps [`Http`].
+    /// What [`init`](crate::init) would take for this configuration, whatever its `transport`: the
+    /// DSN, the proxy, the certificates and the time-outs, from the environment where that is
+    /// asked. `None` with no DSN. For a transport of one's own that wraps [`Http`].
     ///
     /// # Errors
     /// As `init`: a bad value, named and not shown.
@@ -145,15 +146,16 @@ impl HttpOptions {
         self
     }
 
-    /// A PEM file with certificates to trust besides those of the public authorities. Default: none.
+    /// A PEM file with certificates to trust besides those of the public authorities. Default:
+    /// none.
     #[must_use]
     pub fn ca_certs(mut self, file: impl Into<PathBuf>) -> Self {
         self.ca_certs = Some(file.into());
         self
     }
 
-    /// How long one envelope may take in all, from the look-up of the name to the end of the answer.
-    /// Default: 10 s.
+    /// How long one envelope may take in all, from the look-up of the name to the end of the
+    /// answer. Default: 10 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -216,8 +218,8 @@ impl std::error::Error for HttpError {}
 /// Bodies above 1 KiB are compressed (gzip, level 1). Not more than one request is under way, and a
 /// request is never repeated. Reads no environment variable, starts no thread.
 ///
-/// Host names are looked up by the operating system, on the thread that sends; no time-out reaches that
-/// call. An address is used for up to 60 s, and looked up anew after an error.
+/// Host names are looked up by the operating system, on the thread that sends; no time-out reaches
+/// that call. An address is used for up to 60 s, and looked up anew after an error.
 pub struct Http {
     agent: Agent,
     uri: Uri,
@@ -266,9 +268,9 @@ impl Http {
             rate_limits: joined(answer.headers(), "x-sentry-rate-limits"),
             retry_after: joined(answer.headers(), "retry-after"),
         };
-        // The status decides, whatever becomes of the body. Read to its end, the connection is kept;
-        // given up before, it is closed. The bound is on what comes out of the reader: should the
-        // host's build have decompression in `ureq`, a small body may unpack to a huge one.
+        // The status decides, whatever becomes of the body. Read to its end, the connection is
+        // kept; given up before, it is closed. The bound is on what comes out of the reader: should
+        // the host's build have decompression in `ureq`, a small body may unpack to a huge one.
         let _ = io::copy(&mut answer.body_mut().as_reader().take(BODY_MAX), &mut io::sink());
         Ok(response)
     }
@@ -278,7 +280,8 @@ impl Transport for Http {
     fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError> {
         self.post(envelope.as_bytes()).map_err(|error| {
             self.lookups.forget();
-            // As text: none of its texts holds a header or a password, and its type is nobody's concern.
+            // As text: none of its texts holds a header or a password, and its type is nobody's
+            // concern.
             SendError::new(error.to_string())
         })
     }

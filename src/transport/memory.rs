@@ -36,8 +36,8 @@ impl Memory {
         Self::default()
     }
 
-    /// The envelopes since the last call, oldest first, as they would have gone to a server. Those that
-    /// were answered with an error are among them.
+    /// The envelopes since the last call, oldest first, as they would have gone to a server. Those
+    /// that were answered with an error are among them.
     #[must_use]
     pub fn take(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.lock().envelopes)

@@ -1,4 +1,5 @@
-//! Envelopes taken apart again, strictly: by the framing of the protocol, and by a parser that is not ours.
+//! Envelopes taken apart again, strictly: by the framing of the protocol, and by a parser that is
+//! not ours.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! A small HTTP/1.1 server on loopback that does what it is told, good or bad.
 //!
-//! One thread accepts, one serves each connection. Every request that was read whole is kept. For each
-//! request the next reply of the script is played; when there is none, the default: 200 with a body
-//! `{}`, connection kept. Dropping the server closes everything and waits for its threads.
+//! One thread accepts, one serves each connection. Every request that was read whole is kept. For
+//! each request the next reply of the script is played; when there is none, the default: 200 with a
+//! body `{}`, connection kept. Dropping the server closes everything and waits for its threads.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -216,8 +216,8 @@ impl Shared {
     }
 }
 
-/// The next request, or `None` at the end of the connection. Reads bodies with a `Content-Length`; a
-/// chunked one is an error.
+/// The next request, or `None` at the end of the connection. Reads bodies with a `Content-Length`;
+/// a chunked one is an error.
 fn read_request(reader: &mut impl BufRead, connection: usize) -> std::io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {

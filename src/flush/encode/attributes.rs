@@ -1,5 +1,5 @@
-//! What was set on one span: gathered from its slots in the order of setting, then written section by
-//! section. The same key set twice leaves the later one; no object gets a key twice.
+//! What was set on one span: gathered from its slots in the order of setting, then written section
+//! by section. The same key set twice leaves the later one; no object gets a key twice.
 
 use crate::shared::id::NameId;
 use crate::shared::layout::{CUT, Kind, Scalar, Slot};
@@ -260,8 +260,8 @@ impl Attributes {
         self.items.is_empty()
     }
 
-    /// Appends a section with at most `members_max` members; nothing if it has none. Returns how many
-    /// were written.
+    /// Appends a section with at most `members_max` members; nothing if it has none. Returns how
+    /// many were written.
     pub(super) fn write(
         &mut self,
         page: &mut Page<'_>,

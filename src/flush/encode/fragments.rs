@@ -2,8 +2,8 @@
 //! JSON that it becomes.
 //!
 //! The table of a part is indexed by name id; its entries point into one buffer. Ids beyond
-//! [`IDS_MAX`], what comes when that buffer holds [`KEPT_MAX`] bytes, and names that travelled inline are
-//! escaped again each time, into a second buffer that is forgotten with the transaction.
+//! [`IDS_MAX`], what comes when that buffer holds [`KEPT_MAX`] bytes, and names that travelled
+//! inline are escaped again each time, into a second buffer that is forgotten with the transaction.
 //!
 //! # Limits
 //! At most 6 tables of 128 KiB and one buffer of 1 MiB.

@@ -1,11 +1,11 @@
 //! JSON pieces appended to a byte buffer: escaped text and numbers.
 //!
 //! Only what envelopes need. Text is escaped in runs: eight bytes at a time are looked at, and what
-//! needs no escape is copied as it stands. U+2028 and U+2029 are escaped though JSON allows them: they
-//! end a line elsewhere, and an envelope is read by lines.
+//! needs no escape is copied as it stands. U+2028 and U+2029 are escaped though JSON allows them:
+//! they end a line elsewhere, and an envelope is read by lines.
 
-/// What [`escape`] does with a byte: 0 copies it, [`CODE`] writes `\u00..`, [`WIDE`] looks at the next
-/// two, everything else is the letter behind the backslash.
+/// What [`escape`] does with a byte: 0 copies it, [`CODE`] writes `\u00..`, [`WIDE`] looks at the
+/// next two, everything else is the letter behind the backslash.
 #[expect(clippy::indexing_slicing, reason = "at compile time")]
 const CLASS: [u8; 256] = {
     let mut class = [0; 256];
@@ -29,13 +29,14 @@ const WIDE: u8 = 2;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Whether none of eight bytes needs a look: no control character, quote, backslash, or non-ASCII byte.
+/// Whether none of eight bytes needs a look: no control character, quote, backslash, or non-ASCII
+/// byte.
 #[inline]
 const fn is_plain(word: u64) -> bool {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    // A byte below n borrows from its high bit; a byte that equals c is zero after the exclusive or. A
-    // borrow can only come from a byte that is itself found, so there are no false negatives.
+    // A byte below n borrows from its high bit; a byte that equals c is zero after the exclusive
+    // or. A borrow can only come from a byte that is itself found, so there are no false negatives.
     let control = word.wrapping_sub(ONES * 0x20);
     let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
     let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
@@ -63,7 +64,8 @@ fn escape_as<const IS_LINE: bool>(out: &mut Vec<u8>, text: &str) {
             }
             at += 8;
         }
-        // The word that stopped the loop above, or the tail: byte by byte, to the first that matters.
+        // The word that stopped the loop above, or the tail: byte by byte, to the first that
+        // matters.
         let Some(&byte) = bytes.get(at) else { break };
         #[expect(clippy::indexing_slicing, reason = "a byte indexes 256 entries")]
         let class = CLASS[usize::from(byte)];
@@ -109,8 +111,8 @@ pub(super) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// Appends a float as the shortest digits that read back as it; `false`, and nothing, for what JSON has
-/// no number for.
+/// Appends a float as the shortest digits that read back as it; `false`, and nothing, for what JSON
+/// has no number for.
 pub(super) fn float(out: &mut Vec<u8>, value: f64) -> bool {
     if value.is_finite() {
         out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());

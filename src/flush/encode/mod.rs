@@ -1,25 +1,26 @@
 //! From the slots of a transaction to the bytes of its envelope.
 //!
-//! Pure: no thread, clock or socket. [`Encoder::transaction`] takes every slot of one transaction, in
-//! the order of the ring, and appends JSON to a buffer that it is given and gives back inside a
+//! Pure: no thread, clock or socket. [`Encoder::transaction`] takes every slot of one transaction,
+//! in the order of the ring, and appends JSON to a buffer that it is given and gives back inside a
 //! [`Parcel`]. Four steps:
 //!
-//! 1. `scan` finds the root and sorts the children and the attributes by span key, which joins them;
+//! 1. `scan` finds the root and sorts the children and the attributes by span key, which joins
+//!    them;
 //! 2. the root's attributes are gathered, because its name goes into the header;
 //! 3. the children are written, each from a template (`span`) and from names that were escaped once
 //!    (`fragments`), then what was set on them (`attributes`, `value`);
-//! 4. `contexts`, tags and measurements of the root close the payload, and its length is put into the
-//!    item's header.
+//! 4. `contexts`, tags and measurements of the root close the payload, and its length is put into
+//!    the item's header.
 //!
 //! # Costs
-//! No allocation once the vectors have grown to the largest run, and linear in it. A child of 273 bytes
-//! takes about 31 ns on 2 idle shared vCPUs (50 when they are busy), an attribute about 55, a root 190
-//! (`cargo test --release --lib encode_cost -- --ignored --nocapture`).
+//! No allocation once the vectors have grown to the largest run, and linear in it. A child of 273
+//! bytes takes about 31 ns on 2 idle shared vCPUs (50 when they are busy), an attribute about 55, a
+//! root 190 (`cargo test --release --lib encode_cost -- --ignored --nocapture`).
 //!
 //! # Limits
-//! `max_spans` children, 819,200 bytes of them, 64 KiB for each section of a span. What is beyond is left
-//! out and counted in [`Encoded`]; a root is always written. Together that stays below the 1 MiB that an
-//! item may have.
+//! `max_spans` children, 819,200 bytes of them, 64 KiB for each section of a span. What is beyond
+//! is left out and counted in [`Encoded`]; a root is always written. Together that stays below the
+//! 1 MiB that an item may have.
 
 mod attributes;
 mod fragments;
@@ -54,12 +55,13 @@ pub(crate) use site::Site;
 
 /// Bytes of the `spans` array that Relay keeps; it cuts off what comes later.
 const SPANS_MAX: usize = 819_200;
-/// What Relay adds to each span before it counts, seen on Relay 26.9: of 700 spans of 1,263 bytes it
-/// kept 592.
+/// What Relay adds to each span before it counts, seen on Relay 26.9: of 700 spans of 1,263 bytes
+/// it kept 592.
 const RELAY_ADDS: usize = 128;
 /// The largest item that Relay takes.
 const ITEM_MAX: usize = 1024 * 1024;
-/// Everything of a root but its sections: name, site, contexts, measurements. Far more than they take.
+/// Everything of a root but its sections: name, site, contexts, measurements. Far more than they
+/// take.
 const ROOT_MAX: usize = 32 * 1024;
 /// The longest single value may come on top of a section that was just short of full.
 const VALUE_JSON_MAX: usize = 8 * 1024;
@@ -77,8 +79,8 @@ pub(crate) struct Encoded {
     pub(crate) children_unfit: u64,
     /// Texts and values that were cut here; what the recording side cut, it has counted.
     pub(crate) cut: u64,
-    /// Attributes that were left out: a key or value that the server would drop, one too many, or one
-    /// whose span is not in the run. What was replaced by a later value is not counted.
+    /// Attributes that were left out: a key or value that the server would drop, one too many, or
+    /// one whose span is not in the run. What was replaced by a later value is not counted.
     pub(crate) dropped: u64,
 }
 
@@ -116,8 +118,8 @@ impl Encoder {
 
     /// Writes the envelope of a transaction into `buffer`, which is cleared first.
     ///
-    /// `run` holds exactly one root record; children and attributes stand anywhere in it. A child whose
-    /// parent is not in the run hangs below the root.
+    /// `run` holds exactly one root record; children and attributes stand anywhere in it. A child
+    /// whose parent is not in the run hangs below the root.
     ///
     /// # Errors
     /// The buffer, and why the run is no transaction.
@@ -254,8 +256,9 @@ impl Children<'_> {
         loop {
             let reach;
             (kept, reach) = self.write_first(page, limit);
-            // A parent with a higher key (from another thread) may be among those that the bytes left
-            // no room for. Once more, with those out of the picture: it takes the same bytes at most.
+            // A parent with a higher key (from another thread) may be among those that the bytes
+            // left no room for. Once more, with those out of the picture: it takes the same bytes
+            // at most.
             if reach <= kept || kept == limit {
                 break;
             }
@@ -272,8 +275,8 @@ impl Children<'_> {
         kept
     }
 
-    /// How many of the first `limit` children found room, and how many of them must be kept for each
-    /// child's parent to be there.
+    /// How many of the first `limit` children found room, and how many of them must be kept for
+    /// each child's parent to be there.
     fn write_first(&mut self, page: &mut Page<'_>, limit: usize) -> (usize, usize) {
         let children = self.scan.children.get(..limit).unwrap_or_default();
         let mark = page.out.len();
@@ -462,8 +465,8 @@ fn status(out: &mut Vec<u8>, record: &SpanRecord, set: Option<SpanStatus>) {
     }
 }
 
-/// Writes the payload's length over the digits that were reserved for it, and moves the payload if they
-/// were the wrong number; returns the right number.
+/// Writes the payload's length over the digits that were reserved for it, and moves the payload if
+/// they were the wrong number; returns the right number.
 fn patch_length(bytes: &mut Vec<u8>, at: usize, reserved: usize, payload_at: usize) -> usize {
     let mut buffer = itoa::Buffer::new();
     let digits = buffer.format(bytes.len() - payload_at).as_bytes();

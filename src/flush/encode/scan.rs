@@ -1,7 +1,7 @@
 //! The index of a run: which slot is the root, where the children are, whose each attribute is.
 //!
-//! One pass over the slots and two sorts of small vectors, which are reused. A run comes nearly sorted
-//! (keys count up), so the sorts are mostly one more pass.
+//! One pass over the slots and two sorts of small vectors, which are reused. A run comes nearly
+//! sorted (keys count up), so the sorts are mostly one more pass.
 
 use crate::shared::layout::{self, AttributeHeader, Kind, Slot, SpanRecord};
 
@@ -110,6 +110,7 @@ impl Scan {
 pub(super) fn attribute(run: &[Slot], at: usize) -> Option<(AttributeHeader, &[Slot])> {
     let slots = run.get(at..)?;
     let header = AttributeHeader::of(slots.first()?)?;
-    // Slots that are missing at the end of the run leave the payload short, which is found out later.
+    // Slots that are missing at the end of the run leave the payload short, which is found out
+    // later.
     Some((header, slots.get(..layout::slots_for(usize::from(header.len))).unwrap_or(slots)))
 }

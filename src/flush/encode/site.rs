@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::json;
 
-/// Facts about the process, fixed at `init`. Texts that the server would refuse are left out of what is
-/// sent, so check them where they come from.
+/// Facts about the process, fixed at `init`. Texts that the server would refuse are left out of
+/// what is sent, so check them where they come from.
 #[derive(Clone, Default)]
 pub(crate) struct Site {
     pub(crate) release: Option<String>,

@@ -16,7 +16,8 @@ use crate::shared::layout::{CUT, Kind, LIST, Scalar, Slot, flag};
 use oracle::{Header, Item, Oracle, Transaction};
 
 const WIRE: WireIds = WireIds { seed: [1, 2, 3, 4] };
-/// A tick is a nanosecond; tick 0 is a moment in November 2023, so that no server takes it for the future.
+/// A tick is a nanosecond; tick 0 is a moment in November 2023, so that no server takes it for the
+/// future.
 const ANCHOR: Anchor =
     Anchor { ticks: 0, unix_nanos: 1_700_000_000_123_456_789, nanos_per_4g_ticks: 1 << 32 };
 
@@ -267,9 +268,11 @@ fn what_is_beyond_a_limit_is_counted() {
     assert_eq!(transaction.tags.0["long"], "é".repeat(197) + "...");
     assert_eq!(transaction.transaction, "é".repeat(197) + "...");
     assert_eq!(transaction.contexts.trace.op.unwrap(), "é".repeat(125) + "...");
-    // Tags: three bad ones and a reserved one; one orphan; a bad name, a NaN, and of 13 others three.
+    // Tags: three bad ones and a reserved one; one orphan; a bad name, a NaN, and of 13 others
+    // three.
     assert_eq!(encoded.dropped, 4 + 1 + 2 + 3);
-    // The name, the op, the odd unit; the long values were cut, and counted, when they were recorded.
+    // The name, the op, the odd unit; the long values were cut, and counted, when they were
+    // recorded.
     assert_eq!(encoded.cut, 3);
 }
 
@@ -349,7 +352,8 @@ fn payloads_that_are_not_what_they_say_are_dropped_and_counted() {
             assert_eq!(transaction, parse(&plain.bytes).2);
         }
     }
-    // A name that is not in the table, a kind that is none, an attribute whose slots are not all there.
+    // A name that is not in the table, a kind that is none, an attribute whose slots are not all
+    // there.
     let mut run = Run::new(1)
         .raw(1, Kind::Data, Scalar::Bool as u8, NameId(u32::MAX - 1), &[1])
         .root("op", "name", (0, 1));
@@ -375,8 +379,8 @@ fn a_text_cut_inside_a_character_keeps_what_is_whole() {
     assert_eq!((encoded.cut, encoded.dropped), (0, 0), "counted where it was cut");
 }
 
-/// Two spellings of one tag key, an explicit status tag against the one of `set_http_status`, and many
-/// keys, which are compared by sorting.
+/// Two spellings of one tag key, an explicit status tag against the one of `set_http_status`, and
+/// many keys, which are compared by sorting.
 #[test]
 fn no_key_stands_twice() {
     let mut run = Run::new(1)

@@ -35,8 +35,8 @@ pub(super) const fn split(nanos: u64) -> (u64, u64) {
     (micros / 1_000_000, micros % 1_000_000)
 }
 
-/// Seconds as ten bytes. Before September 2001 that is too many digits, and JSON has no leading zeros:
-/// spaces stand in for them, which JSON allows before a number.
+/// Seconds as ten bytes. Before September 2001 that is too many digits, and JSON has no leading
+/// zeros: spaces stand in for them, which JSON allows before a number.
 #[inline]
 pub(super) fn seconds(value: u64) -> [u8; SECONDS] {
     let [a, b] = pair(value / 100_000_000);

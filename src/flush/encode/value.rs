@@ -139,8 +139,9 @@ fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(b'"');
 }
 
-/// Appends a value as the text of a tag: at most [`NAME_MAX`] characters on one line, a list with commas
-/// between. A tag of nothing but white space is unfit: Relay drops it. `plain` is scratch space.
+/// Appends a value as the text of a tag: at most [`NAME_MAX`] characters on one line, a list with
+/// commas between. A tag of nothing but white space is unfit: Relay drops it. `plain` is scratch
+/// space.
 pub(super) fn tag(out: &mut Vec<u8>, code: u8, mut bytes: &[u8], plain: &mut Vec<u8>) -> Written {
     let Some(scalar) = Scalar::of(code) else { return Written::Unfit };
     let was_cut = code & CUT != 0;

@@ -191,8 +191,8 @@ fn checksum(slot: &Slot) -> u64 {
     slot[..WORDS - 1].iter().fold(17, |sum, word| sum.rotate_left(7) ^ word)
 }
 
-/// A milliard slots, each with a checksum, through one ring, with as many chunk changes as the small
-/// chunks of tests make; roots' runs of 1 to 50 slots, taken back now and then.
+/// A milliard slots, each with a checksum, through one ring, with as many chunk changes as the
+/// small chunks of tests make; roots' runs of 1 to 50 slots, taken back now and then.
 #[test]
 #[ignore = "takes minutes: run by scripts/ring-volume"]
 fn ring_volume() {

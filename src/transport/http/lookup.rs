@@ -1,13 +1,13 @@
 //! Host names to addresses, on the thread that sends, with a short memory.
 //!
-//! `ureq` asks before every request, also when it then uses a connection that is open; its own resolver
-//! starts a thread for each question, which panics where threads have run out. This one starts none. An
-//! address in the URL is taken as it is; a name is looked up by the operating system, and the answer is
-//! used for a minute, or until a request fails.
+//! `ureq` asks before every request, also when it then uses a connection that is open; its own
+//! resolver starts a thread for each question, which panics where threads have run out. This one
+//! starts none. An address in the URL is taken as it is; a name is looked up by the operating
+//! system, and the answer is used for a minute, or until a request fails.
 //!
 //! # Limits
-//! The operating system's look-up knows no time-out: while it hangs, the uploader does. It is not waited
-//! for at shutdown.
+//! The operating system's look-up knows no time-out: while it hangs, the uploader does. It is not
+//! waited for at shutdown.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

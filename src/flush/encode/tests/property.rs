@@ -98,7 +98,8 @@ fn child() -> impl Strategy<Value = Child> {
     (0..12u64, name(), text(), (moment(), moment()), 0..8u8)
 }
 
-/// A run in any order: children `2..`, parents that may be missing, attributes of spans that may be.
+/// A run in any order: children `2..`, parents that may be missing, attributes of spans that may
+/// be.
 fn run() -> impl Strategy<Value = Vec<Slot>> {
     let measurements = vec((0..12u64, name(), number(), name()), 0..8);
     let parts = (vec(child(), 0..10), vec((0..12u64, set()), 0..40), measurements);
