@@ -236,7 +236,11 @@ fn tree(opened: &Opened) -> BTreeMap<String, (String, Value)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 250,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn programs_leave_the_trees_and_the_counts_of_the_model(
