@@ -26,25 +26,28 @@ const BATCH: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Reading(());
 
-static READING: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+/// The process whose flusher reads, 0 for none: a fork's copy of it names the parent, whose flusher is
+/// not in the child.
+static READING: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
 
 impl Reading {
     /// Waits for the last reader to end, at most `timeout`.
     pub(crate) fn begin(timeout: Duration) -> Option<Self> {
+        let process = std::process::id();
         let (taken, ended) = &READING;
         let lock = taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut lock, _) = ended
-            .wait_timeout_while(lock, timeout, |taken| *taken)
+            .wait_timeout_while(lock, timeout, |by| *by == process)
             .unwrap_or_else(PoisonError::into_inner);
-        let free = !*lock;
-        *lock = true;
+        let free = *lock != process;
+        *lock = process;
         free.then_some(Self(()))
     }
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        *READING.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *READING.0.lock().unwrap_or_else(PoisonError::into_inner) = 0;
         READING.1.notify_all();
     }
 }
