@@ -26,8 +26,8 @@ const BATCH: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Reading(());
 
-/// The process whose flusher reads, 0 for none: a fork's copy of it names the parent, whose flusher is
-/// not in the child.
+/// The process whose flusher reads, 0 for none: a fork's copy of it names the parent, whose flusher
+/// is not in the child.
 static READING: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
 
 impl Reading {
