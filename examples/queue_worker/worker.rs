@@ -169,7 +169,7 @@ impl fmt::Display for Failure {
 }
 
 fn milliseconds_queued(item: &Item) -> f64 {
-    item.queued.elapsed().as_secs_f64() * 1e3
+    item.queued.elapsed().as_nanos() as f64 / 1e6
 }
 
 /// What the workers counted themselves, whatever became of the envelopes.
