@@ -19,7 +19,7 @@
 //! up.
 //!
 //! # Costs
-//! Finding costs a hash and a comparison, about 15 ns; recording threads keep a cache of their own
+//! Finding costs a hash and a comparison; recording threads keep a cache of their own
 //! in front (`record/cache.rs`).
 
 use std::hash::BuildHasher;
