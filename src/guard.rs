@@ -14,6 +14,7 @@ use crate::shared::arena::Arena;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
 use crate::shared::ledger::{BOOKS, Count};
+use crate::shared::registry;
 use crate::shared::settings::SETTINGS;
 use crate::stats::{Stats, stats};
 use crate::transport::{File, Null, Transport};
@@ -93,6 +94,7 @@ impl Place {
         #[expect(clippy::mem_forget, reason = "dropping would touch what is the parent's")]
         std::mem::forget(active.client.take());
         active.process = process;
+        registry::belong_to(process);
         Ok(Self(true))
     }
 

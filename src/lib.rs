@@ -87,15 +87,18 @@
 #![deny(missing_docs)]
 
 mod config;
+mod detached;
 mod dsn;
 mod error;
 mod flush;
+mod future;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod guard;
 mod hub;
 mod inflight;
 mod macros;
+mod methods;
 mod name;
 mod record;
 mod shared;
@@ -107,8 +110,10 @@ pub mod transport;
 mod value;
 
 pub use config::{Config, Delivery};
+pub use detached::{Detached, Entered, SpanContext};
 pub use dsn::{Dsn, ParseDsnError};
 pub use error::ConfigError;
+pub use future::{FutureExt, InSpan, InTransaction};
 pub use guard::{Guard, Report, init};
 pub use hub::{Hub, Scope};
 pub use inflight::{InFlight, inflight};

@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 use std::time::SystemTime;
 
+use crate::detached::{Detached, SpanContext};
+use crate::methods::{description_methods, local_methods, span_methods};
 use crate::name::IntoName;
 use crate::record::{self, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
@@ -79,6 +81,12 @@ impl Span {
     #[inline]
     pub(crate) fn open_of(parent: Handle, op: &impl IntoName, description: &impl IntoName) -> Self {
         if parent.is_recording() { Self::open(Some(parent), op, description) } else { Self::NONE }
+    }
+
+    /// Takes the span off this thread, as
+    /// [`Transaction::detach`](crate::Transaction::detach) does.
+    pub fn detach(mut self) -> Detached {
+        Detached::of(std::mem::replace(&mut self.handle, Handle::NONE))
     }
 
     /// Ends the span now, as dropping it does.
@@ -161,132 +169,6 @@ pub(crate) fn span_id(handle: Handle) -> Option<SpanId> {
     (!handle.is_none()).then(|| SETTINGS.wire_ids().span_id(handle.key()))
 }
 
-/// What every span can do, for the guards and for the references.
-macro_rules! span_methods {
-    ($($ty:ty),*) => { $(
-        impl $ty {
-            /// Starts a child of this span, which becomes the innermost one. A no-op guard when
-            /// this span is not recorded, or has ended. Costs and bounds as for
-            /// [`start_child`](crate::start_child).
-            #[inline]
-            pub fn start_child(&self, op: impl IntoName, description: impl IntoName) -> Span {
-                Span::open_of(self.handle, &op, &description)
-            }
-
-            /// Sets a tag: indexed text to search by. Values of other types arrive as text. Keys
-            /// are at most 200 characters of `a-zA-Z0-9_.:-`, spaces become `-`, any other
-            /// character drops the tag, counted; values keep 200 characters. The last value of a
-            /// key counts. One 64-byte slot, more for long text; never allocates for a key seen
-            /// before.
-            #[inline]
-            pub fn set_tag(&mut self, key: impl IntoName, value: impl IntoValue) -> &mut Self {
-                span::set(self.handle, Kind::Tag, &key, value.to_value());
-                self
-            }
-
-            /// Sets data: a value of any type in [`IntoValue`], kept as it is. The last value of a
-            /// key counts. Costs as for [`set_tag`](Self::set_tag).
-            #[inline]
-            pub fn set_data(&mut self, key: impl IntoName, value: impl IntoValue) -> &mut Self {
-                span::set(self.handle, Kind::Data, &key, value.to_value());
-                self
-            }
-
-            /// Sets data that is costly to get: `value` is called only when the span is recorded.
-            #[inline]
-            pub fn set_data_with<V: IntoValue>(
-                &mut self,
-                key: impl IntoName,
-                value: impl FnOnce() -> V,
-            ) -> &mut Self {
-                if self.handle.is_recording() {
-                    span::set(self.handle, Kind::Data, &key, value().to_value());
-                }
-                self
-            }
-
-            /// Sets the status; the last one counts, and a panic beats all.
-            #[inline]
-            pub fn set_status(&mut self, status: SpanStatus) -> &mut Self {
-                if self.handle.is_recording() {
-                    record::status(self.handle, status);
-                }
-                self
-            }
-
-            /// Sets the status from an HTTP status code (see [`SpanStatus::from_http`]), and the
-            /// tag `http.status_code` and the data `http.response.status_code` with it.
-            #[inline]
-            pub fn set_http_status(&mut self, code: u16) -> &mut Self {
-                span::set_keyless(self.handle, Kind::HttpStatus, Value::U64(u64::from(code)));
-                self
-            }
-
-            /// Sets a measurement: a number with a unit (`millisecond`, `byte`, `ratio`, ..., at
-            /// most 15 characters; empty: none). Sentry keeps ten on a transaction.
-            pub fn set_measurement(
-                &mut self,
-                name: impl IntoName,
-                value: f64,
-                unit: &str,
-            ) -> &mut Self {
-                span::set_measurement(self.handle, &name, value, unit);
-                self
-            }
-
-            /// Sets the status from a result: `ok`, or `internal_error`.
-            #[inline]
-            pub fn record_result<T, E>(&mut self, result: &Result<T, E>) -> &mut Self {
-                self.set_status(match result {
-                    Ok(_) => SpanStatus::Ok,
-                    Err(_) => SpanStatus::InternalError,
-                })
-            }
-
-            /// Gives the span another start, for work that began before the span could be started.
-            pub fn started_at(&mut self, at: SystemTime) -> &mut Self {
-                record::restart(self.handle, at);
-                self
-            }
-
-            /// Whether what is done with the span ends up anywhere: it was sampled, and has not
-            /// ended.
-            #[must_use]
-            pub fn is_recording(&self) -> bool {
-                self.handle.is_recording() && record::is_open(self.handle)
-            }
-
-            /// The id of the trace; `None` for a no-op guard, and for a span that has ended. A
-            /// transaction that was not sampled has one, too. Computed at each call.
-            #[must_use]
-            pub fn trace_id(&self) -> Option<TraceId> {
-                span::trace_id(self.handle)
-            }
-
-            /// The id of the span; `None` for a no-op guard. Computed at each call.
-            #[must_use]
-            pub fn span_id(&self) -> Option<SpanId> {
-                span::span_id(self.handle)
-            }
-        }
-    )* };
-}
-pub(crate) use span_methods;
-
-use crate::span;
-
 span_methods!(Span, SpanRef);
-
-macro_rules! description_methods {
-    ($($ty:ty),*) => { $(
-        impl $ty {
-            /// Gives the span another description.
-            pub fn set_description(&mut self, description: impl IntoName) -> &mut Self {
-                span::set_description(self.handle, &description);
-                self
-            }
-        }
-    )* };
-}
-
+local_methods!(Span, SpanRef);
 description_methods!(Span, SpanRef);

@@ -40,7 +40,8 @@ pub struct Stats {
     pub dropped: BTreeMap<Reason, Count>,
     /// Transactions that sampling left out; not among `started`.
     pub unsampled: u64,
-    /// Tags, data and the like that found no room in a ring.
+    /// Tags, data and the like that found no room in a ring, or came after their transaction had
+    /// ended.
     pub attributes_lost: u64,
     /// Tags, data and the like that were left out because the server would not take them.
     pub attributes_dropped: u64,
@@ -139,6 +140,11 @@ fn look() -> Stats {
     }
     let held = client.as_ref().map(|client| client.held()).unwrap_or_default();
     let collected = BOOKS.collected.read();
+    // Off every stack: what was detached, less what ended.
+    let (mut detached, mut settled) = (Count::default(), BOOKS.settled.read());
+    for lane in registry::lanes() {
+        settled += lane.counters.settled.get();
+    }
     let mut stats = Stats {
         delivered,
         in_queue: held.queued,
@@ -146,6 +152,7 @@ fn look() -> Stats {
         in_assembly: BOOKS.in_assembly.read(),
         cut: BOOKS.cut.get(),
         attributes_dropped: BOOKS.attributes_dropped.get(),
+        attributes_lost: BOOKS.attributes_late.get(),
         ..Stats::default()
     };
     let mut gone = Count::default();
@@ -161,6 +168,7 @@ fn look() -> Stats {
             }
         }
         stats.open += lane.spans.open();
+        detached += counters.detached.get();
         stats.unsampled += counters.unsampled.get();
         stats.attributes_lost += counters.attributes_lost.get();
         stats.cut += counters.cut.get();
@@ -168,8 +176,9 @@ fn look() -> Stats {
         stats.misnested += counters.misnested.get();
         stats.started += counters.started();
     }
+    stats.open += detached - settled;
     stats.started += BOOKS.no_ring.read();
-    gone += BOOKS.no_ring.read();
+    gone += BOOKS.no_ring.read() + BOOKS.settled.read();
     stats.in_rings = stats.started - gone - collected - stats.open;
     dropped.retain(|_, count| !count.is_zero());
     stats.dropped = dropped;

@@ -3,11 +3,13 @@
 use std::marker::PhantomData;
 use std::time::SystemTime;
 
+use crate::detached::{Detached, SpanContext};
+use crate::methods::{local_methods, span_methods};
 use crate::name::IntoName;
 use crate::record::{self, Admission, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
 use crate::shared::layout::Kind;
-use crate::span::{self, OnThisThread, Span, span_methods};
+use crate::span::{self, OnThisThread, Span};
 use crate::status::SpanStatus;
 use crate::value::{IntoValue, Value};
 
@@ -67,6 +69,14 @@ impl TransactionRef {
 }
 
 impl Transaction {
+    /// Takes the transaction off this thread, to be sent to another one, put into a message, or
+    /// held while others are worked on. Publishes what this thread has recorded for it; never
+    /// allocates. Children of it that are open here go on, and must end before it does to be
+    /// delivered with it.
+    pub fn detach(mut self) -> Detached {
+        Detached::of(std::mem::replace(&mut self.handle, Handle::NONE))
+    }
+
     /// Ends the transaction now, as dropping it does.
     pub fn finish(self) {}
 
@@ -94,6 +104,7 @@ impl Drop for Transaction {
 }
 
 span_methods!(Transaction, TransactionRef);
+local_methods!(Transaction, TransactionRef);
 
 macro_rules! name_methods {
     ($($ty:ty),*) => { $(
@@ -101,7 +112,7 @@ macro_rules! name_methods {
             /// Gives the transaction another name, until it ends. Names are at most 200 characters;
             /// keep their number low: they are what the server groups by.
             pub fn set_name(&mut self, name: impl IntoName) -> &mut Self {
-                span::set_description(self.handle, &name);
+                span::set_description(self.at().handle(), &name);
                 self
             }
         }

@@ -5,6 +5,11 @@
 //! was published early) waits in a table by root key until the root comes. The table is bounded in
 //! transactions, slots and age; what is beyond is given up, oldest first, and counted.
 //!
+//! A root that says that spans of it may lie in other rings waits for one further pass over all of
+//! them: what ended before it was published before it, so that pass finds it. What ended after it
+//! is late. The last such roots are remembered, so that a span which comes later still is known to
+//! be late, and does not wait for a root that is gone.
+//!
 //! Pure: slots and a time in, slices and counts out.
 //!
 //! # Invariants
@@ -14,8 +19,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::shared::layout::{Kind, Slot, SpanRecord, slots_of};
+use crate::shared::layout::{Kind, Slot, SpanRecord, flag, items, slots_of};
+
 use crate::shared::ledger::{Count, Reason};
+
+use super::arrange::{Arrange, note_lost};
+use super::gone::{Fate, Gone};
 
 /// Bounds of the table.
 #[derive(Clone, Copy, Debug)]
@@ -33,16 +42,32 @@ pub(crate) trait Sink {
     fn transaction(&mut self, run: &[Slot]);
     /// Spans that were given up.
     fn lost(&mut self, reason: Reason, count: Count);
+    /// Attributes that were given up with them, or came too late.
+    fn attributes_lost(&mut self, count: u64);
 }
 
-/// A transaction whose root has not come yet.
+/// A transaction whose root has not come yet, or came and waits for the others.
 #[derive(Debug, Default)]
 struct Pending {
     slots: Vec<Slot>,
+    /// Where the slots of one ring begin, and the ring's number.
+    pieces: Vec<(usize, u32)>,
     children: usize,
-    /// Children that were left out for being too many.
+    /// Slots and children that were left out for being too many.
     left_out: u32,
     since: Duration,
+    /// The pass in which the root came.
+    ended: Option<u64>,
+}
+
+impl Pending {
+    fn count(&self) -> Count {
+        let children = self.children as u64;
+        match self.ended {
+            Some(_) => Count::transaction(children),
+            None => Count::spans(children),
+        }
+    }
 }
 
 /// The table, and its bounds.
@@ -54,12 +79,18 @@ pub(crate) struct Assembler {
     order: VecDeque<u64>,
     slots: usize,
     /// Span records in the table.
-    children: u64,
-    /// Emptied vectors, to be used again.
-    spare: Vec<Vec<Slot>>,
+    held: Count,
+    /// Passes over all rings so far.
+    pass: u64,
+    /// Roots that came and wait, in the order in which they came.
+    ended: VecDeque<u64>,
+    gone: Gone,
+    arrange: Arrange,
+    /// Emptied ones, to be used again.
+    spare: Vec<Pending>,
 }
 
-const SPARES: usize = 8;
+const SPARES: usize = 64;
 
 impl Assembler {
     pub(crate) fn new(bounds: Bounds) -> Self {
@@ -68,14 +99,37 @@ impl Assembler {
             pending: HashMap::default(),
             order: VecDeque::new(),
             slots: 0,
-            children: 0,
+            held: Count::default(),
+            pass: 0,
+            ended: VecDeque::new(),
+            gone: Gone::new(bounds.transactions),
+            arrange: Arrange::default(),
             spare: Vec::new(),
         }
     }
 
-    /// Span records that wait for their root.
+    /// What waits: for its root, or with its root for the others.
     pub(crate) fn held(&self) -> Count {
-        Count::spans(self.children)
+        self.held
+    }
+
+    /// Whether a root waits for a further pass.
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// All rings were looked at once more: roots that came before that are handed on.
+    pub(crate) fn pass_done(&mut self, sink: &mut impl Sink) {
+        while let Some(root) = self.ended.front().copied() {
+            match self.pending.get(&root).and_then(|pending| pending.ended) {
+                Some(pass) if pass >= self.pass => break,
+                Some(_) => self.hand_on(root, sink),
+                // It was handed on earlier, for want of room.
+                None => {}
+            }
+            self.ended.pop_front();
+        }
+        self.pass += 1;
     }
 
     /// Takes the next slots of one ring. What belongs together at the end and is not complete yet
@@ -83,6 +137,7 @@ impl Assembler {
     /// returned.
     pub(crate) fn take(
         &mut self,
+        lane: u32,
         batch: &[Slot],
         more: bool,
         now: Duration,
@@ -97,17 +152,24 @@ impl Assembler {
             }
             let [_, _, root, ..] = *slot;
             if root != current {
-                self.put_off(batch.get(start..at).unwrap_or_default(), current, now, sink);
+                let piece = batch.get(start..at).unwrap_or_default();
+                self.put_off(lane, piece, current, now, sink);
                 (current, start) = (root, at);
             }
             at = end;
             if Kind::of(slot[0]) == Some(Kind::Root) {
-                self.complete(batch.get(start..end).unwrap_or_default(), root, sink);
+                let run = batch.get(start..end).unwrap_or_default();
+                if is_shared(slot) {
+                    self.end(lane, run, root, now, sink);
+                } else {
+                    self.complete(run, root, sink);
+                }
                 (current, start) = (0, end);
             }
         }
         if !more || at - start > self.bounds.slots / 4 {
-            self.put_off(batch.get(start..at).unwrap_or_default(), current, now, sink);
+            let piece = batch.get(start..at).unwrap_or_default();
+            self.put_off(lane, piece, current, now, sink);
             // An attribute that is cut off in the middle, with nothing to follow, is no attribute.
             start = if more { at } else { batch.len() };
         }
@@ -141,43 +203,63 @@ impl Assembler {
 
     fn give_up_oldest(&mut self, reason: Reason, sink: &mut impl Sink) {
         let Some(root) = self.order.pop_front() else { return };
-        if let Some(pending) = self.remove(root) {
-            sink.lost(reason, Count::spans(pending.children as u64));
-            self.recycle(pending.slots);
+        if self.pending.get(&root).is_some_and(|pending| pending.ended.is_some()) {
+            // It has all it takes but a last look around.
+            return self.hand_on(root, sink);
         }
+        let Some(pending) = self.remove(root) else { return };
+        sink.lost(reason, pending.count());
+        let attributes = attributes(&pending.slots);
+        sink.attributes_lost(attributes);
+        let lost = pending.left_out.saturating_add(low(pending.children as u64 + attributes));
+        self.gone.remember(root, Fate::GivenUp(lost));
+        self.recycle(pending);
     }
 
     fn remove(&mut self, root: u64) -> Option<Pending> {
         let pending = self.pending.remove(&root)?;
         self.slots -= pending.slots.len();
-        self.children -= pending.children as u64;
+        self.held = self.held - pending.count();
         Some(pending)
     }
 
-    fn recycle(&mut self, mut slots: Vec<Slot>) {
+    fn recycle(&mut self, mut pending: Pending) {
         if self.spare.len() < SPARES {
-            slots.clear();
-            self.spare.push(slots);
+            pending.slots.clear();
+            pending.pieces.clear();
+            self.spare.push(Pending {
+                slots: pending.slots,
+                pieces: pending.pieces,
+                ..Pending::default()
+            });
         }
     }
 
     /// Puts a piece of a transaction aside until its root comes.
-    fn put_off(&mut self, piece: &[Slot], root: u64, now: Duration, sink: &mut impl Sink) {
+    fn put_off(
+        &mut self,
+        lane: u32,
+        piece: &[Slot],
+        root: u64,
+        now: Duration,
+        sink: &mut impl Sink,
+    ) {
         if piece.is_empty() {
             return;
         }
+        if self.gone.fate(root) == Some(Fate::HandedOn) {
+            return late(piece, sink);
+        }
         let pending = self.pending.entry(root).or_insert_with(|| {
             self.order.push_back(root);
-            Pending {
-                slots: self.spare.pop().unwrap_or_default(),
-                since: now,
-                ..Pending::default()
-            }
+            Pending { since: now, ..self.spare.pop().unwrap_or_default() }
         });
-        let mut rest = piece;
-        while let Some((first, _)) = rest.split_first() {
-            let (item, behind) = rest.split_at(slots_of(first).min(rest.len()));
-            rest = behind;
+        if pending.pieces.last().is_none_or(|(_, last)| *last != lane) {
+            pending.pieces.push((pending.slots.len(), lane));
+        }
+        let before = pending.count();
+        for item in items(piece) {
+            let Some(first) = item.first() else { continue };
             let is_child = Kind::of(first[0]) == Some(Kind::Child);
             let is_roots = first[1] == root;
             if !is_roots && pending.children >= self.bounds.children {
@@ -190,30 +272,61 @@ impl Assembler {
             }
             pending.slots.extend_from_slice(item);
             self.slots += item.len();
-            if is_child {
-                pending.children += 1;
-                self.children += 1;
-            }
+            pending.children += usize::from(is_child);
         }
+        self.held += pending.count() - before;
         self.bound(now, sink);
     }
 
-    /// The root has come, at the end of `run`.
+    /// A root has come that other rings may hold children of.
+    fn end(&mut self, lane: u32, run: &[Slot], root: u64, now: Duration, sink: &mut impl Sink) {
+        if self.gone.fate(root) == Some(Fate::HandedOn) {
+            return late(run, sink);
+        }
+        self.put_off(lane, run, root, now, sink);
+        match self.pending.get_mut(&root) {
+            Some(pending) if pending.ended.is_none() => {
+                pending.ended = Some(self.pass);
+                self.held += Count::transaction(0);
+                self.ended.push_back(root);
+            }
+            // A bound was so narrow that the root itself found no room; or a root that came twice.
+            _ => sink.lost(Reason::Evicted, Count::transaction(0)),
+        }
+    }
+
+    /// Hands on a transaction whose root has waited.
+    fn hand_on(&mut self, root: u64, sink: &mut impl Sink) {
+        let Some(mut pending) = self.remove(root) else { return };
+        let given_up = match self.gone.fate(root) {
+            Some(Fate::GivenUp(lost)) => lost,
+            _ => 0,
+        };
+        self.gone.remember(root, Fate::HandedOn);
+        let lost = pending.left_out.saturating_add(given_up);
+        let run = self.arrange.run(&mut pending.slots, &pending.pieces, lost, sink);
+        sink.transaction(run);
+        self.recycle(pending);
+        self.forget_order();
+    }
+
+    /// The root has come, at the end of `run`, and all of it lies in this ring.
     fn complete(&mut self, run: &[Slot], root: u64, sink: &mut impl Sink) {
         if self.pending.is_empty() {
             return sink.transaction(run);
         }
         let Some(mut pending) = self.remove(root) else { return sink.transaction(run) };
         pending.slots.extend_from_slice(run);
-        if let Some(last) = pending.slots.last_mut()
-            && let Some(mut record) = SpanRecord::of(last)
-        {
-            record.lost = record.lost.saturating_add(pending.left_out);
-            *last = record.words();
+        if let Some(last) = pending.slots.last_mut() {
+            note_lost(last, pending.left_out, 0);
         }
         sink.transaction(&pending.slots);
-        self.recycle(pending.slots);
-        // `order` still names the root; it is passed over later. Keep that list short.
+        self.recycle(pending);
+        self.forget_order();
+    }
+
+    /// `order` still names roots that are gone; they are passed over later. Keeps that list short.
+    fn forget_order(&mut self) {
         if self.order.len() > 2 * self.pending.len() + 64 {
             let pending = &self.pending;
             self.order.retain(|root| pending.contains_key(root));
@@ -221,16 +334,48 @@ impl Assembler {
     }
 }
 
+fn is_shared(root: &Slot) -> bool {
+    SpanRecord::of(root).is_some_and(|record| record.flags & flag::SHARED != 0)
+}
+
+/// Spans whose root was handed on.
+fn late(piece: &[Slot], sink: &mut impl Sink) {
+    let roots = of_kind(piece, Kind::Root);
+    let spans = of_kind(piece, Kind::Child) + roots;
+    sink.lost(Reason::LateChild, Count { transactions: roots, spans });
+    sink.attributes_lost(attributes(piece));
+}
+
+fn of_kind(slots: &[Slot], kind: Kind) -> u64 {
+    items(slots)
+        .filter(|item| item.first().and_then(|slot| Kind::of(slot[0])) == Some(kind))
+        .count() as u64
+}
+
+/// What was set by somebody, among the slots.
+fn attributes(slots: &[Slot]) -> u64 {
+    let is_one = |item: &&[Slot]| {
+        let kind = item.first().and_then(|slot| Kind::of(slot[0]));
+        kind.is_some_and(|kind| !kind.is_span() && !matches!(kind, Kind::Turn | Kind::Parted))
+    };
+    items(slots).filter(is_one).count() as u64
+}
+
+fn low(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::shared::id::NameId;
-    use crate::shared::layout::{Scalar, attribute_header};
+    use crate::shared::layout::{Scalar, attribute_header, turn};
 
     #[derive(Default)]
     struct Seen {
         runs: Vec<Vec<u64>>,
         lost: Vec<(Reason, u64)>,
+        attributes: u64,
     }
 
     impl Sink for Seen {
@@ -241,6 +386,10 @@ mod tests {
         fn lost(&mut self, reason: Reason, count: Count) {
             assert_eq!(count.transactions, 0);
             self.lost.push((reason, count.spans));
+        }
+
+        fn attributes_lost(&mut self, count: u64) {
+            self.attributes += count;
         }
     }
 
@@ -285,7 +434,7 @@ mod tests {
         let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
         let [a, b] = long_text(2, 1);
         let batch = [a, b, child(2, 1), root(1), root(3), child(5, 4), root(4)];
-        assert_eq!(assembler.take(&batch, false, NOW, &mut seen), 7);
+        assert_eq!(assembler.take(0, &batch, false, NOW, &mut seen), 7);
         assert_eq!(seen.runs, [vec![2, 9, 2, 1], vec![3], vec![5, 4]]);
         assert_eq!(assembler.held(), Count::default());
     }
@@ -294,7 +443,7 @@ mod tests {
     fn a_transaction_around_another_one_keeps_its_own() {
         let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
         let batch = [child(2, 1), child(4, 3), root(3), child(5, 1), root(1)];
-        assembler.take(&batch, false, NOW, &mut seen);
+        assembler.take(0, &batch, false, NOW, &mut seen);
         assert_eq!(seen.runs, [vec![4, 3], vec![2, 5, 1]]);
         assert_eq!(seen.lost, []);
     }
@@ -302,9 +451,9 @@ mod tests {
     #[test]
     fn pieces_published_early_wait_for_the_root() {
         let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
-        assembler.take(&[child(2, 1), child(3, 1)], false, NOW, &mut seen);
+        assembler.take(0, &[child(2, 1), child(3, 1)], false, NOW, &mut seen);
         assert_eq!((seen.runs.len(), assembler.held()), (0, Count::spans(2)));
-        assembler.take(&[child(4, 1), root(1)], false, NOW, &mut seen);
+        assembler.take(0, &[child(4, 1), root(1)], false, NOW, &mut seen);
         assert_eq!(seen.runs, [vec![2, 3, 4, 1]]);
         assert_eq!(assembler.held(), Count::default());
     }
@@ -316,21 +465,21 @@ mod tests {
         let all = [child(7, 6), root(6), a, b, child(2, 1), root(1)];
         for cut in 0..all.len() {
             let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
-            let taken = assembler.take(&all[..cut], true, NOW, &mut seen);
-            assembler.take(&all[taken..], false, NOW, &mut seen);
+            let taken = assembler.take(0, &all[..cut], true, NOW, &mut seen);
+            assembler.take(0, &all[taken..], false, NOW, &mut seen);
             assert_eq!(seen.runs, [vec![7, 6], vec![2, 9, 2, 1]], "cut at {cut}");
         }
-        assert_eq!(assembler.take(&all[..3], false, NOW, &mut seen), 3);
+        assert_eq!(assembler.take(0, &all[..3], false, NOW, &mut seen), 3);
     }
 
     #[test]
     fn the_table_gives_up_the_oldest_first_and_counts() {
         let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
         for n in 1..=5 {
-            assembler.take(&[child(10 * n, n)], false, NOW, &mut seen);
+            assembler.take(0, &[child(10 * n, n)], false, NOW, &mut seen);
         }
         assert_eq!(seen.lost, [(Reason::Evicted, 1), (Reason::Evicted, 1)]);
-        assembler.take(&[root(1), root(3)], false, NOW, &mut seen);
+        assembler.take(0, &[root(1), root(3)], false, NOW, &mut seen);
         assert_eq!(seen.runs, [vec![1], vec![30, 3]]);
         assembler.bound(NOW + Duration::from_secs(11), &mut seen);
         assert_eq!(seen.lost.len(), 4, "too old");
@@ -342,13 +491,13 @@ mod tests {
         let bounds = Bounds { slots: 4, ..BOUNDS };
         let (mut seen, mut assembler) = (Seen::default(), Assembler::new(bounds));
         for n in 1..=2 {
-            assembler.take(&[child(10, n), child(11, n), child(12, n)], false, NOW, &mut seen);
+            assembler.take(0, &[child(10, n), child(11, n), child(12, n)], false, NOW, &mut seen);
         }
         assert_eq!(seen.lost, [(Reason::Evicted, 3)]);
 
         let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
         let many: Vec<Slot> = (10..20).map(|key| child(key, 1)).collect();
-        assembler.take(&many, false, NOW, &mut seen);
+        assembler.take(0, &many, false, NOW, &mut seen);
         assert_eq!(assembler.held(), Count::spans(5));
         let lost: u64 = seen.lost.iter().map(|(_, spans)| spans).sum();
         assert_eq!(lost, 5);
@@ -358,9 +507,114 @@ mod tests {
                 self.0 = SpanRecord::of(run.last().unwrap());
             }
             fn lost(&mut self, _: Reason, _: Count) {}
+            fn attributes_lost(&mut self, _: u64) {}
         }
         let mut last = Last(None);
-        assembler.take(&[root(1)], false, NOW, &mut last);
+        assembler.take(0, &[root(1)], false, NOW, &mut last);
         assert_eq!(last.0.unwrap().lost, 5, "the transaction says so");
+    }
+
+    fn shared(mut slot: Slot) -> Slot {
+        slot[0] |= u64::from(flag::SHARED) << 8;
+        slot
+    }
+
+    fn at(mut slot: Slot, end: u64) -> Slot {
+        slot[5] = end;
+        slot
+    }
+
+    fn tag(key: u64, root: u64, mark: u64) -> Slot {
+        let header = attribute_header(Kind::Tag, Scalar::U64 as u8, 8, NameId(1));
+        [header, key, root, mark, 0, 0, 0, 0]
+    }
+
+    /// Slots of several rings, one pass over them.
+    fn pass(assembler: &mut Assembler, seen: &mut Seen, rings: &[&[Slot]]) {
+        for (lane, slots) in rings.iter().enumerate() {
+            assembler.take(lane as u32, slots, false, NOW, seen);
+        }
+        assembler.pass_done(seen);
+    }
+
+    #[test]
+    fn a_shared_root_waits_for_one_further_pass_over_all_rings() {
+        let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
+        let root = at(shared(root(1)), 50);
+        pass(&mut assembler, &mut seen, &[&[], &[at(child(2, 1), 10)], &[root]]);
+        assert_eq!((seen.runs.len(), assembler.held()), (0, Count::transaction(1)));
+        pass(&mut assembler, &mut seen, &[&[at(child(3, 1), 40)], &[], &[]]);
+        assert_eq!(seen.runs, [vec![2, 3, 1]]);
+        assert_eq!((seen.lost.len(), assembler.held()), (0, Count::default()));
+    }
+
+    #[test]
+    fn what_ends_after_its_root_is_late_whether_it_is_seen_in_time_or_not() {
+        let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
+        pass(&mut assembler, &mut seen, &[&[at(child(2, 1), 10), at(shared(root(1)), 50)]]);
+        pass(&mut assembler, &mut seen, &[&[at(child(3, 1), 51)]]);
+        assert_eq!(seen.runs, [vec![2, 1]]);
+        pass(&mut assembler, &mut seen, &[&[tag(4, 1, 0), at(child(4, 1), 60)]]);
+        assert_eq!(seen.lost, [(Reason::LateChild, 1), (Reason::LateChild, 1)]);
+        assert_eq!((seen.attributes, assembler.held()), (1, Count::default()));
+    }
+
+    #[test]
+    fn what_was_set_last_comes_last_whichever_ring_is_read_first() {
+        let mut marks = Vec::new();
+        for rings in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+            let slots = [
+                vec![tag(1, 1, 100)],
+                vec![turn(1, 1, 20), tag(1, 1, 102), tag(1, 1, 103), at(shared(root(1)), 50)],
+                vec![turn(1, 1, 10), tag(1, 1, 101)],
+            ];
+            let mut assembler = Assembler::new(BOUNDS);
+            struct Marks<'a>(&'a mut Vec<Vec<u64>>);
+            impl Sink for Marks<'_> {
+                fn transaction(&mut self, run: &[Slot]) {
+                    self.0.push(run.iter().map(|slot| slot[3]).collect());
+                }
+                fn lost(&mut self, _: Reason, _: Count) {}
+                fn attributes_lost(&mut self, _: u64) {}
+            }
+            for lane in rings {
+                assembler.take(lane as u32, &slots[lane], false, NOW, &mut Marks(&mut marks));
+            }
+            assembler.pass_done(&mut Marks(&mut marks));
+            assembler.pass_done(&mut Marks(&mut marks));
+        }
+        assert_eq!(marks, vec![vec![100, 101, 102, 103, 0]; 3]);
+    }
+
+    #[test]
+    fn a_bound_hands_on_what_only_waits_for_a_last_look() {
+        let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
+        for n in 1..=5 {
+            assembler.take(0, &[child(10 * n, n), shared(root(n))], false, NOW, &mut seen);
+        }
+        assert_eq!(seen.runs, [vec![10, 1], vec![20, 2]]);
+        assembler.clear(Reason::AfterShutdown, &mut seen);
+        assert_eq!((seen.runs.len(), seen.lost.len(), assembler.held()), (5, 0, Count::default()));
+    }
+
+    #[test]
+    fn a_root_that_comes_after_its_children_were_given_up_says_so() {
+        let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
+        assembler.take(0, &[tag(10, 1, 0), child(10, 1)], false, NOW, &mut seen);
+        assembler.bound(NOW + Duration::from_secs(11), &mut seen);
+        assert_eq!((&seen.lost[..], seen.attributes), (&[(Reason::Evicted, 1)][..], 1));
+        struct Last(Option<SpanRecord>);
+        impl Sink for Last {
+            fn transaction(&mut self, run: &[Slot]) {
+                self.0 = SpanRecord::of(run.last().unwrap());
+            }
+            fn lost(&mut self, _: Reason, _: Count) {}
+            fn attributes_lost(&mut self, _: u64) {}
+        }
+        let mut last = Last(None);
+        assembler.take(0, &[shared(root(1))], false, NOW, &mut last);
+        assembler.pass_done(&mut last);
+        assembler.pass_done(&mut last);
+        assert_eq!(last.0.unwrap().lost, 2);
     }
 }

@@ -8,6 +8,8 @@
 //! # Invariants
 //! * C1: a cycle that answers a `flush` began after it was asked for.
 //! * C2: nobody waits for a thread without a limit.
+//! * C3: a `flush` covers transactions whose root came and that wait for one more look at the
+//!   rings.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +26,7 @@ use crate::transport::Transport;
 use super::assemble::Bounds;
 use super::courier::Health;
 use super::encode::Site;
-use super::flusher::{Flusher, Reading};
+use super::flusher::{Cycle, Flusher, Reading};
 use super::queue::{Held, Queue};
 use super::upload::Uploader;
 
@@ -184,12 +186,17 @@ impl Role {
     fn run(mut self) {
         let mut pause = self.interval;
         let mut panics = 0;
+        let mut answered = 0;
         loop {
             let (asked, stop) = self.idle(pause);
             match self.cycle() {
-                Some(fullest) => {
+                Some(found) => {
                     panics = 0;
-                    pause = self.pause_after(fullest);
+                    pause = self.pause_after(found.fullest);
+                    if found.unsettled && asked > answered {
+                        // C3.
+                        self.cycle();
+                    }
                 }
                 None => {
                     panics += 1;
@@ -207,6 +214,7 @@ impl Role {
             }
             let mut state = self.control.lock();
             state.done = asked;
+            answered = asked;
             state.dead = dead;
             state.stopped = stop || dead;
             let over = state.stopped;
@@ -231,11 +239,11 @@ impl Role {
         (state.asked, state.stop)
     }
 
-    /// Slots found in the fullest ring; `None` after a panic.
-    fn cycle(&mut self) -> Option<u64> {
+    /// What was found; `None` after a panic.
+    fn cycle(&mut self) -> Option<Cycle> {
         let flusher = &mut self.flusher;
-        match catch_unwind(AssertUnwindSafe(|| flusher.cycle(clock::monotonic()).fullest)) {
-            Ok(fullest) => Some(fullest),
+        match catch_unwind(AssertUnwindSafe(|| flusher.cycle(clock::monotonic()))) {
+            Ok(found) => Some(found),
             Err(payload) => {
                 #[expect(clippy::mem_forget, reason = "its drop is a stranger's, and may panic")]
                 std::mem::forget(payload);

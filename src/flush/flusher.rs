@@ -57,6 +57,8 @@ impl Drop for Reading {
 pub(crate) struct Cycle {
     /// Slots in the fullest ring.
     pub(crate) fullest: u64,
+    /// A transaction waits for the next walk.
+    pub(crate) unsettled: bool,
 }
 
 /// The flusher's own state.
@@ -112,6 +114,10 @@ impl Sink for Out {
     fn lost(&mut self, reason: Reason, count: Count) {
         self.left += count;
         self.books.lose(reason, count);
+    }
+
+    fn attributes_lost(&mut self, count: u64) {
+        self.books.attributes_late.add(count);
     }
 }
 
@@ -185,9 +191,11 @@ impl Flusher {
                 registry::recycle(lane);
             }
         }
+        self.assembler.pass_done(&mut self.out);
         self.assembler.bound(now, &mut self.out);
         self.out.books.in_assembly.set(self.assembler.held());
         self.out.books.cycles.add(1);
+        found.unsettled = self.assembler.has_ended();
         found
     }
 
@@ -224,7 +232,7 @@ impl Flusher {
             self.out.taken_in += fresh;
             self.out.books.collected.add(fresh);
             let more = done < waiting;
-            let taken = self.assembler.take(&self.batch, more, now, &mut self.out);
+            let taken = self.assembler.take(lane.number, &self.batch, more, now, &mut self.out);
             self.batch.drain(..taken);
         }
         done

@@ -10,12 +10,14 @@
 //! queue is pure, given a time; only `client` and `upload` know of threads.
 
 pub(crate) mod announce;
+mod arrange;
 pub(crate) mod assemble;
 pub(crate) mod client;
 pub(crate) mod courier;
 pub(crate) mod encode;
 pub(crate) mod envelope;
 pub(crate) mod flusher;
+mod gone;
 pub(crate) mod limits;
 pub(crate) mod queue;
 pub(crate) mod report;

@@ -1,9 +1,10 @@
 //! Writing tags, data and the rest of what a span carries: each a slot, or a few in a row.
 
+use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{
     CUT, INLINE_BYTES, INLINE_NAME_MAX, Kind, LIST, PAYLOAD_MAX, Scalar, Slot, VALUE_MAX, WORDS,
-    attribute_header, slots_for,
+    attribute_header, slots_for, turn,
 };
 use crate::shared::registry::Lane;
 use crate::shared::seqlock::meta;
@@ -17,6 +18,9 @@ use super::local::{LOCAL, Local};
 
 /// Writes the status: one byte.
 pub(crate) fn status(handle: Handle, status: SpanStatus) {
+    if !handle.is_recording() {
+        return;
+    }
     write(handle, |local, lane| {
         let payload = [status as u8];
         local.bytes(lane, handle, Kind::Status, Scalar::U64 as u8, NameId::NONE, &payload);
@@ -86,11 +90,11 @@ fn one_slot(handle: Handle, header: u64, payload: [u64; 5]) {
         let [a, b, c, d, e] = payload;
         let [key, root, _, _, _, bits, ..] = lane.spans.at(handle.depth());
         let root = root.load(Ordering::Relaxed);
-        let refused = bits.load(Ordering::Relaxed) & meta::REFUSED != 0;
+        let unusual = bits.load(Ordering::Relaxed) & (meta::REFUSED | meta::MOVED) != 0;
         let slot = [header, handle.key(), root, a, b, c, d, e];
         if key.load(Ordering::Relaxed) == handle.key()
             && handle.depth() < lane.spans.len()
-            && (refused || !local.writer.push_at_once(&slot))
+            && (unusual || !local.writer.push_at_once(&slot))
         {
             return local.one_slot_slowly(lane, handle, header, payload);
         }
@@ -147,11 +151,29 @@ impl Local {
         // Making room may publish.
         self.note_keys(lane);
         if lane.spans.entry(handle.depth()).meta & meta::REFUSED != 0
+            || !self.take_turn(lane, handle)
             || !self.writer.push(&lane.ring, &slot, || SETTINGS.ring_slots())
         {
             self.lost_attribute(lane, handle);
         }
         self.leave(lane);
+    }
+
+    /// In front of the first thing that is set on a span that other threads set things on, too:
+    /// says from when on. False: there is no room.
+    #[inline]
+    fn take_turn(&self, lane: &Lane, handle: Handle) -> bool {
+        let mut entry = lane.spans.entry(handle.depth());
+        if entry.meta & meta::MOVED == 0 {
+            return true;
+        }
+        let slot = turn(entry.key, entry.root, clock::ticks());
+        let has_room = self.writer.push(&lane.ring, &slot, || SETTINGS.ring_slots());
+        if has_room {
+            entry.meta &= !meta::MOVED;
+            lane.spans.write(handle.depth(), &entry, lane.spans.len());
+        }
+        has_room
     }
 
     #[cold]
@@ -179,7 +201,9 @@ impl Local {
         let slots = slots_for(payload.len()) as u64;
         // Making room may publish.
         self.note_keys(lane);
-        if !self.writer.room(&lane.ring, slots, || SETTINGS.ring_slots()) {
+        if !self.take_turn(lane, handle)
+            || !self.writer.room(&lane.ring, slots, || SETTINGS.ring_slots())
+        {
             return self.lost_attribute(lane, handle);
         }
         let (first, rest) = payload.split_at(payload.len().min(INLINE_BYTES));

@@ -92,10 +92,16 @@ impl Local {
             let mut record = child_record(&entry, end);
             adorn(&mut record, &entry, at);
             let limit = || SETTINGS.ring_slots();
-            if entry.meta & meta::REFUSED != 0
+            let foreign = entry.meta & meta::FOREIGN != 0;
+            if foreign && (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
+                lane.counters.lose(Reason::AfterShutdown, Count::spans(1));
+            } else if entry.meta & meta::REFUSED != 0
                 || !self.writer.push(&lane.ring, &record.words(), limit)
             {
                 self.lost_child(lane, depth);
+            } else if foreign {
+                // Before anything that may end its root elsewhere.
+                self.writer.publish(&lane.ring);
             }
             self.pop(lane, depth);
         } else {
@@ -166,7 +172,7 @@ impl Local {
             let entry = lane.spans.entry(above);
             if entry.key != 0 && entry.root == root {
                 lane.spans.write(above, &Entry::default(), lane.spans.len());
-                open += 1;
+                open += u32::from(entry.meta & meta::ENTERED == 0);
             }
         }
         self.note_keys(lane);
@@ -205,7 +211,7 @@ impl Local {
     /// Shortens the stack to `len` and further, past lines that are over.
     #[cold]
     #[inline(never)]
-    fn settle(&self, lane: &Lane, mut len: usize) {
+    pub(super) fn settle(&self, lane: &Lane, mut len: usize) {
         let mut parent = 0;
         while let Some(top) = len.checked_sub(1) {
             let entry = lane.spans.entry(top);
@@ -222,7 +228,7 @@ impl Local {
 
 /// The record of an ending span, as it mostly is.
 #[inline]
-const fn child_record(entry: &Entry, end: u64) -> SpanRecord {
+pub(super) const fn child_record(entry: &Entry, end: u64) -> SpanRecord {
     SpanRecord {
         kind: Kind::Child,
         flags: 0,
@@ -242,7 +248,10 @@ const fn child_record(entry: &Entry, end: u64) -> SpanRecord {
 /// What the fast path of an ending span leaves out.
 #[cold]
 #[inline(never)]
-fn adorn(record: &mut SpanRecord, entry: &Entry, at: Option<SystemTime>) {
+pub(super) fn adorn(record: &mut SpanRecord, entry: &Entry, at: Option<SystemTime>) {
+    if entry.meta & meta::SHARED != 0 {
+        record.flags |= flag::SHARED;
+    }
     if entry.meta & meta::START_UNIX != 0 {
         record.flags |= flag::START_UNIX;
     }

@@ -36,6 +36,12 @@ impl Handle {
         self.key != 0 && self.place & UNSAMPLED == 0
     }
 
+    /// Itself, as everything that has a place says where it is.
+    #[inline]
+    pub(crate) const fn handle(self) -> Self {
+        self
+    }
+
     #[inline]
     pub(crate) const fn key(self) -> u64 {
         self.key

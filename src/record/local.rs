@@ -12,6 +12,7 @@ use crate::shared::ledger::{BOOKS, Count, Reason};
 use crate::shared::registry::{self, KEY_BITS, Lane};
 use crate::shared::ring::Writer;
 use crate::shared::seqlock::{Entry, meta};
+use crate::shared::settings::{GENERATION, ON};
 
 use super::cache::Cache;
 
@@ -33,6 +34,8 @@ pub(crate) struct Local {
     /// The lane, used or not.
     home: Cell<Option<&'static Lane>>,
     attaching: Cell<bool>,
+    /// The state of the settings that the lane was last checked against: its generation, and on.
+    seen: Cell<u64>,
     /// Recorded transactions that are open.
     pub(super) roots: Cell<u64>,
     pub(super) cache: Cache,
@@ -47,6 +50,7 @@ impl Local {
             writer: Writer::new(),
             home: Cell::new(None),
             attaching: Cell::new(false),
+            seen: Cell::new(0),
             roots: Cell::new(0),
             cache: Cache::new(),
         }
@@ -85,24 +89,43 @@ impl Local {
         lane.counters.next_key.set(self.next_key.get());
     }
 
-    /// Counts what was entered from inside another call.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn reentered(&self, count: Count) {
-        if let Some(lane) = self.home.get() {
-            lane.counters.lose(Reason::Reentrant, count);
+    /// Whether the lane is fit for what `state` says: on, and in the generation seen last.
+    #[inline]
+    pub(super) fn is_fit(&self, state: u64) -> bool {
+        (state ^ self.seen.get()) & (GENERATION | ON) == 0
+    }
+
+    /// Takes the lane for a call that may be the thread's first one, or the first since `init`:
+    /// gets one where there is none. `None`, with the reason: not counted.
+    #[inline]
+    pub(super) fn ready(&self, state: u64) -> Result<&'static Lane, Reason> {
+        match self.enter() {
+            Some(lane) if self.is_fit(state) => Ok(lane),
+            lane => self.renew(lane, state),
         }
     }
 
-    /// Gets the thread a lane, and enters it. `None`, counted: another call has it, or there is
-    /// none left, or the thread is being torn down.
     #[cold]
     #[inline(never)]
-    pub(super) fn attach(&self) -> Option<&'static Lane> {
-        if self.home.get().is_some() {
-            self.reentered(Count::transaction(0));
-            return None;
+    fn renew(&self, entered: Option<&'static Lane>, state: u64) -> Result<&'static Lane, Reason> {
+        match (entered, self.home.get()) {
+            (None, Some(_)) => return Err(Reason::Reentrant),
+            (Some(lane), _) if lane.is_of(std::process::id()) => {
+                self.seen.set(state & (GENERATION | ON));
+                return Ok(lane);
+            }
+            // A fork's copy of a lane, from before `init` was called here: what is in it is the
+            // parent's.
+            _ => self.home.set(None),
         }
+        let lane = self.attach()?;
+        self.seen.set(state & (GENERATION | ON));
+        Ok(lane)
+    }
+
+    /// Gets the thread a lane, and enters it. `NoRing`: there is none left, or the thread is being
+    /// torn down.
+    fn attach(&self) -> Result<&'static Lane, Reason> {
         let again = self.attaching.replace(true);
         let lane = if again {
             None
@@ -110,18 +133,27 @@ impl Local {
             SENTINEL.try_with(|_| ()).ok().and_then(|()| registry::attach())
         };
         self.attaching.set(again);
-        let Some(lane) = lane else {
-            BOOKS.no_ring.add(Count::transaction(0));
-            BOOKS.lose(Reason::NoRing, Count::transaction(0));
-            return None;
-        };
+        let lane = lane.ok_or(if again { Reason::Reentrant } else { Reason::NoRing })?;
         self.next_key.set(u64::from(lane.number) << KEY_BITS | (lane.counters.keys() + 1));
         self.writer.attach();
         self.parent.set(0);
         self.roots.set(0);
         lane.spans.shorten(0);
         self.home.set(Some(lane));
-        Some(lane)
+        Ok(lane)
+    }
+
+    /// Counts what was begun, and could not be recorded.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn turned_away(&self, reason: Reason, count: Count) {
+        match self.home.get() {
+            Some(lane) if reason == Reason::Reentrant => lane.counters.lose(reason, count),
+            _ => {
+                BOOKS.no_ring.add(count);
+                BOOKS.lose(reason, count);
+            }
+        }
     }
 
     /// Gives up every open line: its guard was forgotten, or there are too many. Their guards,
@@ -131,7 +163,7 @@ impl Local {
         let mut lost = Count::default();
         for depth in 0..lane.spans.len() {
             let entry = lane.spans.entry(depth);
-            if entry.key != 0 {
+            if entry.key != 0 && entry.meta & meta::ENTERED == 0 {
                 let root = entry.meta & meta::ROOT != 0;
                 lost += if root { Count::transaction(0) } else { Count::spans(1) };
             }

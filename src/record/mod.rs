@@ -25,6 +25,7 @@
 mod attribute;
 mod cache;
 mod close;
+mod detached;
 mod handle;
 mod local;
 mod open;
@@ -34,6 +35,7 @@ mod tests;
 pub(crate) use attribute::{attribute, attribute_with_name, measurement, status};
 pub(crate) use cache::name_id;
 pub(crate) use close::{close_child, close_child_at, close_root, close_unsampled};
+pub(crate) use detached::{Carried, Ending, context, detach, enter, finish, leave};
 pub(crate) use handle::{Handle, current, current_root, is_open, redescribe, restart, root_of};
 pub(crate) use open::{Admission, admit, has_parent, open_child, open_child_of, open_root};
 

@@ -12,6 +12,9 @@ use crate::shared::sync::Ordering;
 use super::handle::{Handle, UNSAMPLED, is_live, names};
 use super::local::{LOCAL, Local};
 
+/// What a child has of its parent's `meta`.
+const INHERITED: u64 = meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | GENERATION;
+
 /// What sampling says to a transaction.
 #[derive(Debug)]
 pub(crate) enum Admission {
@@ -31,11 +34,11 @@ fn draw() -> Admission {
     let state = SETTINGS.state();
     LOCAL
         .try_with(|local| {
-            if state & ON == 0 {
-                return Admission::No(Handle::NONE);
+            if !local.is_fit(state) {
+                return local.draw_anew(state);
             }
-            let Some(lane) = local.enter().or_else(|| local.attach()) else {
-                return Admission::No(Handle::NONE);
+            let Some(lane) = local.enter() else {
+                return local.refuse(Reason::Reentrant);
             };
             let admission = local.draw(lane, state);
             local.leave(lane);
@@ -101,6 +104,30 @@ pub(crate) fn open_child_of(parent: Handle, op: NameId, description: NameId) -> 
 }
 
 impl Local {
+    /// The first draw of a thread, or the first since `init` or `close`.
+    #[cold]
+    #[inline(never)]
+    fn draw_anew(&self, state: u64) -> Admission {
+        if state & ON == 0 {
+            return Admission::No(Handle::NONE);
+        }
+        match self.ready(state) {
+            Ok(lane) => {
+                let admission = self.draw(lane, state);
+                self.leave(lane);
+                admission
+            }
+            Err(reason) => self.refuse(reason),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse(&self, reason: Reason) -> Admission {
+        self.turned_away(reason, Count::transaction(0));
+        Admission::No(Handle::NONE)
+    }
+
     #[inline]
     fn draw(&self, lane: &Lane, state: u64) -> Admission {
         let key = self.take_key();
@@ -161,7 +188,7 @@ impl Local {
         let [parent, root, _, _, _, bits, ..] = lane.spans.at(above.wrapping_sub(1));
         let parent = parent.load(Ordering::Relaxed);
         let root = root.load(Ordering::Relaxed);
-        let inherited = bits.load(Ordering::Relaxed) & (meta::ROOT_DEPTH | meta::REFUSED);
+        let inherited = bits.load(Ordering::Relaxed) & INHERITED;
         let key = self.take_key();
         let meta = inherited | flags;
         self.push(lane, depth, &Entry { key, root, parent, start, names, meta });
@@ -191,7 +218,8 @@ impl Local {
     #[cold]
     #[inline(never)]
     fn reentered_child(&self) -> Handle {
-        self.reentered(Count::spans(1));
+        // A parent was open: there is a lane.
+        self.turned_away(Reason::Reentrant, Count::spans(1));
         Handle::NONE
     }
 }

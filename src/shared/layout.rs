@@ -15,6 +15,12 @@
 //!  w7   root: threshold:32 | unfinished:32     ...                                ...
 //! ```
 //!
+//! Two more kinds concern spans that leave their thread. [`Kind::Turn`] stands in front of what a
+//! thread sets on a span that is not its own alone: its w3 is the moment (ticks) from which that
+//! thread set it, which orders values of one key that were set on several threads.
+//! [`Kind::Parted`] is the first half of a span record, written when a span is detached: for those
+//! who watch what is open. Neither reaches the encoder.
+//!
 //! An attribute whose payload is longer than 40 bytes goes on in the slots behind it, 64 bytes
 //! each. The payload is plain bytes, little endian:
 //!
@@ -33,7 +39,7 @@
 //! # Invariants
 //! * L1: `len` counts payload bytes, an inline name included, and is at most [`PAYLOAD_MAX`].
 //! * L2: the slots of one attribute are adjacent in the ring, and are published together.
-//! * L3: a root's record is the last slot of its transaction on the root's own thread.
+//! * L3: a root's record is the last slot of its transaction in the ring it is written to.
 
 #![expect(clippy::cast_possible_truncation, reason = "fields are cut out of words here")]
 
@@ -79,6 +85,10 @@ pub(crate) enum Kind {
     Description = 8,
     /// An op that found no room in the name table: `Text`.
     Op = 9,
+    /// What follows about this span in this ring was set from the moment in w3 on.
+    Turn = 10,
+    /// A span was detached from its thread.
+    Parted = 11,
 }
 
 impl Kind {
@@ -94,6 +104,8 @@ impl Kind {
             7 => Self::HttpStatus,
             8 => Self::Description,
             9 => Self::Op,
+            10 => Self::Turn,
+            11 => Self::Parted,
             _ => return None,
         })
     }
@@ -156,6 +168,10 @@ pub(crate) mod flag {
     pub(crate) const START_UNIX: u8 = 2;
     /// The end is unix nanoseconds given by the caller, not ticks.
     pub(crate) const END_UNIX: u8 = 4;
+    /// On a root: spans of the transaction may lie in other rings.
+    pub(crate) const SHARED: u8 = 8;
+    /// The span's future was dropped before it was done.
+    pub(crate) const CANCELLED: u8 = 16;
 }
 
 /// A span's record, decoded.
@@ -219,6 +235,17 @@ impl SpanRecord {
     }
 }
 
+/// The slot in front of what a thread sets on a span that others set things on, too.
+pub(crate) const fn turn(key: u64, root: u64, ticks: u64) -> Slot {
+    [Kind::Turn as u64, key, root, ticks, 0, 0, 0, 0]
+}
+
+/// The slot that says that a span was detached: of its record, what is known by then.
+pub(crate) const fn parted(record: &SpanRecord) -> Slot {
+    let [_, key, root, parent, start, _, names, _] = record.words();
+    [Kind::Parted as u64 | (record.flags as u64) << 8, key, root, parent, start, 0, names, 0]
+}
+
 /// The header word of an attribute.
 #[inline]
 pub(crate) const fn attribute_header(kind: Kind, code: u8, len: u16, name: NameId) -> u64 {
@@ -270,6 +297,17 @@ pub(crate) const fn slots_of(slot: &Slot) -> usize {
         Some(header) => slots_for(header.len as usize),
         None => 1,
     }
+}
+
+/// The records and attributes in a run of slots, each with all its slots.
+pub(crate) fn items(slots: &[Slot]) -> impl Iterator<Item = &[Slot]> {
+    let mut rest = slots;
+    std::iter::from_fn(move || {
+        let first = rest.first()?;
+        let (item, behind) = rest.split_at(slots_of(first).min(rest.len()));
+        rest = behind;
+        Some(item)
+    })
 }
 
 /// Copies an attribute's payload from its slots into `out`, which is cleared first. Slots that are

@@ -27,6 +27,8 @@ pub enum Reason {
     TooDeep,
     /// More children than `Config::max_spans`, or than the server would keep.
     TransactionLimit,
+    /// A child that ended after its transaction, on another thread.
+    LateChild,
     /// It was still open when its transaction ended, or when its thread did, or it was given up
     /// with everything open on its thread, as forgotten guards are when they become too many.
     Unfinished,
@@ -55,12 +57,13 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the enum.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::RingFull,
         Self::Reentrant,
         Self::NoRing,
         Self::TooDeep,
         Self::TransactionLimit,
+        Self::LateChild,
         Self::Unfinished,
         Self::Evicted,
         Self::Invalid,
@@ -83,6 +86,7 @@ impl Reason {
             Self::NoRing => "no_ring",
             Self::TooDeep => "too_deep",
             Self::TransactionLimit => "transaction_limit",
+            Self::LateChild => "late_child",
             Self::Unfinished => "unfinished",
             Self::Evicted => "evicted",
             Self::Invalid => "invalid",
@@ -110,7 +114,9 @@ impl Reason {
             Self::SendError => "send_error",
             Self::NetworkError => "network_error",
             Self::Invalid => "invalid",
-            Self::Reentrant | Self::NoRing | Self::Evicted | Self::Internal => "internal_sdk_error",
+            Self::Reentrant | Self::NoRing | Self::LateChild | Self::Evicted | Self::Internal => {
+                "internal_sdk_error"
+            }
             Self::Refused | Self::AfterShutdown | Self::ShutdownDeadline => return None,
         })
     }
@@ -262,6 +268,8 @@ pub(crate) struct Books {
     pub(crate) taken: Tally,
     /// What threads began without a ring to record it in.
     pub(crate) no_ring: Tally,
+    /// Detached spans that ended where no ring could be had; they are lost, too.
+    pub(crate) settled: Tally,
     /// Accepted by the server.
     pub(crate) delivered: Tally,
     /// Everything that was lost after it left its thread, for ever.
@@ -276,6 +284,8 @@ pub(crate) struct Books {
     pub(crate) cut: Total,
     /// Attributes that the encoder left out: the server would not take them.
     pub(crate) attributes_dropped: Total,
+    /// Attributes that came after their transaction, or were given up with it.
+    pub(crate) attributes_late: Total,
     /// Cycles of the flusher, and how often it had to start anew.
     pub(crate) cycles: Total,
     pub(crate) restarts: Total,
@@ -288,6 +298,7 @@ impl Books {
             queued: Tally::new(),
             taken: Tally::new(),
             no_ring: Tally::new(),
+            settled: Tally::new(),
             delivered: Tally::new(),
             lost: Losses::new(),
             unreported: Losses::new(),
@@ -295,6 +306,7 @@ impl Books {
             in_assembly: Gauge(Tally::new()),
             cut: Total::new(),
             attributes_dropped: Total::new(),
+            attributes_late: Total::new(),
             cycles: Total::new(),
             restarts: Total::new(),
         }

@@ -8,9 +8,11 @@
 //! * L1: a lane is held by one thread, or lies in the free list, or is retired and waits for the
 //!   flusher.
 //! * L2: the counters of a lane are written by its holder only, and count on when it is handed on.
+//! * L3: a lane belongs to the process whose thread holds or held it. In a fork's child the lanes
+//!   of the parent are copies of what is the parent's: they are passed over, and never handed on.
 
 use std::sync::atomic::{AtomicUsize, Ordering as Std};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use super::arena::Arena;
 use super::free_list::FreeList;
@@ -81,6 +83,10 @@ pub(crate) struct Counters {
     unfinished: Pair,
     too_deep: Pair,
     after_shutdown: Pair,
+    /// Spans that left the thread's stack without ending, and detached spans that ended on the
+    /// thread: over all threads, the difference is open and on no stack.
+    pub(crate) detached: Pair,
+    pub(crate) settled: Pair,
     /// Children that ended after their transaction; they were counted as unfinished then.
     pub(crate) late: Counter,
     /// Guards that ended while a later one was open.
@@ -148,6 +154,8 @@ pub(crate) struct Label {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) number: u32,
+    /// The process whose thread holds it, or held it last (L3).
+    process: AtomicU32,
     pub(crate) ring: Ring,
     pub(crate) spans: OpenSpans,
     pub(crate) counters: Counters,
@@ -157,6 +165,11 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
+    /// Whether it belongs to this process (L3).
+    pub(crate) fn is_of(&self, process: u32) -> bool {
+        self.process.load(Ordering::Relaxed) == process
+    }
+
     /// The thread's label, if nobody is writing it this moment.
     pub(crate) fn label(&self) -> Label {
         self.label.try_lock().map(|label| label.clone()).unwrap_or_default()
@@ -199,6 +212,7 @@ impl Registry {
             .get_or_init(|| (0..PAGE).map(|_| OnceLock::new()).collect());
         let lane: &'static Lane = Box::leak(Box::new(Lane {
             number: u32::try_from(number).ok()?,
+            process: AtomicU32::new(0),
             ring: Ring::new(Arena::global()),
             spans: OpenSpans::leaked()?,
             counters: Counters::default(),
@@ -214,11 +228,17 @@ impl Registry {
 /// are [`LANES_MAX`] already.
 pub(crate) fn attach() -> Option<&'static Lane> {
     let registry = registry();
-    let free = registry.free.pop(&registry.links);
-    let lane = match free.and_then(|number| registry.lane(number as usize)) {
-        Some(lane) => lane,
-        None => registry.make()?,
+    let process = std::process::id();
+    let lane = loop {
+        let free = registry.free.pop(&registry.links);
+        match free.and_then(|number| registry.lane(number as usize)) {
+            None => break registry.make()?,
+            Some(lane) if lane.is_of(process) => break lane,
+            // L3: forgotten for good.
+            Some(_) => {}
+        }
     };
+    lane.process.store(process, Ordering::Relaxed);
     if let Ok(mut label) = lane.label.try_lock() {
         let thread = std::thread::current();
         *label = Label { name: thread.name().map(str::to_owned), id: thread_number() };
@@ -239,15 +259,31 @@ fn thread_number() -> u64 {
 /// Hands a retired lane on, once its ring has been read to its end.
 pub(crate) fn recycle(lane: &'static Lane) {
     debug_assert_eq!(lane.ring.state(), State::Retired);
-    *lane.label.lock().unwrap_or_else(PoisonError::into_inner) = Label::default();
+    // A fork may have left it locked for ever.
+    if let Ok(mut label) = lane.label.try_lock() {
+        *label = Label::default();
+    }
     lane.ring.reset();
     let registry = registry();
     registry.free.push(&registry.links, lane.number);
 }
 
-/// Every lane there is.
+/// Every lane of this process (L3).
 pub(crate) fn lanes() -> impl Iterator<Item = &'static Lane> {
     let registry = REGISTRY.get();
     let made = registry.map_or(0, |registry| registry.made.load(Std::Relaxed).min(LANES_MAX));
-    (0..made).filter_map(move |number| registry?.lane(number))
+    let process = PROCESS.load(Ordering::Relaxed);
+    (0..made)
+        .filter_map(move |number| registry?.lane(number))
+        .filter(move |lane| lane.is_of(process))
+}
+
+/// The process that called `init` last.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// From here on, the lanes of the calling process are the ones that count. Makes what threads will
+/// need, too, so that none is found half made in a process that is forked off.
+pub(crate) fn belong_to(process: u32) {
+    registry();
+    PROCESS.store(process, Ordering::Relaxed);
 }

@@ -14,6 +14,8 @@
 //! * S2: an entry at a depth below `len` is not written outside an odd `seq`.
 //! * S3: moving `len` needs no odd `seq`: what is above it stays as it was until S2 says so.
 //! * S4: an entry whose key is 0 is of no use to children: the span is over, or not recorded.
+//! * S5: an entry with `ENTERED` is not the thread's own: its span is counted, and ended,
+//!   elsewhere.
 //!
 //! # Orderings
 //! | here | pairs with | licenses |
@@ -58,8 +60,16 @@ pub(crate) mod meta {
     pub(crate) const START_UNIX: u64 = 1 << 19;
     /// A panic was unwinding when the span started: it is not the span's own.
     pub(crate) const BORN_PANICKING: u64 = 1 << 20;
+    /// Not a span of this thread: it was entered here for a while, and ends elsewhere.
+    pub(crate) const ENTERED: u64 = 1 << 21;
+    /// The root's record will be written elsewhere: what ends here is published at once.
+    pub(crate) const FOREIGN: u64 = 1 << 22;
+    /// A root of which spans may be on other threads.
+    pub(crate) const SHARED: u64 = 1 << 23;
+    /// What is set next takes a [`Kind::Turn`](super::super::layout::Kind::Turn) in front.
+    pub(crate) const MOVED: u64 = 1 << 24;
     /// Anything that the fast path of an ending span leaves to the slow one.
-    pub(crate) const UNUSUAL: u64 = REFUSED | START_UNIX | UNSAMPLED;
+    pub(crate) const UNUSUAL: u64 = REFUSED | START_UNIX | UNSAMPLED | FOREIGN | SHARED;
 }
 
 /// An open span.
@@ -75,6 +85,9 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self { key: 0, root: 0, parent: 0, start: 0, names: 0, meta: 0 };
+
     #[inline]
     pub(crate) const fn words(&self) -> Slot {
         [self.key, self.root, self.parent, self.start, self.names, self.meta, 0, 0]
@@ -168,12 +181,15 @@ impl OpenSpans {
         self.len.store(len as u64, Ordering::Relaxed);
     }
 
-    /// Anyone: how many recorded spans are open; exact when the owner stands still.
+    /// Anyone: how many recorded spans of this thread are open; exact when the owner stands still.
     #[cfg(not(hotspan_loom))]
     pub(crate) fn open(&self) -> super::ledger::Count {
         let len = usize::try_from(self.len.load(Ordering::Relaxed)).unwrap_or(0).min(DEPTH);
         let mut open = super::ledger::Count::default();
-        for entry in (0..len).map(|depth| self.copy(depth)).filter(|entry| entry.key != 0) {
+        for entry in (0..len).map(|depth| self.copy(depth)) {
+            if entry.key == 0 || entry.meta & meta::ENTERED != 0 {
+                continue;
+            }
             open.spans += 1;
             open.transactions += u64::from(entry.meta & meta::ROOT != 0);
         }

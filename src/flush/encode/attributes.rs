@@ -180,7 +180,7 @@ impl Attributes {
                 self.number(Section::Data, keys.status_data, u64::from(code));
                 return Some(());
             }
-            Kind::Child | Kind::Root => return None,
+            Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
         };
         let key = if header.name == NameId::INLINE {
             let payload = self.payload.of(slots, &header)?;

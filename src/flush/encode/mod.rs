@@ -453,11 +453,15 @@ fn fragment(page: &mut Page<'_>, piece: Option<Piece>) {
     }
 }
 
-/// Appends `,"status":"…"`, if there is one. A panic outweighs whatever was set.
+/// Appends `,"status":"…"`, if there is one. That its future was dropped outweighs a panic (which
+/// may have dropped it), and a panic whatever was set.
 #[inline]
 fn status(out: &mut Vec<u8>, record: &SpanRecord, set: Option<SpanStatus>) {
-    let panicked = record.flags & flag::PANICKED != 0;
-    let set = if panicked { Some(SpanStatus::InternalError) } else { set };
+    let set = match record.flags & (flag::PANICKED | flag::CANCELLED) {
+        0 => set,
+        flag::PANICKED => Some(SpanStatus::InternalError),
+        _ => Some(SpanStatus::Cancelled),
+    };
     if let Some(status) = set {
         out.extend_from_slice(b",\"status\":\"");
         out.extend_from_slice(status.as_str().as_bytes());

@@ -353,7 +353,7 @@ impl Oracle<'_> {
                 *place = Some(text);
                 return;
             }
-            Kind::Child | Kind::Root => return,
+            Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return,
         };
         let key = if header.name == NameId::INLINE {
             let len = usize::from(payload[0]);
@@ -564,6 +564,9 @@ impl Oracle<'_> {
 }
 
 fn status(record: &SpanRecord, set: Option<SpanStatus>) -> Option<String> {
+    if record.flags & flag::CANCELLED != 0 {
+        return Some("cancelled".into());
+    }
     let panicked = record.flags & flag::PANICKED != 0;
     if panicked {
         return Some("internal_error".into());

@@ -1,0 +1,355 @@
+//! Spans that leave their thread: carried as plain data, entered elsewhere for a while, ended
+//! wherever they are dropped.
+//!
+//! ```text
+//!   thread A                 in a message, a task, ...          thread B
+//!   line on the stack ──detach──►  Carried (64 bytes)  ──enter──►  line, for a scope
+//!     its slots published               │                            children below it
+//!                                       └──finish──►  record in the ring of whoever drops it
+//! ```
+//!
+//! A carried span is in nobody's stack: what is needed to enter it, or to write its record, is what
+//! is carried. Where it is entered it becomes a line like any other, marked `ENTERED`, so that
+//! children, attributes and the list of what is in flight find it as they find the thread's own; a
+//! child has a line for its root below it. The record and all that ends below an entered line is
+//! published at once, so that whoever ends the root afterwards, on any thread, ends it after its
+//! children were there to be seen.
+//!
+//! # Invariants
+//! * D1: a span is on the stack it was started on, or carried by one `Carried` that will be
+//!   finished; copies of it (`context`) are entered and never finished.
+//! * D2: the root of a span that was detached, or whose context was taken, is `SHARED`: its record
+//!   tells the flusher to look at the other rings once more.
+//! * D3: everything written under an `ENTERED` line is published when its span ends, or when the
+//!   line is left.
+
+use std::time::SystemTime;
+
+use crate::shared::clock;
+use crate::shared::id::NameId;
+use crate::shared::layout::{Kind, flag, parted};
+use crate::shared::ledger::{BOOKS, Count, Reason};
+use crate::shared::registry::Lane;
+use crate::shared::seqlock::{DEPTH, Entry, meta};
+use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, threshold_of};
+use crate::shared::sync::Ordering;
+
+use super::close::{adorn, child_record};
+use super::handle::{Handle, UNSAMPLED, is_live, low};
+use super::local::{LOCAL, Local};
+
+/// A span on its way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Carried {
+    entry: Entry,
+    /// op:32 | name:32 of its root, for the line that it gets where a child is entered.
+    root_names: u64,
+    /// The root's start, for the same; of a root, the slots of it that were lost.
+    root_start: u64,
+}
+
+const _: () = assert!(size_of::<Carried>() == 64);
+
+/// How a carried span ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ending {
+    pub(crate) at: Option<SystemTime>,
+    /// Its future was dropped before it was done.
+    pub(crate) cancelled: bool,
+}
+
+impl Carried {
+    /// What is carried of nothing.
+    pub(crate) const NONE: Self = Self { entry: Entry::NONE, root_names: 0, root_start: 0 };
+
+    const fn is_root(&self) -> bool {
+        self.entry.meta & meta::ROOT != 0
+    }
+
+    const fn is_unsampled(&self) -> bool {
+        self.entry.meta & meta::UNSAMPLED != 0
+    }
+
+    pub(crate) const fn is_recording(&self) -> bool {
+        self.entry.key != 0
+    }
+
+    const fn count(&self) -> Count {
+        if self.is_root() { Count::transaction(0) } else { Count::spans(1) }
+    }
+
+    /// Gives it another start.
+    pub(crate) fn restart(&mut self, at: SystemTime) {
+        self.entry.start = clock::nanos_since_epoch(at);
+        self.entry.meta |= meta::START_UNIX;
+    }
+
+    /// Gives it another description, as far as the list of what is in flight goes.
+    pub(crate) fn redescribe(&mut self, description: NameId) {
+        let op = NameId(low(self.entry.names));
+        self.entry.names = super::handle::names(op, description);
+    }
+}
+
+/// Takes an open span of this thread off the stack. Children of it that are open here stay, and end
+/// as its children.
+pub(crate) fn detach(handle: Handle) -> Carried {
+    LOCAL
+        .try_with(|local| {
+            let Some(lane) = local.enter() else { return Carried::NONE };
+            let carried = local.detach(lane, handle);
+            local.leave(lane);
+            carried
+        })
+        .unwrap_or(Carried::NONE)
+}
+
+/// What other threads need to start children of an open span of this thread (D1).
+pub(crate) fn context(handle: Handle) -> Carried {
+    LOCAL
+        .try_with(|local| {
+            let Some(lane) = local.enter() else { return Carried::NONE };
+            let mut carried = Carried::NONE;
+            if is_live(lane, handle) {
+                carried = local.carry(lane, handle.depth());
+                local.share(lane, handle.depth());
+            }
+            local.leave(lane);
+            carried
+        })
+        .unwrap_or(Carried::NONE)
+}
+
+/// Makes a carried span the innermost one of this thread, until [`leave`].
+pub(crate) fn enter(carried: &Carried) -> Handle {
+    if carried.entry.meta == 0 {
+        return Handle::NONE;
+    }
+    let state = SETTINGS.state();
+    if (state ^ carried.entry.meta) & GENERATION != 0 || state & ON == 0 {
+        return Handle::NONE;
+    }
+    LOCAL
+        .try_with(|local| match local.ready(state) {
+            Ok(lane) => {
+                let handle = local.enter_line(lane, carried);
+                local.leave(lane);
+                handle
+            }
+            // Its children are then not recorded, and counted where they are started.
+            Err(_) => Handle::NONE,
+        })
+        .unwrap_or(Handle::NONE)
+}
+
+/// Undoes [`enter`]. Children that are still open end as what they are.
+pub(crate) fn leave(handle: Handle) {
+    if handle.is_none() {
+        return;
+    }
+    let _ = LOCAL.try_with(|local| {
+        if let Some(lane) = local.enter() {
+            local.leave_line(lane, handle);
+            local.leave(lane);
+        }
+    });
+}
+
+/// Ends a carried span: its record goes into this thread's ring.
+pub(crate) fn finish(carried: &Carried, ending: Ending) {
+    if !carried.is_recording() {
+        return;
+    }
+    let end = clock::ticks();
+    let state = SETTINGS.state();
+    let done = LOCAL.try_with(|local| {
+        let lane = if state & ON == 0 {
+            // Nothing will be written: any lane does, for counting.
+            local.enter().ok_or(Reason::AfterShutdown)
+        } else {
+            local.ready(state)
+        };
+        match lane {
+            Ok(lane) => {
+                local.finish(lane, carried, end, ending);
+                local.leave(lane);
+            }
+            Err(reason) => lost(carried, reason),
+        }
+    });
+    if done.is_err() {
+        lost(carried, Reason::NoRing);
+    }
+}
+
+/// Counts a span that ends where nothing can be written.
+#[cold]
+fn lost(carried: &Carried, reason: Reason) {
+    BOOKS.lose(reason, carried.count());
+    BOOKS.settled.add(carried.count());
+}
+
+impl Local {
+    /// What is to be carried of the line at `depth`.
+    fn carry(&self, lane: &Lane, depth: usize) -> Carried {
+        let mut entry = lane.spans.entry(depth);
+        let root = lane.spans.entry(entry.root_depth());
+        entry.meta &= !(meta::ROOT_DEPTH | meta::ENTERED | meta::MOVED);
+        if entry.meta & meta::UNSAMPLED != 0 {
+            // For `enter`; an unsampled line carries none.
+            entry.meta |= SETTINGS.state() & GENERATION;
+        }
+        if entry.meta & meta::ROOT != 0 {
+            let [.., lost, _] = lane.spans.at(depth);
+            entry.meta |= meta::SHARED;
+            return Carried { entry, root_names: 0, root_start: lost.load(Ordering::Relaxed) };
+        }
+        // T4: a child that is open has an open root, here or (as an entered line) elsewhere.
+        debug_assert!(entry.meta & meta::FOREIGN != 0 || root.key == entry.root);
+        Carried { entry, root_names: root.names, root_start: root.start }
+    }
+
+    /// D2. What the thread itself sets on the span from here on takes its turn among the others.
+    fn share(&self, lane: &Lane, depth: usize) {
+        let root = lane.spans.entry(depth).root_depth();
+        for (depth, mark) in [(depth, meta::MOVED), (root, meta::MOVED | meta::SHARED)] {
+            let mut entry = lane.spans.entry(depth);
+            if entry.key != 0 && entry.meta & mark != mark {
+                entry.meta |= mark;
+                lane.spans.write(depth, &entry, lane.spans.len());
+            }
+        }
+    }
+
+    fn detach(&self, lane: &Lane, handle: Handle) -> Carried {
+        let depth = handle.depth();
+        if handle.is_none() || !is_live(lane, handle) {
+            return Carried::NONE;
+        }
+        self.share(lane, depth);
+        let carried = self.carry(lane, depth);
+        if carried.is_unsampled() {
+            self.remove(lane, depth, depth);
+            return carried;
+        }
+        if carried.is_root() {
+            self.make_foreign(lane, depth);
+            self.roots.set(self.roots.get().saturating_sub(1));
+        }
+        // For those who watch what is open; that there is no room for it is no loss.
+        let mut record = child_record(&carried.entry, 0);
+        adorn(&mut record, &carried.entry, None);
+        self.writer.push(&lane.ring, &parted(&record), || SETTINGS.ring_slots());
+        lane.counters.detached.add(carried.count());
+        self.remove(lane, depth, depth);
+        self.note_keys(lane);
+        self.writer.publish(&lane.ring);
+        carried
+    }
+
+    /// Marks the open children of a root that goes away.
+    fn make_foreign(&self, lane: &Lane, depth: usize) {
+        let root = lane.spans.entry(depth).key;
+        for above in depth + 1..lane.spans.len() {
+            let mut entry = lane.spans.entry(above);
+            if entry.key != 0 && entry.root == root {
+                entry.meta |= meta::FOREIGN;
+                lane.spans.write(above, &entry, lane.spans.len());
+            }
+        }
+    }
+
+    fn enter_line(&self, lane: &Lane, carried: &Carried) -> Handle {
+        let base = lane.spans.len();
+        // A root takes one line, a child two; the second may find no room.
+        let depth = base + usize::from(!carried.is_root() && base + 1 < DEPTH);
+        if depth >= DEPTH {
+            // What is started from here on is too deep, and counted as that.
+            return Handle::NONE;
+        }
+        let mut entry = carried.entry;
+        if carried.is_unsampled() {
+            entry.meta |= depth as u64;
+            lane.spans.write(depth, &entry, depth + 1);
+            self.parent.set(0);
+            return Handle { key: entry.root, place: depth as u64 | UNSAMPLED };
+        }
+        let visiting = meta::ENTERED | meta::FOREIGN | meta::MOVED;
+        if depth > base {
+            let inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            let root = Entry {
+                key: entry.root,
+                root: entry.root,
+                parent: 0,
+                start: carried.root_start,
+                names: carried.root_names,
+                meta: base as u64 | meta::ROOT | visiting | inherited,
+            };
+            lane.spans.write(base, &root, base + 1);
+        }
+        entry.meta |= base as u64 | visiting;
+        lane.spans.write(depth, &entry, depth + 1);
+        self.parent.set(entry.key);
+        Handle { key: entry.key, place: depth as u64 }
+    }
+
+    fn leave_line(&self, lane: &Lane, handle: Handle) {
+        let depth = handle.depth();
+        if !is_live(lane, handle) {
+            return;
+        }
+        let entry = lane.spans.entry(depth);
+        let mut base = depth;
+        if entry.meta & meta::ROOT == 0
+            && let Some(below) = depth.checked_sub(1)
+        {
+            let root = lane.spans.entry(below);
+            if root.key == entry.root && root.meta & meta::ENTERED != 0 {
+                base = below;
+            }
+        }
+        self.remove(lane, base, depth);
+        if self.writer.private() > 0 {
+            self.note_keys(lane);
+            self.writer.publish(&lane.ring);
+        }
+    }
+
+    /// Takes the lines from `base` to `depth` off the stack, or out of it when others lie on them.
+    fn remove(&self, lane: &Lane, base: usize, depth: usize) {
+        let len = lane.spans.len();
+        if len == depth + 1 {
+            return self.settle(lane, base);
+        }
+        for line in base..=depth {
+            lane.spans.write(line, &Entry::default(), len);
+        }
+        self.settle(lane, len);
+    }
+
+    fn finish(&self, lane: &Lane, carried: &Carried, end: u64, ending: Ending) {
+        let entry = &carried.entry;
+        let mut record = child_record(entry, end);
+        if carried.is_root() {
+            record.kind = Kind::Root;
+            record.lost = low(carried.root_start);
+            record.threshold = threshold_of(entry.meta);
+        }
+        adorn(&mut record, entry, ending.at);
+        if ending.cancelled {
+            record.flags |= flag::CANCELLED;
+        }
+        self.note_keys(lane);
+        let limit = || SETTINGS.ring_slots();
+        if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
+            lane.counters.lose(Reason::AfterShutdown, carried.count());
+        } else if entry.meta & meta::REFUSED != 0
+            || !self.writer.push(&lane.ring, &record.words(), limit)
+        {
+            lane.counters.lose(Reason::RingFull, carried.count());
+        } else {
+            self.writer.publish(&lane.ring);
+        }
+        lane.counters.settled.add(carried.count());
+    }
+}
