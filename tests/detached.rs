@@ -283,3 +283,39 @@ fn what_ends_in_another_generation_is_counted_and_not_sent() {
     assert_eq!(after.open, count(0, 0));
     assert!(session.memory.take().is_empty());
 }
+
+#[test]
+fn a_guard_whose_span_was_given_up_ends_nothing_that_was_entered_in_its_place() {
+    let session = Session::start(|_| {});
+    // Each guard's line is gone, and what is entered next lies where it was.
+    for detaches in [false, true] {
+        let transaction = start_transaction("op", "root");
+        let child = transaction.start_child("op", "unfinished");
+        let context = child.context();
+        drop(transaction);
+        let scope = context.enter();
+        if detaches {
+            drop(child.detach());
+        } else {
+            drop(child);
+        }
+        drop(scope);
+    }
+    for detaches in [false, true] {
+        let lost = start_transaction("op", "given up");
+        let context = lost.context();
+        // One more than may be open.
+        let others: Vec<_> = (0..16).map(|_| start_transaction("op", "other")).collect();
+        drop(others);
+        let scope = context.enter();
+        if detaches {
+            drop(lost.detach());
+        } else {
+            drop(lost);
+        }
+        drop(scope);
+    }
+    let ending = session.end();
+    assert_eq!(ending.lost(Reason::LateChild), count(0, 0));
+    assert_eq!(ending.lost_in_all(), ending.lost(Reason::Unfinished));
+}

@@ -223,7 +223,8 @@ impl Local {
 
     fn detach(&self, lane: &Lane, handle: Handle) -> Carried {
         let depth = handle.depth();
-        if handle.is_none() || !is_live(lane, handle) {
+        let is_own = lane.spans.entry(depth).meta & meta::ENTERED == 0;
+        if handle.is_none() || !is_live(lane, handle) || !is_own {
             return Carried::NONE;
         }
         self.share(lane, depth);
