@@ -283,3 +283,34 @@ fn what_ends_in_another_generation_is_counted_and_not_sent() {
     assert_eq!(after.open, count(0, 0));
     assert!(session.memory.take().is_empty());
 }
+
+#[test]
+fn what_was_recorded_before_a_close_does_not_wait_in_the_next_generation() {
+    let first = Session::start(|_| {});
+    let other = start_transaction("op", "entered").detach();
+    let mut transaction = start_transaction("op", "old");
+    transaction.set_tag("a", 1);
+    drop(start_child("op", "old child"));
+    let mut scope = other.enter();
+    scope.set_tag("b", 2);
+    let ending = {
+        let report = first.guard.close(Duration::from_secs(10));
+        assert_eq!(report.left.transactions, 2);
+        // Of the first one: another may begin.
+        drop(first.memory);
+        drop(first.before);
+        let second =
+            hotspan::init(support::session::config(hotspan::transport::Memory::new)).unwrap();
+        drop(transaction.detach());
+        drop(scope);
+        drop(other);
+        let _ = second.flush(Duration::from_secs(10));
+        assert_eq!(stats().in_assembly, count(0, 0));
+        second.close(Duration::from_secs(10))
+    };
+    assert_eq!(ending.delivered, count(0, 0));
+    let after = stats();
+    after.check().unwrap();
+    assert!(after.is_at_rest(), "{after}");
+    assert_eq!(ending.dropped, count(2, 3), "{after}");
+}
