@@ -319,3 +319,34 @@ fn a_guard_whose_span_was_given_up_ends_nothing_that_was_entered_in_its_place() 
     assert_eq!(ending.lost(Reason::LateChild), count(0, 0));
     assert_eq!(ending.lost_in_all(), ending.lost(Reason::Unfinished));
 }
+
+#[test]
+fn what_was_recorded_before_a_close_does_not_wait_in_the_next_generation() {
+    let first = Session::start(|_| {});
+    let other = start_transaction("op", "entered").detach();
+    let mut transaction = start_transaction("op", "old");
+    transaction.set_tag("a", 1);
+    drop(start_child("op", "old child"));
+    let mut scope = other.enter();
+    scope.set_tag("b", 2);
+    let ending = {
+        let report = first.guard.close(Duration::from_secs(10));
+        assert_eq!(report.left.transactions, 2);
+        // Of the first one: another may begin.
+        drop(first.memory);
+        drop(first.before);
+        let second =
+            hotspan::init(support::session::config(hotspan::transport::Memory::new)).unwrap();
+        drop(transaction.detach());
+        drop(scope);
+        drop(other);
+        let _ = second.flush(Duration::from_secs(10));
+        assert_eq!(stats().in_assembly, count(0, 0));
+        second.close(Duration::from_secs(10))
+    };
+    assert_eq!(ending.delivered, count(0, 0));
+    let after = stats();
+    after.check().unwrap();
+    assert!(after.is_at_rest(), "{after}");
+    assert_eq!(ending.dropped, count(2, 3), "{after}");
+}

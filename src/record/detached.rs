@@ -243,9 +243,17 @@ impl Local {
         self.writer.push(&lane.ring, &parted(&record), || SETTINGS.ring_slots());
         lane.counters.detached.add(carried.count());
         self.remove(lane, depth, depth);
+        self.publish(lane, carried.entry.meta);
+        carried
+    }
+
+    /// Publishes what was written for a span, unless its generation is over.
+    fn publish(&self, lane: &Lane, meta: u64) {
+        if (meta ^ SETTINGS.state()) & GENERATION != 0 {
+            return self.take_back(lane, Reason::AfterShutdown);
+        }
         self.note_keys(lane);
         self.writer.publish(&lane.ring);
-        carried
     }
 
     /// Marks the open children of a root that goes away.
@@ -311,8 +319,7 @@ impl Local {
         }
         self.remove(lane, base, depth);
         if self.writer.private() > 0 {
-            self.note_keys(lane);
-            self.writer.publish(&lane.ring);
+            self.publish(lane, entry.meta);
         }
     }
 

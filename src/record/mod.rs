@@ -39,7 +39,7 @@ pub(crate) use cache::name_id;
 pub(crate) use close::{close_child, close_child_at, close_root, close_unsampled};
 pub(crate) use detached::{Carried, Ending, context, detach, enter, finish, leave};
 pub(crate) use handle::{Handle, current, current_root, is_open, redescribe, restart, root_of};
-pub(crate) use open::{Admission, admit, has_parent, open_child, open_child_of, open_root};
+pub(crate) use open::{admit, has_parent, open_child, open_child_of, open_root};
 
 #[cfg(doc)]
 use crate::shared::seqlock::OpenSpans;

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   entry:  key | root | parent | start | names | meta | - | -        one cache line
-//!   meta:   root's depth:16 | flags
+//!   meta:   (threshold:20) | - | generation:12 | flags:9 | root's depth:9
 //! ```
 //!
 //! # Invariants
@@ -46,28 +46,29 @@ const USED: usize = 6;
 #[cfg(hotspan_loom)]
 const USED: usize = 2;
 
-/// Bits of an entry's `meta`, above the depth of its root.
+/// Bits of an entry's `meta`, above the depth of its root. Where they stand, what the fast paths
+/// look at is a mask of 32 bits, together with the generation (`settings.rs`).
 pub(crate) mod meta {
     /// The entry's root, as a depth.
-    pub(crate) const ROOT_DEPTH: u64 = 0xffff;
+    pub(crate) const ROOT_DEPTH: u64 = 0x1ff;
     /// The entry is a transaction.
-    pub(crate) const ROOT: u64 = 1 << 16;
+    pub(crate) const ROOT: u64 = 1 << 15;
     /// Not recorded: sampling said no. The key is 0, the real one stands in `root`.
-    pub(crate) const UNSAMPLED: u64 = 1 << 17;
+    pub(crate) const UNSAMPLED: u64 = 1 << 12;
     /// Not recorded for want of room: it and its children are counted as they end.
-    pub(crate) const REFUSED: u64 = 1 << 18;
+    pub(crate) const REFUSED: u64 = 1 << 9;
     /// `start` is unix nanoseconds given by the caller.
-    pub(crate) const START_UNIX: u64 = 1 << 19;
+    pub(crate) const START_UNIX: u64 = 1 << 11;
     /// A panic was unwinding when the span started: it is not the span's own.
-    pub(crate) const BORN_PANICKING: u64 = 1 << 20;
+    pub(crate) const BORN_PANICKING: u64 = 1 << 14;
     /// Not a span of this thread: it was entered here for a while, and ends elsewhere.
-    pub(crate) const ENTERED: u64 = 1 << 21;
+    pub(crate) const ENTERED: u64 = 1 << 16;
     /// The root's record will be written elsewhere: what ends here is published at once.
-    pub(crate) const FOREIGN: u64 = 1 << 22;
+    pub(crate) const FOREIGN: u64 = 1 << 10;
     /// A root of which spans may be on other threads.
-    pub(crate) const SHARED: u64 = 1 << 23;
+    pub(crate) const SHARED: u64 = 1 << 13;
     /// What is set next takes a [`Kind::Turn`](super::super::layout::Kind::Turn) in front.
-    pub(crate) const MOVED: u64 = 1 << 24;
+    pub(crate) const MOVED: u64 = 1 << 17;
     /// Anything that the fast path of an ending span leaves to the slow one.
     pub(crate) const UNUSUAL: u64 = REFUSED | START_UNIX | UNSAMPLED | FOREIGN | SHARED;
 }
