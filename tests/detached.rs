@@ -350,3 +350,35 @@ fn what_was_recorded_before_a_close_does_not_wait_in_the_next_generation() {
     assert!(after.is_at_rest(), "{after}");
     assert_eq!(ending.dropped, count(2, 3), "{after}");
 }
+
+#[test]
+fn what_is_in_flight_knows_the_transaction_of_a_child_that_was_detached() {
+    let session = Session::start(|_| {});
+    let hour = Duration::from_secs(3600);
+    let mut transaction = start_transaction("queue.process", "orders");
+    transaction.started_at(SystemTime::now() - hour);
+    let child = transaction.start_child("op", "child");
+    let detached = transaction.start_child("op", "detached").detach();
+    let look = |detached: &Detached| {
+        let context = {
+            let _scope = detached.enter();
+            Hub::current().scope().span().unwrap().context()
+        };
+        thread::spawn(move || {
+            let _scope = context.enter();
+            let open = inflight();
+            let open = open.iter().find(|open| open.span_description == "detached").unwrap();
+            assert_eq!((open.op.as_str(), open.name.as_str()), ("queue.process", "orders"));
+            assert!(open.age >= hour && open.age < 2 * hour, "{:?}", open.age);
+        })
+        .join()
+        .unwrap();
+    };
+    look(&detached);
+    // The transaction goes first, and its child after it.
+    let transaction = transaction.detach();
+    let renamed = child.start_child("op", "detached").detach();
+    look(&renamed);
+    drop((renamed, detached, child, transaction));
+    assert_eq!(session.end().lost_in_all(), count(0, 0));
+}

@@ -206,6 +206,9 @@ impl Local {
         }
         // T4: a child that is open has an open root, here or (as an entered line) elsewhere.
         debug_assert!(entry.meta & meta::FOREIGN != 0 || root.key == entry.root);
+        if root.meta & meta::START_UNIX != 0 {
+            entry.meta |= meta::ROOT_START_UNIX;
+        }
         Carried { entry, root_names: root.names, root_start: root.start }
     }
 
@@ -286,13 +289,14 @@ impl Local {
         let visiting = meta::ENTERED | meta::FOREIGN | meta::MOVED;
         if depth > base {
             let inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            let start = if entry.meta & meta::ROOT_START_UNIX == 0 { 0 } else { meta::START_UNIX };
             let root = Entry {
                 key: entry.root,
                 root: entry.root,
                 parent: 0,
                 start: carried.root_start,
                 names: carried.root_names,
-                meta: base as u64 | meta::ROOT | visiting | inherited,
+                meta: base as u64 | meta::ROOT | visiting | inherited | start,
             };
             lane.spans.write(base, &root, base + 1);
         }
@@ -330,7 +334,10 @@ impl Local {
             return self.settle(lane, base);
         }
         for line in base..=depth {
-            lane.spans.write(line, &Entry::default(), len);
+            // Children that stay may be detached later, and then tell of their root.
+            let Entry { start, names, meta, .. } = lane.spans.entry(line);
+            let rest = Entry { start, names, meta: meta & meta::START_UNIX, ..Entry::NONE };
+            lane.spans.write(line, &rest, len);
         }
         self.settle(lane, len);
     }

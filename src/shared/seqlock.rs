@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   entry:  key | root | parent | start | names | meta | - | -        one cache line
-//!   meta:   (threshold:20) | - | generation:12 | flags:9 | root's depth:9
+//!   meta:   (flag:1) | (threshold:20) | - | generation:12 | flags:9 | root's depth:9
 //! ```
 //!
 //! # Invariants
@@ -69,6 +69,8 @@ pub(crate) mod meta {
     pub(crate) const SHARED: u64 = 1 << 13;
     /// What is set next takes a [`Kind::Turn`](super::super::layout::Kind::Turn) in front.
     pub(crate) const MOVED: u64 = 1 << 17;
+    /// Of a child that is carried: its root's `start` is unix nanoseconds.
+    pub(crate) const ROOT_START_UNIX: u64 = 1 << 52;
     /// Anything that the fast path of an ending span leaves to the slow one.
     pub(crate) const UNUSUAL: u64 = REFUSED | START_UNIX | UNSAMPLED | FOREIGN | SHARED;
 }
