@@ -1,8 +1,8 @@
-//! Nothing is allocated per transaction behind the recording thread either: not in the flusher up
+//! Nothing is allocated per transaction behind the recording threads either: not in the flusher up
 //! to the finished bytes, nor in the uploader with a transport that throws them away.
 //!
 //! The threads of the library cannot be told apart from outside, so everything in the process is
-//! counted but the recording thread, which `zero_alloc.rs` looks at and whose `flush` asks for the
+//! counted but the recording threads, which `zero_alloc.rs` looks at and whose `flush` asks for the
 //! books: this binary holds one test, and while it runs there is nobody else.
 #![allow(
     clippy::unwrap_used,
@@ -17,9 +17,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use hotspan::{Config, Delivery, Guard, start_child, start_transaction};
+use hotspan::{Config, Delivery, Detached, Guard, start_child, start_transaction};
 
 struct Counting;
 
@@ -70,15 +72,57 @@ fn item(n: u64) {
     transaction.set_tag("queue", "orders").set_tag("shard", n % 7).set_data("n", n);
     for step in ["read", "parse", "hash"] {
         let mut child = start_child("step", step);
-        child.set_data("bytes", n).set_data("text", "some text that takes more than forty bytes");
+        child.set_data("bytes", n).set_data("text", TEXT);
         child.set_data("list", [n, n + 1]).set_http_status(404);
     }
     transaction.set_measurement("size", 3.0, "byte");
 }
 
+/// Two threads that work on the same items: their transactions lie in two rings.
+struct Across {
+    to_worker: SyncSender<(u64, Detached)>,
+    from_worker: Receiver<()>,
+    worker: JoinHandle<()>,
+}
+
+impl Across {
+    fn new() -> Self {
+        let (to_worker, at_worker) = sync_channel::<(u64, Detached)>(0);
+        let (done, from_worker) = sync_channel(0);
+        let work = move || {
+            IS_RECORDING.set(true);
+            for (n, mut transaction) in at_worker {
+                {
+                    let mut scope = transaction.enter();
+                    scope.set_tag("shard", n % 5);
+                    start_child("step", "work").set_data("text", TEXT);
+                }
+                transaction.set_measurement("size", 3.0, "byte");
+                transaction.finish();
+                done.send(()).unwrap();
+            }
+        };
+        let worker = Builder::new().spawn(work).unwrap();
+        Self { to_worker, from_worker, worker }
+    }
+
+    fn item(&self, n: u64) {
+        let mut transaction = start_transaction("queue.process", "orders");
+        transaction.set_tag("queue", "orders").set_tag("shard", n % 7);
+        start_child("step", "read").set_data("list", [n, n + 1]);
+        self.to_worker.send((n, transaction.detach())).unwrap();
+        self.from_worker.recv().unwrap();
+    }
+
+    fn end(self) {
+        drop(self.to_worker);
+        self.worker.join().unwrap();
+    }
+}
+
 /// Allocations of the other threads in steady state: `rounds` times `burst` transactions and a
 /// flush.
-fn steady(guard: &Guard, rounds: u64, burst: u64) -> u64 {
+fn steady(guard: &Guard, rounds: u64, burst: u64, item: &impl Fn(u64)) -> u64 {
     let run = || {
         for round in 0..rounds {
             (0..burst).for_each(|n| item(1_000_000 + round * burst + n));
@@ -93,11 +137,12 @@ fn steady(guard: &Guard, rounds: u64, burst: u64) -> u64 {
 }
 
 const WAIT: Duration = Duration::from_secs(60);
+const TEXT: &str = "some text that takes more than forty bytes";
 
 #[test]
 fn nothing_is_allocated_per_transaction_anywhere() {
     let before = ALLOCATIONS.load(Ordering::SeqCst);
-    let elsewhere = std::thread::Builder::new().spawn(|| drop(black_box(Box::new(1))));
+    let elsewhere = Builder::new().spawn(|| drop(black_box(Box::new(1))));
     elsewhere.unwrap().join().unwrap();
     assert!(ALLOCATIONS.load(Ordering::SeqCst) > before, "the counter counts");
     IS_RECORDING.set(true);
@@ -110,13 +155,22 @@ fn nothing_is_allocated_per_transaction_anywhere() {
     .unwrap();
     // One at a time, and a look's worth at a time. How many buffers that takes depends on how far
     // the uploader lags behind: there is a steady state once the worst was seen.
-    assert!((0..5).any(|_| steady(&guard, 300, 1) == 0), "one at a time");
-    assert!((0..20).any(|_| steady(&guard, 30, 100) == 0), "a hundred at a time");
+    assert!((0..5).any(|_| steady(&guard, 300, 1, &item) == 0), "one at a time");
+    assert!((0..20).any(|_| steady(&guard, 30, 100, &item) == 0), "a hundred at a time");
     // More than there are spare buffers for: the rest is made anew, at once large enough, and
     // freed.
-    let allocated = steady(&guard, 5, 1000);
+    let allocated = steady(&guard, 5, 1000, &item);
     println!("{allocated} allocations for 5000 transactions in bursts of 1000");
     assert!(allocated <= 5000, "{allocated}");
+
+    let across = Across::new();
+    let item = |n| across.item(n);
+    assert!((0..5).any(|_| steady(&guard, 50, 1, &item) == 0), "in two rings, one at a time");
+    assert!((0..20).any(|_| steady(&guard, 10, 100, &item) == 0), "in two rings, a hundred");
+    let allocated = steady(&guard, 2, 1000, &item);
+    println!("{allocated} allocations for 2000 transactions in two rings, in bursts of 1000");
+    assert!(allocated <= 4000, "{allocated}");
+    across.end();
     let report = guard.close(WAIT);
     assert!(report.complete && report.delivered.transactions >= 2 * (300 + 3000 + 5000));
 }

@@ -18,7 +18,9 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::time::SystemTime;
 
-use hotspan::{Delivery, Hub, Name, SpanStatus, Transaction, start_child, start_transaction};
+use hotspan::{
+    Delivery, FutureExt, Hub, Name, SpanStatus, Transaction, start_child, start_transaction,
+};
 
 mod support;
 
@@ -262,6 +264,91 @@ fn look_around() {
         span.set_data("found", true);
     }
     black_box((scope.transaction().is_some(), scope.span().is_some()));
+}
+
+#[test]
+fn crossing_threads_allocates_nothing() {
+    let session = Session::start(|config| config.transport = Delivery::Null);
+    assert_eq!(steady(|| transaction().detach().finish()), 0, "detach and finish");
+    let transaction = transaction();
+    let context = transaction.context();
+    let mut detached = start_child("db", "load").detach();
+    assert_eq!(steady(|| _ = black_box(transaction.context())), 0, "a context");
+    assert_eq!(steady(|| drop(context.enter())), 0, "enter a context and leave");
+    let allocated = steady(|| {
+        let mut scope = detached.enter();
+        scope.set_data("entered", true);
+        drop(start_child("db", "query"));
+        drop(scope.start_child("db", "query"));
+    });
+    assert_eq!(allocated, 0, "enter, children, leave");
+    let allocated = steady(|| {
+        detached.set_tag("region", "eu").set_data("text", TEXT_200).set_http_status(404);
+        detached.set_status(SpanStatus::Aborted).set_measurement("size", 3.0, "byte");
+        detached.set_description("renamed").started_at(SystemTime::UNIX_EPOCH);
+        black_box((detached.span_id(), detached.trace_id(), detached.is_recording()));
+    });
+    assert_eq!(allocated, 0, "setters");
+    assert_eq!(steady(|| drop(detached.start_child("db", "query"))), 0, "a detached child");
+    assert_eq!(steady(|| detached.start_child("a", "b").finish_at(SystemTime::UNIX_EPOCH)), 0);
+    drop((detached, transaction));
+    session.end();
+}
+
+#[test]
+fn a_thread_that_others_hand_spans_to_allocates_nothing() {
+    let session = Session::start(|config| config.transport = Delivery::Null);
+    let (to_worker, at_worker) = std::sync::mpsc::sync_channel::<hotspan::Detached>(4);
+    let worker = std::thread::Builder::new().spawn(move || {
+        let mut allocated = 0;
+        for (n, mut transaction) in at_worker.into_iter().enumerate() {
+            let one = allocations(|| {
+                transaction.set_tag("worker", true);
+                {
+                    let _scope = transaction.enter();
+                    start_child("step", "work").set_data("n", n);
+                }
+                transaction.finish();
+            });
+            // The first ones make the thread's lane.
+            allocated += if n < 3 { 0 } else { one };
+        }
+        allocated
+    });
+    for _ in 0..ROUNDS {
+        to_worker.send(transaction().detach()).unwrap();
+    }
+    drop(to_worker);
+    assert_eq!(worker.unwrap().join().unwrap(), 0);
+    session.end();
+}
+
+#[test]
+fn polling_inside_a_span_allocates_nothing() {
+    use std::future::{Future, pending, poll_fn, ready};
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    let session = Session::start(|config| config.transport = Delivery::Null);
+    let mut waker = Context::from_waker(Waker::noop());
+    let transaction = transaction();
+    {
+        let work = poll_fn(|_| {
+            start_child("step", "in a poll").set_data("n", 1);
+            Poll::<()>::Pending
+        });
+        let mut future = pin!(work.in_span(start_child("future", "future")));
+        assert_eq!(steady(|| assert!(future.as_mut().poll(&mut waker).is_pending())), 0, "a poll");
+    }
+    let allocated = steady(|| {
+        let mut done = pin!(ready(1).in_span(start_child("future", "done")));
+        assert!(done.as_mut().poll(&mut waker).is_ready());
+        let mut cancelled = pin!(pending::<()>().in_transaction("future", "cancelled"));
+        assert!(cancelled.as_mut().poll(&mut waker).is_pending());
+    });
+    assert_eq!(allocated, 0, "a future's whole life");
+    drop(transaction);
+    session.end();
 }
 
 #[test]

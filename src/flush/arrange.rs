@@ -76,8 +76,10 @@ impl Arrange {
         if late > 0 {
             sink.lost(Reason::LateChild, Count::spans(late));
         }
-        // Stable: within a ring, and without turns, the order stays.
-        self.order.sort_by_key(|(turn, ..)| *turn);
+        // Within a ring, and without turns, the order stays. A stable sort would allocate.
+        if !self.turns.is_empty() {
+            self.order.sort_unstable_by_key(|(turn, from, _)| (*turn, *from));
+        }
         for (_, from, count) in &self.order {
             self.out.extend_from_slice(slots.get(*from..from + count).unwrap_or_default());
         }

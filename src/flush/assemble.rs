@@ -86,11 +86,11 @@ pub(crate) struct Assembler {
     ended: VecDeque<u64>,
     gone: Gone,
     arrange: Arrange,
-    /// Emptied ones, to be used again.
+    /// Emptied ones, to be used again, and the room in them, in slots: what waits and what is
+    /// spare are at most `bounds.slots` together.
     spare: Vec<Pending>,
+    spare_slots: usize,
 }
-
-const SPARES: usize = 64;
 
 impl Assembler {
     pub(crate) fn new(bounds: Bounds) -> Self {
@@ -105,6 +105,7 @@ impl Assembler {
             gone: Gone::new(bounds.transactions),
             arrange: Arrange::default(),
             spare: Vec::new(),
+            spare_slots: 0,
         }
     }
 
@@ -224,15 +225,19 @@ impl Assembler {
     }
 
     fn recycle(&mut self, mut pending: Pending) {
-        if self.spare.len() < SPARES {
-            pending.slots.clear();
-            pending.pieces.clear();
-            self.spare.push(Pending {
-                slots: pending.slots,
-                pieces: pending.pieces,
-                ..Pending::default()
-            });
+        let room = pending.slots.capacity();
+        if room > self.bounds.slots / 16 || self.slots + self.spare_slots + room > self.bounds.slots
+        {
+            return;
         }
+        self.spare_slots += room;
+        pending.slots.clear();
+        pending.pieces.clear();
+        self.spare.push(Pending {
+            slots: pending.slots,
+            pieces: pending.pieces,
+            ..Pending::default()
+        });
     }
 
     /// Puts a piece of a transaction aside until its root comes.
@@ -252,7 +257,9 @@ impl Assembler {
         }
         let pending = self.pending.entry(root).or_insert_with(|| {
             self.order.push_back(root);
-            Pending { since: now, ..self.spare.pop().unwrap_or_default() }
+            let spare = self.spare.pop().unwrap_or_default();
+            self.spare_slots -= spare.slots.capacity();
+            Pending { since: now, ..spare }
         });
         if pending.pieces.last().is_none_or(|(_, last)| *last != lane) {
             pending.pieces.push((pending.slots.len(), lane));
