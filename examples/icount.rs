@@ -88,6 +88,16 @@ operations! { SAMPLED:
             black_box(&mut span);
         }
     }
+    count_detach_finish(_n) {
+        black_box(start_transaction(&OP, &NAME).detach()).finish();
+    }
+    count_20_enter_child_leave(_n) {
+        let transaction = black_box(start_transaction(&OP, &NAME).detach());
+        for _ in 0..20 {
+            let _scope = transaction.enter();
+            drop(black_box(start_child(&CHILD_OP, &CHILD)));
+        }
+    }
     count_item(n) { item(n); }
     count_item_texts(n) {
         let mut transaction = start_transaction("queue.process", "orders");
