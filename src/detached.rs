@@ -19,7 +19,12 @@ use crate::value::{IntoValue, Value};
 ///
 /// Guards are made into it by [`Transaction::detach`] and [`Span::detach`]. On the thread that
 /// works on it, [`enter`](Self::enter) makes it the current span for a scope; several threads may
-/// have it entered at once. What is set on it is set at once, wherever it is. Never allocates.
+/// have it entered at once. Never allocates, but for a thread's first recorded call.
+///
+/// What is set on it is set at once, wherever it is. Of values for one key that several threads
+/// set, the last one counts, where those of one scope count from the first thing that was set in
+/// it. A setter called on this type is a scope of its own and takes one slot more than on a guard:
+/// to set several things, enter.
 ///
 /// Children that end before it, on any thread, are delivered with it. A child of a transaction that
 /// ends after it is not, and is counted as [`LateChild`](crate::Reason::LateChild). One that is

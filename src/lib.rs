@@ -28,6 +28,11 @@
 //! - **Guards** end what they stand for when they are dropped: at the end of a block, by `?`, by a
 //!   panic (which marks it `internal_error`). They belong to their thread. Without [`init`], or
 //!   when the transaction was not sampled, they are no-ops.
+//! - What **crosses threads** is [`Detached`]: a transaction or a span as 64 bytes of plain data,
+//!   entered for a scope by whoever works on it, ended where it is dropped. A [`SpanContext`] is
+//!   the parent alone, to be copied, for parts that run at the same time.
+//! - **Futures** get spans by [`FutureExt`]: `future.in_span(..)` and `future.in_transaction(..)`
+//!   are current at each poll, and `cancelled` when they are dropped before they are done.
 //! - The **scope** finds what is open from anywhere on the thread:
 //!   [`Hub::current`]`().`[`scope`](Hub::scope)`().`[`transaction`](Scope::transaction)`()`.
 //! - **Tags** are short texts to search by, **data** are values of any type, **measurements**
@@ -77,6 +82,8 @@
 //!   [`Guard`], [`Report`].
 //! - Recording: [`start_transaction`], [`start_child`], [`Transaction`], [`Span`],
 //!   [`transaction!`], [`span!`].
+//! - Across threads and awaits: [`Detached`], [`SpanContext`], [`Entered`], [`FutureExt`],
+//!   [`InSpan`], [`InTransaction`].
 //! - What is recorded: [`IntoName`], [`Name`], [`IntoValue`], [`SpanStatus`], [`TraceId`],
 //!   [`SpanId`].
 //! - What is open: [`Hub`], [`Scope`], [`TransactionRef`], [`SpanRef`], [`inflight`](inflight()),
