@@ -105,7 +105,7 @@ impl Sink for Out {
                 }
             }
             Err((buffer, _)) => {
-                self.lost(Reason::Invalid, records(run));
+                self.lost(Reason::Invalid, records(run).0);
                 self.queue.recycle(buffer);
             }
         }
@@ -133,12 +133,7 @@ impl Keeper for Out {
 }
 
 impl Out {
-    pub(super) fn new(
-        site: Site,
-        wire: WireIds,
-        queue: Arc<Queue>,
-        books: &'static Books,
-    ) -> Self {
+    pub(super) fn new(site: Site, wire: WireIds, queue: Arc<Queue>, books: &'static Books) -> Self {
         Self {
             encoder: Encoder::new(site),
             wire,
@@ -188,7 +183,7 @@ impl Flusher {
         for lane in registry::lanes() {
             batch.clear();
             lane.ring.collect(&mut batch, u64::MAX >> 1);
-            let count = records(&batch);
+            let (count, _) = records(&batch);
             self.out.books.collected.add(count);
             self.out.books.lose(Reason::AfterShutdown, count);
         }
