@@ -206,6 +206,9 @@ impl Local {
         }
         // T4: a child that is open has an open root, here or (as an entered line) elsewhere.
         debug_assert!(entry.meta & meta::FOREIGN != 0 || root.key == entry.root);
+        if root.meta & meta::START_UNIX != 0 {
+            entry.meta |= meta::ROOT_START_UNIX;
+        }
         Carried { entry, root_names: root.names, root_start: root.start }
     }
 
@@ -276,7 +279,10 @@ impl Local {
         }
         let visiting = meta::ENTERED | meta::FOREIGN | meta::MOVED;
         if depth > base {
-            let inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            let mut inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            if entry.meta & meta::ROOT_START_UNIX != 0 {
+                inherited |= meta::START_UNIX;
+            }
             let root = Entry {
                 key: entry.root,
                 root: entry.root,

@@ -68,6 +68,8 @@ pub(crate) mod meta {
     pub(crate) const SHARED: u64 = 1 << 23;
     /// What is set next takes a [`Kind::Turn`](super::super::layout::Kind::Turn) in front.
     pub(crate) const MOVED: u64 = 1 << 24;
+    /// Of a span that is carried: its root's start is unix nanoseconds.
+    pub(crate) const ROOT_START_UNIX: u64 = 1 << 25;
     /// Anything that the fast path of an ending span leaves to the slow one.
     pub(crate) const UNUSUAL: u64 = REFUSED | START_UNIX | UNSAMPLED | FOREIGN | SHARED;
 }
