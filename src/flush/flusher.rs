@@ -17,6 +17,7 @@ use crate::shared::ring::State;
 use super::assemble::{Assembler, Bounds, Sink};
 use super::encode::{Encoder, Site};
 use super::queue::Queue;
+use super::watch::Watch;
 
 /// Slots copied at a time.
 const BATCH: u64 = 4096;
@@ -66,6 +67,7 @@ pub(crate) struct Flusher {
     batch: Vec<Slot>,
     assembler: Assembler,
     out: Out,
+    watch: Option<Watch>,
     /// Given back when the flusher is dropped.
     _reading: Reading,
 }
@@ -144,9 +146,11 @@ impl Flusher {
         queue: Arc<Queue>,
         books: &'static Books,
         reading: Reading,
+        watch: Option<Watch>,
     ) -> Self {
         Self {
             _reading: reading,
+            watch,
             batch: Vec::new(),
             assembler: Assembler::new(bounds),
             out: Out {
@@ -196,6 +200,9 @@ impl Flusher {
         self.out.books.in_assembly.set(self.assembler.held());
         self.out.books.cycles.add(1);
         found.unsettled = self.assembler.has_ended();
+        if let Some(watch) = &mut self.watch {
+            watch.look(now, &self.out.anchor, &self.assembler, self.out.books);
+        }
         found
     }
 
