@@ -248,6 +248,31 @@ fn open_detached_spans_are_in_the_books_and_what_is_entered_is_in_flight() {
 }
 
 #[test]
+fn an_entered_child_shows_the_age_of_a_root_that_was_given_its_start() {
+    let session = Session::start(|_| {});
+    let mut transaction = start_transaction("op", "old");
+    transaction.started_at(SystemTime::now() - Duration::from_secs(3600));
+    let child = transaction.start_child("op", "child").detach();
+    let context = {
+        let _scope = child.enter();
+        Hub::current().scope().span().unwrap().context()
+    };
+    let check = || {
+        let open = inflight();
+        let hours = open[0].age.as_secs_f64() / 3600.0;
+        assert!((1.0..1.1).contains(&hours), "{open:?}");
+        assert!(open[0].span_age < Duration::from_secs(600), "{open:?}");
+    };
+    let scope = child.enter();
+    check();
+    drop(scope);
+    let _scope = context.enter();
+    check();
+    drop((child, transaction));
+    session.end();
+}
+
+#[test]
 fn unsampled_and_switched_off_transactions_may_travel_too() {
     let off = start_transaction("op", "off").detach();
     let session = Session::start(|config| config.traces_sample_rate = Some(0.0));

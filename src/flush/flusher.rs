@@ -18,6 +18,7 @@ use super::assemble::{Bounds, Sink};
 use super::encode::{Encoder, Site};
 use super::intake::{Intake, Keeper, Source, records};
 use super::queue::Queue;
+use super::watch::Watch;
 
 /// Slots copied at a time.
 const BATCH: u64 = 4096;
@@ -66,6 +67,7 @@ pub(crate) struct Cycle {
 pub(crate) struct Flusher {
     intake: Intake,
     out: Out,
+    watch: Option<Watch>,
     /// Given back when the flusher is dropped.
     _reading: Reading,
 }
@@ -168,9 +170,11 @@ impl Flusher {
         queue: Arc<Queue>,
         books: &'static Books,
         reading: Reading,
+        watch: Option<Watch>,
     ) -> Self {
         Self {
             _reading: reading,
+            watch,
             intake: Intake::new(bounds, BATCH),
             out: Out::new(site, wire, queue, books),
         }
@@ -210,6 +214,9 @@ impl Flusher {
         self.out.books.in_assembly.set(self.intake.held());
         self.out.books.cycles.add(1);
         found.unsettled = self.intake.has_ended();
+        if let Some(watch) = &mut self.watch {
+            watch.look(now, &self.out.anchor, self.intake.assembler(), self.out.books);
+        }
         found
     }
 

@@ -288,15 +288,17 @@ impl Local {
         }
         let visiting = meta::ENTERED | meta::FOREIGN | meta::MOVED;
         if depth > base {
-            let inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
-            let start = if entry.meta & meta::ROOT_START_UNIX == 0 { 0 } else { meta::START_UNIX };
+            let mut inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            if entry.meta & meta::ROOT_START_UNIX != 0 {
+                inherited |= meta::START_UNIX;
+            }
             let root = Entry {
                 key: entry.root,
                 root: entry.root,
                 parent: 0,
                 start: carried.root_start,
                 names: carried.root_names,
-                meta: base as u64 | meta::ROOT | visiting | inherited | start,
+                meta: base as u64 | meta::ROOT | visiting | inherited,
             };
             lane.spans.write(base, &root, base + 1);
         }
