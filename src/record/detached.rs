@@ -28,8 +28,8 @@ use std::time::SystemTime;
 use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{Kind, flag, parted};
-use crate::shared::ledger::{BOOKS, Count, Reason};
-use crate::shared::registry::Lane;
+use crate::shared::ledger::{self, Count, Reason};
+use crate::shared::registry::{self, Lane};
 use crate::shared::seqlock::{DEPTH, Entry, meta};
 use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, threshold_of};
 use crate::shared::sync::Ordering;
@@ -185,8 +185,12 @@ pub(crate) fn finish(carried: &Carried, ending: Ending) {
 /// Counts a span that ends where nothing can be written.
 #[cold]
 fn lost(carried: &Carried, reason: Reason) {
-    BOOKS.lose(reason, carried.count());
-    BOOKS.settled.add(carried.count());
+    if !registry::is_ours(carried.entry.key) {
+        return;
+    }
+    let books = ledger::books();
+    books.lose(reason, carried.count());
+    books.settled.add(carried.count());
 }
 
 impl Local {
@@ -359,6 +363,10 @@ impl Local {
         self.note_keys(lane);
         let limit = || SETTINGS.ring_slots();
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
+            if !registry::is_ours(entry.key) {
+                // It was carried into a fork's child, and is the parent's to end and to count.
+                return;
+            }
             lane.counters.lose(Reason::AfterShutdown, carried.count());
         } else if entry.meta & meta::REFUSED != 0
             || !self.writer.push(&lane.ring, &record.words(), limit)

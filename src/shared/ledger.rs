@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use super::per_process::PerProcess;
+
 /// Why something was not delivered. The list is closed: a loss without a reason cannot be written
 /// down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -329,5 +331,15 @@ impl Books {
     }
 }
 
-/// The books of this process.
-pub(crate) static BOOKS: Books = Books::new();
+static BOOKS: PerProcess<Books> = PerProcess::new(Books::new());
+
+/// The books of this process. Those who write two entries that belong together write them into one
+/// and the same.
+pub(crate) fn books() -> &'static Books {
+    BOOKS.current()
+}
+
+/// Opens new books, in a fork's child: what the parent has lost and not reported is its own.
+pub(crate) fn open_new_books() {
+    BOOKS.renew(Books::new());
+}
