@@ -319,7 +319,7 @@ impl Model {
                 self.record(thread, node, how, unfinished);
                 self.publish(thread);
             } else {
-                self.take_back(thread, node);
+                self.take_back(thread, at);
                 self.lose(Reason::AfterShutdown, count(1, 1));
             }
         } else if self.lanes[thread].lines[at].foreign {
@@ -346,10 +346,10 @@ impl Model {
     fn end_below(&mut self, thread: usize, root: usize) -> u64 {
         let mut unfinished = 0;
         for line in &mut self.lanes[thread].lines {
-            if let Some(node) = line.node.filter(|node| *node != root || line.entered)
+            if let Some(node) = line.node.filter(|node| *node != root && !line.entered)
                 && self.nodes[node].root == root
             {
-                unfinished += u64::from(!line.entered);
+                unfinished += 1;
                 line.node = None;
             }
         }
@@ -357,10 +357,16 @@ impl Model {
     }
 
     /// A transaction ended in another generation than it began in: of what its thread recorded
-    /// since it last published, nothing is sent.
-    fn take_back(&mut self, thread: usize, _root: usize) {
-        let private = std::mem::take(&mut self.lanes[thread].private);
-        self.lose_items(Reason::AfterShutdown, private);
+    /// since it last published, nothing is sent, unless something else is open that may have
+    /// recorded some of it. Then it waits for a root that never comes.
+    fn take_back(&mut self, thread: usize, at: usize) {
+        let lane = &mut self.lanes[thread];
+        let lines = lane.lines.iter().enumerate().filter(|(line, _)| *line != at);
+        let mut others = lines.filter_map(|(_, line)| line.node);
+        if others.all(|node| !self.nodes[node].sampled) {
+            let private = std::mem::take(&mut lane.private);
+            self.lose_items(Reason::AfterShutdown, private);
+        }
     }
 
     pub(super) fn lose_items(&mut self, reason: Reason, items: Vec<Item>) {
