@@ -35,7 +35,7 @@ use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, threshold_of}
 use crate::shared::sync::Ordering;
 
 use super::close::{adorn, child_record};
-use super::handle::{Handle, UNSAMPLED, is_live, low};
+use super::handle::{Handle, UNSAMPLED, VISITING, is_live, low};
 use super::local::{LOCAL, Local};
 
 /// A span on its way.
@@ -110,7 +110,8 @@ pub(crate) fn context(handle: Handle) -> Carried {
         .try_with(|local| {
             let Some(lane) = local.enter() else { return Carried::NONE };
             let mut carried = Carried::NONE;
-            if is_live(lane, handle) {
+            // A line without a key is no line of a handle without one.
+            if !handle.is_none() && is_live(lane, handle) {
                 carried = local.carry(lane, handle.depth());
                 local.share(lane, handle.depth());
             }
@@ -200,8 +201,8 @@ impl Local {
         let root = lane.spans.entry(entry.root_depth());
         entry.meta &= !(meta::ROOT_DEPTH | meta::ENTERED | meta::MOVED);
         if entry.meta & meta::UNSAMPLED != 0 {
-            // For `enter`; an unsampled line carries none.
-            entry.meta |= SETTINGS.state() & GENERATION;
+            // For `enter`; an unsampled line carries none, or one from where it was entered.
+            entry.meta = entry.meta & !GENERATION | SETTINGS.state() & GENERATION;
         }
         if entry.meta & meta::ROOT != 0 {
             let [.., lost, _] = lane.spans.at(depth);
@@ -210,6 +211,7 @@ impl Local {
         }
         // T4: a child that is open has an open root, here or (as an entered line) elsewhere.
         debug_assert!(entry.meta & meta::FOREIGN != 0 || root.key == entry.root);
+        entry.meta &= !meta::ROOT_START_UNIX;
         if root.meta & meta::START_UNIX != 0 {
             entry.meta |= meta::ROOT_START_UNIX;
         }
@@ -230,8 +232,7 @@ impl Local {
 
     fn detach(&self, lane: &Lane, handle: Handle) -> Carried {
         let depth = handle.depth();
-        let is_own = lane.spans.entry(depth).meta & meta::ENTERED == 0;
-        if handle.is_none() || !is_live(lane, handle) || !is_own {
+        if handle.is_none() || !is_live(lane, handle) {
             return Carried::NONE;
         }
         self.share(lane, depth);
@@ -309,7 +310,7 @@ impl Local {
         entry.meta |= base as u64 | visiting;
         lane.spans.write(depth, &entry, depth + 1);
         self.parent.set(entry.key);
-        Handle { key: entry.key, place: depth as u64 }
+        Handle { key: entry.key, place: depth as u64 | VISITING }
     }
 
     fn leave_line(&self, lane: &Lane, handle: Handle) {
@@ -333,7 +334,8 @@ impl Local {
         }
     }
 
-    /// Takes the lines from `base` to `depth` off the stack, or out of it when others lie on them.
+    /// Takes the lines from `base` to `depth` off the stack, or out of it when others lie on them:
+    /// name and start of a root stay there, as its children may be carried elsewhere yet.
     fn remove(&self, lane: &Lane, base: usize, depth: usize) {
         let len = lane.spans.len();
         if len == depth + 1 {

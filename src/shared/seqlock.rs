@@ -69,7 +69,7 @@ pub(crate) mod meta {
     pub(crate) const SHARED: u64 = 1 << 13;
     /// What is set next takes a [`Kind::Turn`](super::super::layout::Kind::Turn) in front.
     pub(crate) const MOVED: u64 = 1 << 17;
-    /// Of a child that is carried: its root's `start` is unix nanoseconds.
+    /// While a child is carried: `START_UNIX` of its root.
     pub(crate) const ROOT_START_UNIX: u64 = 1 << 52;
     /// Anything that the fast path of an ending span leaves to the slow one.
     pub(crate) const UNUSUAL: u64 = REFUSED | START_UNIX | UNSAMPLED | FOREIGN | SHARED;
