@@ -28,14 +28,14 @@ use std::time::SystemTime;
 use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{Kind, flag, parted};
-use crate::shared::ledger::{BOOKS, Count, Reason};
-use crate::shared::registry::Lane;
+use crate::shared::ledger::{self, Count, Reason};
+use crate::shared::registry::{self, Lane};
 use crate::shared::seqlock::{DEPTH, Entry, meta};
 use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, threshold_of};
 use crate::shared::sync::Ordering;
 
 use super::close::{adorn, child_record};
-use super::handle::{Handle, UNSAMPLED, is_live, low};
+use super::handle::{Handle, UNSAMPLED, VISITING, is_live, low};
 use super::local::{LOCAL, Local};
 
 /// A span on its way.
@@ -110,7 +110,8 @@ pub(crate) fn context(handle: Handle) -> Carried {
         .try_with(|local| {
             let Some(lane) = local.enter() else { return Carried::NONE };
             let mut carried = Carried::NONE;
-            if is_live(lane, handle) {
+            // A line without a key is no line of a handle without one.
+            if !handle.is_none() && is_live(lane, handle) {
                 carried = local.carry(lane, handle.depth());
                 local.share(lane, handle.depth());
             }
@@ -185,8 +186,12 @@ pub(crate) fn finish(carried: &Carried, ending: Ending) {
 /// Counts a span that ends where nothing can be written.
 #[cold]
 fn lost(carried: &Carried, reason: Reason) {
-    BOOKS.lose(reason, carried.count());
-    BOOKS.settled.add(carried.count());
+    if !registry::is_ours(carried.entry.key) {
+        return;
+    }
+    let books = ledger::books();
+    books.lose(reason, carried.count());
+    books.settled.add(carried.count());
 }
 
 impl Local {
@@ -196,8 +201,8 @@ impl Local {
         let root = lane.spans.entry(entry.root_depth());
         entry.meta &= !(meta::ROOT_DEPTH | meta::ENTERED | meta::MOVED);
         if entry.meta & meta::UNSAMPLED != 0 {
-            // For `enter`; an unsampled line carries none.
-            entry.meta |= SETTINGS.state() & GENERATION;
+            // For `enter`; an unsampled line carries none, or one from where it was entered.
+            entry.meta = entry.meta & !GENERATION | SETTINGS.state() & GENERATION;
         }
         if entry.meta & meta::ROOT != 0 {
             let [.., lost, _] = lane.spans.at(depth);
@@ -206,6 +211,7 @@ impl Local {
         }
         // T4: a child that is open has an open root, here or (as an entered line) elsewhere.
         debug_assert!(entry.meta & meta::FOREIGN != 0 || root.key == entry.root);
+        entry.meta &= !meta::ROOT_START_UNIX;
         if root.meta & meta::START_UNIX != 0 {
             entry.meta |= meta::ROOT_START_UNIX;
         }
@@ -226,8 +232,7 @@ impl Local {
 
     fn detach(&self, lane: &Lane, handle: Handle) -> Carried {
         let depth = handle.depth();
-        let is_own = lane.spans.entry(depth).meta & meta::ENTERED == 0;
-        if handle.is_none() || !is_live(lane, handle) || !is_own {
+        if handle.is_none() || !is_live(lane, handle) {
             return Carried::NONE;
         }
         self.share(lane, depth);
@@ -288,22 +293,24 @@ impl Local {
         }
         let visiting = meta::ENTERED | meta::FOREIGN | meta::MOVED;
         if depth > base {
-            let inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
-            let start = if entry.meta & meta::ROOT_START_UNIX == 0 { 0 } else { meta::START_UNIX };
+            let mut inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            if entry.meta & meta::ROOT_START_UNIX != 0 {
+                inherited |= meta::START_UNIX;
+            }
             let root = Entry {
                 key: entry.root,
                 root: entry.root,
                 parent: 0,
                 start: carried.root_start,
                 names: carried.root_names,
-                meta: base as u64 | meta::ROOT | visiting | inherited | start,
+                meta: base as u64 | meta::ROOT | visiting | inherited,
             };
             lane.spans.write(base, &root, base + 1);
         }
         entry.meta |= base as u64 | visiting;
         lane.spans.write(depth, &entry, depth + 1);
         self.parent.set(entry.key);
-        Handle { key: entry.key, place: depth as u64 }
+        Handle { key: entry.key, place: depth as u64 | VISITING }
     }
 
     fn leave_line(&self, lane: &Lane, handle: Handle) {
@@ -327,7 +334,8 @@ impl Local {
         }
     }
 
-    /// Takes the lines from `base` to `depth` off the stack, or out of it when others lie on them.
+    /// Takes the lines from `base` to `depth` off the stack, or out of it when others lie on them:
+    /// name and start of a root stay there, as its children may be carried elsewhere yet.
     fn remove(&self, lane: &Lane, base: usize, depth: usize) {
         let len = lane.spans.len();
         if len == depth + 1 {
@@ -357,6 +365,10 @@ impl Local {
         self.note_keys(lane);
         let limit = || SETTINGS.ring_slots();
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
+            if !registry::is_ours(entry.key) {
+                // It was carried into a fork's child, and is the parent's to end and to count.
+                return;
+            }
             lane.counters.lose(Reason::AfterShutdown, carried.count());
         } else if entry.meta & meta::REFUSED != 0
             || !self.writer.push(&lane.ring, &record.words(), limit)
