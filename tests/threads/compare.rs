@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hotspan::{Count, Hub, inflight, stats};
+use hotspan::{Count, Hub, Stats, inflight, stats};
 use serde_json::{Value, json};
 
 use super::driver::Driver;
@@ -53,6 +53,21 @@ impl Driver {
         let now = stats();
         now.check().unwrap();
         assert_eq!(now.open - self.before.open, self.model.open(), "open");
+        self.compare_books(&now);
+    }
+
+    /// Delivered and lost so far.
+    fn compare_books(&self, now: &Stats) {
+        let mut lost = BTreeMap::new();
+        for reason in now.dropped.keys() {
+            let count = lost_between(&self.before, now, *reason);
+            if count != Count::default() {
+                lost.insert(*reason, count);
+            }
+        }
+        assert_eq!(lost, self.model.lost, "lost");
+        let delivered = now.delivered - self.before.delivered;
+        assert_eq!(delivered, self.model.delivered, "delivered");
     }
 
     /// Ends everything but what was forgotten.
@@ -84,17 +99,9 @@ impl Driver {
             .filter(|opened| opened.kind == "transaction")
             .map(|opened| (opened.name().to_owned(), tree(&opened)))
             .collect();
+        assert_eq!(arrived, self.model.trees);
+        self.compare_books(&after);
         let model = self.model;
-        assert_eq!(arrived, model.trees);
-        let mut lost = BTreeMap::new();
-        for reason in after.dropped.keys() {
-            let count = lost_between(&self.before, &after, *reason);
-            if count != Count::default() {
-                lost.insert(*reason, count);
-            }
-        }
-        assert_eq!(lost, model.lost, "lost");
-        assert_eq!(after.delivered - self.before.delivered, model.delivered, "delivered");
         assert_eq!(after.started - self.before.started, model.started(), "started");
         assert_eq!(after.open - self.before.open, self.forgotten, "left open");
         assert_eq!(after.held(), after.open, "nowhere else");
