@@ -140,7 +140,7 @@ impl Local {
         };
         if entry.meta & meta::UNUSUAL != 0 || at.is_some() || std::thread::panicking() {
             if entry.meta & meta::ENTERED != 0 {
-                // Given up, too; the line is another's.
+                // Given up, too; the line is a visit's (T2).
                 return;
             }
             adorn(&mut record, &entry, at);

@@ -28,8 +28,8 @@ use std::time::SystemTime;
 use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{Kind, flag, parted};
-use crate::shared::ledger::{BOOKS, Count, Reason};
-use crate::shared::registry::Lane;
+use crate::shared::ledger::{self, Count, Reason};
+use crate::shared::registry::{self, Lane};
 use crate::shared::seqlock::{DEPTH, Entry, meta};
 use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, threshold_of};
 use crate::shared::sync::Ordering;
@@ -186,8 +186,12 @@ pub(crate) fn finish(carried: &Carried, ending: Ending) {
 /// Counts a span that ends where nothing can be written.
 #[cold]
 fn lost(carried: &Carried, reason: Reason) {
-    BOOKS.lose(reason, carried.count());
-    BOOKS.settled.add(carried.count());
+    if !registry::is_ours(carried.entry.key) {
+        return;
+    }
+    let books = ledger::books();
+    books.lose(reason, carried.count());
+    books.settled.add(carried.count());
 }
 
 impl Local {
@@ -247,9 +251,17 @@ impl Local {
         self.writer.push(&lane.ring, &parted(&record), || SETTINGS.ring_slots());
         lane.counters.detached.add(carried.count());
         self.remove(lane, depth, depth);
+        self.publish(lane, carried.entry.meta);
+        carried
+    }
+
+    /// Publishes what was written for a span, unless its generation is over.
+    fn publish(&self, lane: &Lane, meta: u64) {
+        if (meta ^ SETTINGS.state()) & GENERATION != 0 {
+            return self.take_back(lane, Reason::AfterShutdown);
+        }
         self.note_keys(lane);
         self.writer.publish(&lane.ring);
-        carried
     }
 
     /// Marks the open children of a root that goes away.
@@ -281,16 +293,17 @@ impl Local {
         }
         let visiting = meta::ENTERED | meta::FOREIGN | meta::MOVED;
         if depth > base {
-            let inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
-            let is_unix = entry.meta & meta::ROOT_START_UNIX != 0;
-            let start = if is_unix { meta::START_UNIX } else { 0 };
+            let mut inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            if entry.meta & meta::ROOT_START_UNIX != 0 {
+                inherited |= meta::START_UNIX;
+            }
             let root = Entry {
                 key: entry.root,
                 root: entry.root,
                 parent: 0,
                 start: carried.root_start,
                 names: carried.root_names,
-                meta: base as u64 | meta::ROOT | visiting | inherited | start,
+                meta: base as u64 | meta::ROOT | visiting | inherited,
             };
             lane.spans.write(base, &root, base + 1);
         }
@@ -317,8 +330,7 @@ impl Local {
         }
         self.remove(lane, base, depth);
         if self.writer.private() > 0 {
-            self.note_keys(lane);
-            self.writer.publish(&lane.ring);
+            self.publish(lane, entry.meta);
         }
     }
 
@@ -330,9 +342,10 @@ impl Local {
             return self.settle(lane, base);
         }
         for line in base..=depth {
-            let Entry { names, start, meta, .. } = lane.spans.entry(line);
-            let meta = meta & meta::START_UNIX;
-            lane.spans.write(line, &Entry { names, start, meta, ..Entry::NONE }, len);
+            // Children that stay may be detached later, and then tell of their root.
+            let Entry { start, names, meta, .. } = lane.spans.entry(line);
+            let rest = Entry { start, names, meta: meta & meta::START_UNIX, ..Entry::NONE };
+            lane.spans.write(line, &rest, len);
         }
         self.settle(lane, len);
     }
@@ -352,6 +365,10 @@ impl Local {
         self.note_keys(lane);
         let limit = || SETTINGS.ring_slots();
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
+            if !registry::is_ours(entry.key) {
+                // It was carried into a fork's child, and is the parent's to end and to count.
+                return;
+            }
             lane.counters.lose(Reason::AfterShutdown, carried.count());
         } else if entry.meta & meta::REFUSED != 0
             || !self.writer.push(&lane.ring, &record.words(), limit)
