@@ -52,6 +52,8 @@ pub(super) struct Line {
     pub(super) number: u64,
     /// Its transaction's line.
     pub(super) root: u64,
+    /// In which it was written.
+    pub(super) generation: u64,
     /// None: it is over, and others lie on it.
     pub(super) node: Option<usize>,
     /// Its span is open elsewhere, and only visits.
@@ -189,6 +191,7 @@ impl Model {
         self.lanes[thread].lines.push(Line {
             number: self.lines,
             root: root.unwrap_or(self.lines),
+            generation: self.generation,
             node: Some(node),
             entered: false,
             foreign: false,
@@ -359,7 +362,7 @@ impl Model {
     /// A transaction ended in another generation than it began in: of what its thread recorded
     /// since it last published, nothing is sent, unless something else is open that may have
     /// recorded some of it. Then it waits for a root that never comes.
-    fn take_back(&mut self, thread: usize, at: usize) {
+    pub(super) fn take_back(&mut self, thread: usize, at: usize) {
         let lane = &mut self.lanes[thread];
         let lines = lane.lines.iter().enumerate().filter(|(line, _)| *line != at);
         let mut others = lines.filter_map(|(_, line)| line.node);

@@ -37,9 +37,11 @@ impl Model {
                 }
             }
             self.carried += self.worth(handle.node);
-            self.publish(thread);
         }
         self.lanes[thread].lines[at].node = None;
+        if self.nodes[handle.node].sampled {
+            self.publish_of(thread, self.nodes[handle.node].generation, at);
+        }
         self.settle(thread);
         Some(carried)
     }
@@ -61,12 +63,22 @@ impl Model {
         let Some(at) = self.find(thread, scope) else { return };
         let lines = &mut self.lanes[thread].lines;
         lines[at].node = None;
+        let generation = lines[at].generation;
         if !self.is_root(scope.node) {
             // Its transaction's line, which came with it.
             self.lanes[thread].lines[at - 1].node = None;
         }
+        self.publish_of(thread, generation, at);
         self.settle(thread);
-        self.publish(thread);
+    }
+
+    /// What was written for a span that leaves the stack is published in its own generation only.
+    fn publish_of(&mut self, thread: usize, generation: u64, at: usize) {
+        if generation == self.generation {
+            self.publish(thread);
+        } else {
+            self.take_back(thread, at);
+        }
     }
 
     /// A detached span ends on this thread.
