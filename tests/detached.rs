@@ -481,6 +481,12 @@ fn a_scope_outlives_its_transaction_until_it_is_left() {
 
 #[test]
 fn a_transaction_of_an_earlier_generation_takes_nothing_of_others_with_it() {
+    for detaches in [false, true] {
+        end_an_old_one_inside_a_new_one(detaches);
+    }
+}
+
+fn end_an_old_one_inside_a_new_one(detaches: bool) {
     let session = Session::start(|_| {});
     let old = start_transaction("op", "old");
     drop(start_child("op", "of old"));
@@ -492,7 +498,11 @@ fn a_transaction_of_an_earlier_generation_takes_nothing_of_others_with_it() {
     .unwrap();
     let new = start_transaction("op", "new");
     drop(start_child("op", "of new"));
-    drop(old);
+    if detaches {
+        drop(old.detach())
+    } else {
+        drop(old)
+    }
     drop(new);
     let report = guard.close(Duration::from_secs(10));
     assert_eq!(report.delivered, count(1, 2));

@@ -150,12 +150,7 @@ impl Local {
         }
         self.note_keys(lane);
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
-            // What else is open may have written there, too: then it stays, to be found without a
-            // root.
-            let mut others = (0..lane.spans.len()).filter(|line| *line != depth);
-            if others.all(|line| lane.spans.entry(line).key == 0) {
-                self.take_back(lane, Reason::AfterShutdown);
-            }
+            self.take_back_own(lane, depth);
             lane.counters.lose(Reason::AfterShutdown, Count::transaction(0));
         } else if entry.meta & meta::REFUSED == 0
             && self.writer.room_for_root(&lane.ring, || SETTINGS.ring_slots())
@@ -167,6 +162,17 @@ impl Local {
         }
         self.roots.set(self.roots.get().saturating_sub(1));
         self.pop(lane, depth);
+    }
+
+    /// Takes back what was not published, when a span of an earlier generation leaves `depth`;
+    /// unless something else is open, which may have written some of it. Then it stays, to be found
+    /// without its root.
+    #[cold]
+    pub(super) fn take_back_own(&self, lane: &Lane, depth: usize) {
+        let mut others = (0..lane.spans.len()).filter(|line| *line != depth);
+        if others.all(|line| lane.spans.entry(line).key == 0) {
+            self.take_back(lane, Reason::AfterShutdown);
+        }
     }
 
     /// T4: takes their keys from the lines above a transaction that are its children; how many

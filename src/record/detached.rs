@@ -258,7 +258,7 @@ impl Local {
     /// Publishes what was written for a span, unless its generation is over.
     fn publish(&self, lane: &Lane, meta: u64) {
         if (meta ^ SETTINGS.state()) & GENERATION != 0 {
-            return self.take_back(lane, Reason::AfterShutdown);
+            return self.take_back_own(lane, DEPTH);
         }
         self.note_keys(lane);
         self.writer.publish(&lane.ring);

@@ -1,21 +1,17 @@
 //! Runs a program, and the model beside it; says where they differ.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::MutexGuard;
 use std::time::{Duration, SystemTime};
 
 use hotspan::transport::Memory;
 use hotspan::{
-    Config, Count, Detached, Guard, Hub, SpanContext, Stats, inflight, start_child,
-    start_transaction, stats,
+    Config, Count, Detached, Guard, Hub, SpanContext, Stats, start_child, start_transaction, stats,
 };
 use serde_json::{Value, json};
 
-use super::model::{Carried, Handle, How, Mode, Model, Tree};
+use super::model::{Carried, Handle, How, Mode, Model};
 use super::program::{Act, End, Key, Step};
-use super::support::envelope::Opened;
-use super::support::session::{LONG, alone, config, lost_between};
+use super::support::session::{LONG, alone, config};
 use super::worker::{Held, STATUSES, Worker, set, with};
 
 /// More transactions than this may not be open at once on a thread.
@@ -26,30 +22,30 @@ const LOOK_EVERY: usize = 5;
 
 /// What is known of a guard or scope that a thread holds; `None`: it is of nothing.
 #[derive(Clone, Copy)]
-struct Told {
+pub(super) struct Told {
     is_scope: bool,
-    handle: Option<Handle>,
+    pub(super) handle: Option<Handle>,
 }
 
-struct Thread {
-    worker: Worker,
+pub(super) struct Thread {
+    pub(super) worker: Worker,
     /// The model's number of it.
-    number: usize,
-    name: String,
+    pub(super) number: usize,
+    pub(super) name: String,
     /// In the order in which the worker holds them.
-    held: Vec<Told>,
+    pub(super) held: Vec<Told>,
 }
 
 pub(crate) struct Driver {
-    model: Model,
-    threads: Vec<Thread>,
-    detached: Vec<(Option<Carried>, Detached)>,
+    pub(super) model: Model,
+    pub(super) threads: Vec<Thread>,
+    pub(super) detached: Vec<(Option<Carried>, Detached)>,
     contexts: Vec<(Option<Carried>, SpanContext)>,
-    forgotten: Count,
+    pub(super) forgotten: Count,
     values: u64,
-    memory: Memory,
-    guard: Option<Guard>,
-    before: Stats,
+    pub(super) memory: Memory,
+    pub(super) guard: Option<Guard>,
+    pub(super) before: Stats,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -84,7 +80,7 @@ fn init(memory: &Memory, mode: Mode) -> Option<Guard> {
     Some(hotspan::init(config).unwrap())
 }
 
-fn pick(number: usize, among: usize) -> Option<usize> {
+pub(super) fn pick(number: usize, among: usize) -> Option<usize> {
     number.checked_rem(among)
 }
 
@@ -278,7 +274,7 @@ impl Driver {
         self.model_end(number, told, How { given: how == End::At, panicking: false });
     }
 
-    fn model_end(&mut self, number: usize, told: Told, how: How) {
+    pub(super) fn model_end(&mut self, number: usize, told: Told, how: How) {
         match told.handle {
             None => {}
             Some(handle) if told.is_scope => self.model.leave(number, handle),
@@ -363,36 +359,6 @@ impl Driver {
         self.detached.push((carried_child, child));
     }
 
-    fn panic(&mut self, at: usize, first: usize, many: usize, which: Option<usize>, start: bool) {
-        let thread = &mut self.threads[at];
-        let number = thread.number;
-        let first = pick(first, thread.held.len()).unwrap_or(0);
-        let range = first..thread.held.len().min(first + many);
-        let told: Vec<Told> = thread.held.drain(range.clone()).collect();
-        let which = which.and_then(|it| pick(it, self.detached.len()));
-        let (carried, detached) = match which.map(|it| self.detached.swap_remove(it)) {
-            Some((carried, detached)) => (carried, Some(detached)),
-            None => (None, None),
-        };
-        let child = if start { self.model.child(number) } else { None };
-        let name = child.map(|it| super::model::name(it.node));
-        thread.worker.run(move |held| {
-            let taken: Vec<Held> = held.drain(range).collect();
-            let thrown = catch_unwind(AssertUnwindSafe(move || {
-                let _last = detached;
-                let _then = taken;
-                let _first = Starter(name);
-                resume_unwind(Box::new("on purpose"));
-            }));
-            assert!(thrown.is_err());
-        });
-        // What begins while a panic unwinds is not what panicked.
-        child.inspect(|it| self.model.end(number, *it, How::default()));
-        let how = How { given: false, panicking: true };
-        told.into_iter().for_each(|it| self.model_end(number, it, how));
-        carried.inspect(|it| self.model.finish(number, *it, how));
-    }
-
     fn flush(&mut self) {
         if let Some(guard) = &self.guard {
             assert!(guard.flush(LONG).complete);
@@ -400,141 +366,9 @@ impl Driver {
         self.model.flush();
     }
 
-    fn restart(&mut self, mode: Mode) {
+    pub(super) fn restart(&mut self, mode: Mode) {
         self.guard.take().map(|guard| guard.close(LONG));
         self.guard = init(&self.memory, mode);
         self.model.restart(mode);
     }
-
-    /// What the thread itself sees as current.
-    fn look_at(&self, at: usize) {
-        let thread = &self.threads[at];
-        let (span, transaction) = self.model.current(thread.number);
-        let seen = thread.worker.run(|_| {
-            let scope = Hub::current().scope();
-            (scope.span().map(|it| it.span_id()), scope.transaction().map(|it| it.span_id()))
-        });
-        for (seen, wanted) in [(seen.0, span), (seen.1, transaction)] {
-            assert_eq!(seen.is_some(), wanted.is_some(), "current on {}: {wanted:?}", thread.name);
-            if let Some(id) = wanted.and_then(|it| self.model.id(it.node)) {
-                assert_eq!(seen, Some(Some(id)), "current on {}: {wanted:?}", thread.name);
-            }
-        }
-    }
-
-    /// What everybody sees.
-    fn look(&self) {
-        for at in 0..self.threads.len() {
-            self.look_at(at);
-            let thread = &self.threads[at];
-            let recording =
-                thread.worker.run(|held| held.iter().map(Held::is_recording).collect::<Vec<_>>());
-            let live: Vec<bool> = thread
-                .held
-                .iter()
-                .map(|it| it.handle.is_some_and(|it| self.model.is_live(thread.number, it)))
-                .collect();
-            assert_eq!(recording, live, "recording on {}", thread.name);
-        }
-        let seen: BTreeMap<Option<String>, (String, String)> = inflight()
-            .into_iter()
-            .map(|it| (it.thread_name, (it.name, it.span_description)))
-            .collect();
-        let wanted = self.threads.iter().filter_map(|thread| {
-            Some((Some(thread.name.clone()), self.model.in_flight(thread.number)?))
-        });
-        assert_eq!(seen, wanted.collect(), "in flight");
-        let now = stats();
-        now.check().unwrap();
-        assert_eq!(now.open - self.before.open, self.model.open(), "open");
-    }
-
-    /// Ends everything but what was forgotten.
-    fn end(mut self) -> Model {
-        self.look();
-        let fresh = Worker::start("last".to_owned());
-        let number = self.model.thread();
-        for (carried, detached) in std::mem::take(&mut self.detached) {
-            fresh.run(move |_| drop(detached));
-            carried.inspect(|it| self.model.finish(number, *it, How::default()));
-        }
-        drop(fresh);
-        for thread in std::mem::take(&mut self.threads) {
-            drop(thread.worker);
-            self.model.end_thread(thread.number);
-        }
-        if self.guard.is_none() {
-            // For what lies in the rings.
-            self.restart(Mode::Sampled);
-        }
-        self.restart(Mode::Off);
-        let after = stats();
-        after.check().unwrap();
-        let arrived: BTreeMap<String, Tree> = self
-            .memory
-            .take()
-            .iter()
-            .map(|bytes| Opened::new(bytes))
-            .filter(|opened| opened.kind == "transaction")
-            .map(|opened| (opened.name().to_owned(), tree(&opened)))
-            .collect();
-        let model = self.model;
-        assert_eq!(arrived, model.trees);
-        let mut lost = BTreeMap::new();
-        for reason in after.dropped.keys() {
-            let count = lost_between(&self.before, &after, *reason);
-            if count != Count::default() {
-                lost.insert(*reason, count);
-            }
-        }
-        assert_eq!(lost, model.lost, "lost");
-        assert_eq!(after.delivered - self.before.delivered, model.delivered, "delivered");
-        assert_eq!(after.started - self.before.started, model.started(), "started");
-        assert_eq!(after.open - self.before.open, self.forgotten, "left open");
-        assert_eq!(after.held(), after.open, "nowhere else");
-        let lost = model.lost.values().fold(Count::default(), |sum, count| sum + *count);
-        assert_eq!(model.started(), model.delivered + lost + self.forgotten, "the model's books");
-        assert_eq!(after.late - self.before.late, model.late, "late");
-        assert_eq!(after.misnested - self.before.misnested, model.misnested, "misnested");
-        assert_eq!(after.unsampled - self.before.unsampled, model.unsampled, "unsampled");
-        model
-    }
-}
-
-/// Starts a span when it is dropped, and ends it.
-struct Starter(Option<String>);
-
-impl Drop for Starter {
-    fn drop(&mut self) {
-        if let Some(name) = self.0.take() {
-            drop(start_child("op", name));
-        }
-    }
-}
-
-/// A transaction as it arrived, in the form of the model's.
-fn tree(opened: &Opened) -> Tree {
-    let roots_name = opened.name().to_owned();
-    let mut names = BTreeMap::from([(opened.root()["span_id"].to_string(), roots_name.clone())]);
-    for span in opened.spans() {
-        let name = span["description"].as_str().unwrap().to_owned();
-        assert!(names.insert(span["span_id"].to_string(), name).is_none(), "an id twice");
-    }
-    let told = |parent: String, span: &Value, tags: Option<&Value>| {
-        let mut said = serde_json::Map::new();
-        let tags = tags.filter(|tags| tags.as_object().is_some_and(|tags| !tags.is_empty()));
-        tags.map(|tags| said.insert("tags".into(), tags.clone()));
-        let data =
-            span.get("data").filter(|data| data.as_object().is_some_and(|it| !it.is_empty()));
-        data.map(|data| said.insert("data".into(), data.clone()));
-        json!({"parent": parent, "status": span.get("status"), "said": said})
-    };
-    let root = told(roots_name.clone(), opened.root(), opened.payload.get("tags"));
-    let mut tree = Tree::from([(roots_name, root)]);
-    for span in opened.spans() {
-        let name = names[&span["span_id"].to_string()].clone();
-        let parent = names[&span["parent_span_id"].to_string()].clone();
-        assert!(tree.insert(name, told(parent, span, span.get("tags"))).is_none(), "a name twice");
-    }
-    tree
 }

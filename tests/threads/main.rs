@@ -1,13 +1,13 @@
 //! Random programs of spans that stay on their thread, travel, are entered, forgotten, dropped by
 //! panics and by threads that end, on up to four threads and over several lives of the library;
-//! against a model of lists (`model.rs`, `flusher.rs`).
+//! against a model of lists (`model.rs`, `travel.rs`, `outcome.rs`).
 //!
 //! The steps of a program are handed to its threads one at a time, so there is one right outcome:
 //! the trees with their parents, statuses and last values; the books by reason; what is current on
 //! each thread, open and in flight meanwhile.
 //!
-//! 300 programs are run in each of the two properties. More: `PROPTEST_CASES=20000 cargo test
-//! --test threads`; a failure is shrunk, and printed with its steps.
+//! 300 programs are run in each property. More: `PROPTEST_CASES=20000 cargo test --test threads`; a failure is
+//! shrunk, and printed with its steps.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,12 +20,15 @@
     reason = "tests may panic, start threads, and forget what should not be"
 )]
 
+mod compare;
 mod driver;
-mod flusher;
 mod model;
+mod outcome;
+mod panics;
 mod program;
 #[path = "../support/mod.rs"]
 mod support;
+mod travel;
 mod worker;
 
 use proptest::prelude::*;
@@ -46,4 +49,75 @@ proptest! {
     fn programs_on_four_threads_leave_what_the_model_says(program in program::program(4, 60)) {
         driver::run(&program);
     }
+
+    #[test]
+    fn what_several_threads_set_on_one_span_follows_their_turns(
+        program in program::around_one(3, 30)
+    ) {
+        driver::run(&program);
+    }
+}
+
+/// A program that is known to need the rules of the model.
+#[test]
+fn the_model_is_not_vacuous() {
+    use hotspan::Reason;
+    use model::Mode;
+    use program::Act::*;
+    use program::{End as How, Key, Step};
+
+    let on = |thread, act| Step { thread, act };
+    let program = [
+        // Two children, ended in the wrong order, and one that is forgotten.
+        on(0, Transaction),
+        on(0, Child),
+        on(0, Child),
+        on(0, End(1, How::Drop)),
+        on(0, Child),
+        on(0, Forget(2)),
+        on(0, End(0, How::Drop)),
+        on(0, End(0, How::Drop)),
+        // One that travels: the last value is that of the last turn.
+        on(0, Transaction),
+        on(0, Set(0, Key::Data)),
+        on(0, Detach(0)),
+        on(1, EnterDetached(0)),
+        on(1, Set(0, Key::Data)),
+        on(2, SetDetached(0, Key::Data)),
+        on(1, Set(0, Key::Data)),
+        on(1, Child),
+        on(1, Child),
+        on(1, End(2, How::At)),
+        on(3, Finish(0, How::Finish)),
+        on(1, Panic(0, 2, None, true)),
+        on(1, Flush),
+        // In several lives of the library.
+        on(2, Transaction),
+        on(2, Restart(Mode::Unsampled)),
+        on(2, Transaction),
+        on(2, Renew),
+        on(0, Transaction),
+        on(0, Detach(0)),
+        on(0, Restart(Mode::Off)),
+        on(0, ForgetDetached(0)),
+        on(0, Restart(Mode::Sampled)),
+        on(0, Transaction),
+        on(0, Restart(Mode::Sampled)),
+        on(0, End(0, How::Drop)),
+    ];
+    let model = driver::run(&program);
+    let told = |root: &str, of: &str| model.trees[root][of].to_string();
+    assert_eq!(
+        told("span 0", "span 0"),
+        r#"{"parent":"span 0","said":{"data":{"hotspan.unfinished":2}},"status":null}"#
+    );
+    assert_eq!(
+        told("span 4", "span 4"),
+        r#"{"parent":"span 4","said":{"data":{"data":3,"hotspan.unfinished":2}},"status":null}"#
+    );
+    assert_eq!(model.trees["span 4"].len(), 2);
+    assert_eq!(model.lost[&Reason::LateChild].spans, 2);
+    assert_eq!(model.lost[&Reason::AfterShutdown].transactions, 1);
+    assert_eq!(model.lost[&Reason::Unfinished].transactions, 1);
+    assert!(model.misnested > 0 && model.unsampled == 2);
 }

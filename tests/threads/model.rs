@@ -19,8 +19,8 @@ use super::support::session::count;
 pub(super) struct Node {
     pub(super) root: usize,
     pub(super) parent: usize,
-    sampled: bool,
-    generation: u64,
+    pub(super) sampled: bool,
+    pub(super) generation: u64,
     /// While the generation lasts in which it was started: the mapping from keys changes.
     pub(super) id: Option<SpanId>,
 }
@@ -29,14 +29,14 @@ pub(super) struct Node {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handle {
     pub(crate) node: usize,
-    line: u64,
+    pub(super) line: u64,
 }
 
 /// A span that is detached, or the context of one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Carried {
     pub(crate) node: usize,
-    generation: u64,
+    pub(super) generation: u64,
 }
 
 /// How a span ends.
@@ -48,18 +48,20 @@ pub(crate) struct How {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Line {
-    number: u64,
+pub(super) struct Line {
+    pub(super) number: u64,
     /// Its transaction's line.
-    root: u64,
+    pub(super) root: u64,
+    /// In which it was written.
+    pub(super) generation: u64,
     /// None: it is over, and others lie on it.
-    node: Option<usize>,
+    pub(super) node: Option<usize>,
     /// Its span is open elsewhere, and only visits.
-    entered: bool,
+    pub(super) entered: bool,
     /// Its transaction ends elsewhere.
-    foreign: bool,
+    pub(super) foreign: bool,
     /// What is set next takes a turn.
-    moved: bool,
+    pub(super) moved: bool,
 }
 
 /// Something that a thread recorded.
@@ -78,7 +80,7 @@ pub(super) enum What {
 
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
     private: Vec<Item>,
     pub(super) published: Vec<Item>,
     /// The last turn the thread took, by span.
@@ -184,11 +186,12 @@ impl Model {
     }
 
     /// A line on top; `root` is its transaction's, if that is another one.
-    fn push(&mut self, thread: usize, node: usize, root: Option<u64>) -> Handle {
+    pub(super) fn push(&mut self, thread: usize, node: usize, root: Option<u64>) -> Handle {
         self.lines += 1;
         self.lanes[thread].lines.push(Line {
             number: self.lines,
             root: root.unwrap_or(self.lines),
+            generation: self.generation,
             node: Some(node),
             entered: false,
             foreign: false,
@@ -198,7 +201,7 @@ impl Model {
     }
 
     /// A line of a span that is open elsewhere.
-    fn push_entered(&mut self, thread: usize, node: usize, root: Option<u64>) -> Handle {
+    pub(super) fn push_entered(&mut self, thread: usize, node: usize, root: Option<u64>) -> Handle {
         let handle = self.push(thread, node, root);
         if let Some(line) = self.lanes[thread].lines.last_mut() {
             (line.entered, line.foreign, line.moved) = (true, true, true);
@@ -207,7 +210,7 @@ impl Model {
     }
 
     /// Where the line is, while it is not over.
-    fn find(&self, thread: usize, handle: Handle) -> Option<usize> {
+    pub(super) fn find(&self, thread: usize, handle: Handle) -> Option<usize> {
         let lines = &self.lanes[thread].lines;
         lines.iter().position(|line| line.number == handle.line && line.node.is_some())
     }
@@ -217,14 +220,14 @@ impl Model {
     }
 
     /// Takes lines off the stack that are over, as far as they lie on top.
-    fn settle(&mut self, thread: usize) {
+    pub(super) fn settle(&mut self, thread: usize) {
         let lines = &mut self.lanes[thread].lines;
         while lines.last().is_some_and(|line| line.node.is_none()) {
             lines.pop();
         }
     }
 
-    fn publish(&mut self, thread: usize) {
+    pub(super) fn publish(&mut self, thread: usize) {
         let lane = &mut self.lanes[thread];
         lane.published.append(&mut lane.private);
     }
@@ -268,7 +271,7 @@ impl Model {
         lines.filter(|line| !line.entered && line.node.is_some_and(|it| self.is_root(it))).count()
     }
 
-    fn is_root(&self, node: usize) -> bool {
+    pub(super) fn is_root(&self, node: usize) -> bool {
         self.nodes[node].root == node
     }
 
@@ -337,7 +340,7 @@ impl Model {
         self.settle(thread);
     }
 
-    fn record(&mut self, thread: usize, node: usize, how: How, unfinished: u64) {
+    pub(super) fn record(&mut self, thread: usize, node: usize, how: How, unfinished: u64) {
         let item = Item { node, moment: self.now(), what: What::End { how, unfinished } };
         self.lanes[thread].private.push(item);
     }
@@ -359,7 +362,7 @@ impl Model {
     /// A transaction ended in another generation than it began in: of what its thread recorded
     /// since it last published, nothing is sent, unless something else is open that may have
     /// recorded some of it. Then it waits for a root that never comes.
-    fn take_back(&mut self, thread: usize, at: usize) {
+    pub(super) fn take_back(&mut self, thread: usize, at: usize) {
         let lane = &mut self.lanes[thread];
         let lines = lane.lines.iter().enumerate().filter(|(line, _)| *line != at);
         let mut others = lines.filter_map(|(_, line)| line.node);
@@ -375,129 +378,6 @@ impl Model {
                 self.lose(reason, self.worth(item.node));
             }
         }
-    }
-
-    // Looking.
-
-    /// The thread's innermost span, if it is recorded, and its innermost transaction.
-    pub(crate) fn current(&self, thread: usize) -> (Option<Handle>, Option<Handle>) {
-        let lines = &self.lanes[thread].lines;
-        let Some((top, node)) = lines.last().and_then(|top| Some((top, top.node?))) else {
-            return (None, None);
-        };
-        let span = Handle { node, line: top.number };
-        let root = Handle { node: self.nodes[node].root, line: top.root };
-        (self.nodes[node].sampled.then_some(span), Some(root))
-    }
-
-    pub(crate) fn id(&self, node: usize) -> Option<SpanId> {
-        self.nodes[node].id
-    }
-
-    /// What a thread is seen to work on, from others: its innermost span, and that span's
-    /// transaction, unless that was detached meanwhile.
-    pub(crate) fn in_flight(&self, thread: usize) -> Option<(String, String)> {
-        let (span, root) = self.current(thread);
-        let (span, root) = (span?, root?);
-        let is_seen = self.mode != Mode::Off && self.find(thread, root).is_some();
-        is_seen.then(|| (name(root.node), name(span.node)))
-    }
-
-    pub(crate) fn open(&self) -> Count {
-        let lines = self.lanes.iter().flat_map(|lane| &lane.lines).filter(|line| !line.entered);
-        let nodes = lines.filter_map(|line| line.node.filter(|it| self.nodes[*it].sampled));
-        nodes.fold(self.carried, |sum, node| sum + self.worth(node))
-    }
-
-    pub(crate) fn started(&self) -> Count {
-        let sampled = (0..self.nodes.len()).filter(|node| self.nodes[*node].sampled);
-        sampled.fold(Count::default(), |sum, node| sum + self.worth(node))
-    }
-
-    // Moving.
-
-    /// What is set on the span by its own thread takes its turn from now on.
-    fn share(&mut self, thread: usize, at: usize) {
-        let lines = &mut self.lanes[thread].lines;
-        lines[at].moved = true;
-        let root = lines[at].root;
-        if let Some(line) = lines.iter_mut().find(|line| line.number == root) {
-            line.moved = true;
-        }
-    }
-
-    pub(crate) fn context(&mut self, thread: usize, handle: Handle) -> Option<Carried> {
-        let at = self.find(thread, handle)?;
-        self.share(thread, at);
-        Some(self.carry(handle.node))
-    }
-
-    fn carry(&self, node: usize) -> Carried {
-        let Node { sampled, generation, .. } = self.nodes[node];
-        Carried { node, generation: if sampled { generation } else { self.generation } }
-    }
-
-    pub(crate) fn detach(&mut self, thread: usize, handle: Handle) -> Option<Carried> {
-        let carried = self.context(thread, handle)?;
-        let at = self.find(thread, handle)?;
-        if self.nodes[handle.node].sampled {
-            if self.is_root(handle.node) {
-                for line in &mut self.lanes[thread].lines {
-                    let root = line.node.map(|node| self.nodes[node].root);
-                    line.foreign |= root == Some(handle.node);
-                }
-            }
-            self.carried += self.worth(handle.node);
-            self.publish(thread);
-        }
-        self.lanes[thread].lines[at].node = None;
-        self.settle(thread);
-        Some(carried)
-    }
-
-    pub(crate) fn enter(&mut self, thread: usize, carried: Carried) -> Option<Handle> {
-        if self.mode == Mode::Off || carried.generation != self.generation {
-            return None;
-        }
-        let Node { root, sampled, .. } = self.nodes[carried.node];
-        if !sampled {
-            return Some(self.push(thread, carried.node, None));
-        }
-        // A child's transaction comes with it.
-        let below = (root != carried.node).then(|| self.push_entered(thread, root, None).line);
-        Some(self.push_entered(thread, carried.node, below))
-    }
-
-    pub(crate) fn leave(&mut self, thread: usize, scope: Handle) {
-        let Some(at) = self.find(thread, scope) else { return };
-        let lines = &mut self.lanes[thread].lines;
-        lines[at].node = None;
-        if !self.is_root(scope.node) {
-            // Its transaction's line, which came with it.
-            self.lanes[thread].lines[at - 1].node = None;
-        }
-        self.settle(thread);
-        self.publish(thread);
-    }
-
-    /// A detached span ends on this thread.
-    pub(crate) fn finish(&mut self, thread: usize, carried: Carried, how: How) {
-        let Node { sampled, generation, .. } = self.nodes[carried.node];
-        if !sampled {
-            return;
-        }
-        self.carried = self.carried - self.worth(carried.node);
-        if generation == self.generation {
-            self.record(thread, carried.node, how, 0);
-            self.publish(thread);
-        } else {
-            self.lose(Reason::AfterShutdown, self.worth(carried.node));
-        }
-    }
-
-    /// A detached span is forgotten.
-    pub(crate) fn forgotten(&self, carried: Carried) -> Count {
-        if self.nodes[carried.node].sampled { self.worth(carried.node) } else { Count::default() }
     }
 
     /// A thread ends: what is its own, and open, is given up with all it has not published.

@@ -68,6 +68,38 @@ pub(crate) fn program(threads: usize, length: usize) -> impl Strategy<Value = Ve
     })
 }
 
+/// One transaction, detached or known by its context and entered on all of `threads`, and what is
+/// done around it.
+pub(crate) fn around_one(threads: usize, length: usize) -> impl Strategy<Value = Vec<Step>> {
+    let n = || 0..3_usize;
+    let end = || Just(End::Drop);
+    let act = prop_oneof![
+        10 => n().prop_map(|at| Act::Set(at, Key::Data)),
+        4 => n().prop_map(|at| Act::SetDetached(at, Key::Data)),
+        2 => Just(Act::Child),
+        3 => n().prop_map(Act::EnterDetached),
+        2 => n().prop_map(Act::EnterContext),
+        1 => n().prop_map(Act::Context),
+        3 => (n(), end()).prop_map(|(at, end)| Act::End(at, end)),
+        1 => n().prop_map(Act::Detach),
+        1 => Just(Act::Flush),
+        1 => (n(), end()).prop_map(|(at, end)| Act::Finish(at, end)),
+    ];
+    let step = (0..threads, act).prop_map(|(thread, act)| Step { thread, act });
+    (any::<bool>(), prop::collection::vec(step, 1..=length)).prop_map(move |(leaves, steps)| {
+        let (share, enter) = if leaves {
+            (Act::Detach(0), Act::EnterDetached(0))
+        } else {
+            (Act::Context(0), Act::EnterContext(0))
+        };
+        let first = [Act::Transaction, Act::Set(0, Key::Data), share];
+        let mut program = first.map(|act| Step { thread: 0, act }).to_vec();
+        program.extend((0..threads).map(|thread| Step { thread, act: enter }));
+        program.extend(steps);
+        program
+    })
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let n = || 0..64_usize;
     let key = || prop_oneof![Just(Key::Tag), Just(Key::Data), Just(Key::Status)];

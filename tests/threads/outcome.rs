@@ -1,14 +1,49 @@
-//! The model's flusher: what it finds published, it puts together.
+//! What can be seen of the model, and what its flusher makes of all that is published.
 
 use std::collections::BTreeMap;
 
-use hotspan::Reason;
+use hotspan::{Count, Reason, SpanId};
 use serde_json::{Value, json};
 
-use super::model::{Item, Mode, Model, Tree, What, name};
+use super::model::{Handle, Item, Mode, Model, Tree, What, name};
 use super::support::session::count;
 
 impl Model {
+    /// The thread's innermost span, if it is recorded, and its innermost transaction.
+    pub(crate) fn current(&self, thread: usize) -> (Option<Handle>, Option<Handle>) {
+        let lines = &self.lanes[thread].lines;
+        let Some((top, node)) = lines.last().and_then(|top| Some((top, top.node?))) else {
+            return (None, None);
+        };
+        let span = Handle { node, line: top.number };
+        let root = Handle { node: self.nodes[node].root, line: top.root };
+        (self.nodes[node].sampled.then_some(span), Some(root))
+    }
+
+    pub(crate) fn id(&self, node: usize) -> Option<SpanId> {
+        self.nodes[node].id
+    }
+
+    /// What a thread is seen to work on, from others: its innermost span, and that span's
+    /// transaction, unless that was detached meanwhile.
+    pub(crate) fn in_flight(&self, thread: usize) -> Option<(String, String)> {
+        let (span, root) = self.current(thread);
+        let (span, root) = (span?, root?);
+        let is_seen = self.mode != Mode::Off && self.find(thread, root).is_some();
+        is_seen.then(|| (name(root.node), name(span.node)))
+    }
+
+    pub(crate) fn open(&self) -> Count {
+        let lines = self.lanes.iter().flat_map(|lane| &lane.lines).filter(|line| !line.entered);
+        let nodes = lines.filter_map(|line| line.node.filter(|it| self.nodes[*it].sampled));
+        nodes.fold(self.carried, |sum, node| sum + self.worth(node))
+    }
+
+    pub(crate) fn started(&self) -> Count {
+        let sampled = (0..self.nodes.len()).filter(|node| self.nodes[*node].sampled);
+        sampled.fold(Count::default(), |sum, node| sum + self.worth(node))
+    }
+
     /// Everything that is published is collected, and what has ended is delivered.
     pub(crate) fn flush(&mut self) {
         if self.mode == Mode::Off {
