@@ -40,6 +40,7 @@ mod unix {
     use hotspan::{Config, Count, Delivery, Detached, Guard, SpanContext, Transaction, stats};
 
     use crate::support::envelope::Opened;
+    use crate::support::process::env_number;
     use crate::support::server::Server;
 
     /// A child that takes longer hangs.
@@ -95,8 +96,7 @@ mod unix {
     }
 
     pub(super) fn main() {
-        let forks: u64 =
-            std::env::var("HOTSPAN_FORKS").map_or(200, |text| text.parse().unwrap());
+        let forks = env_number("HOTSPAN_FORKS", 200);
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(format!("fork-{}", process::id()));
         fs::create_dir_all(&folder).unwrap();
@@ -109,6 +109,7 @@ mod unix {
         // A child must not let go of threads that it does not have.
         let mut busy = ManuallyDrop::new(keep_busy());
         let mut slowest = Duration::ZERO;
+        parents.wait_for_requests(1);
         for number in 0..forks {
             let life = LIVES[usize::try_from(number).unwrap() % LIVES.len()];
             let transaction = hotspan::start_transaction("queue.process", "parent's, open");
@@ -262,7 +263,9 @@ mod unix {
         let ends = catch_unwind(AssertUnwindSafe(|| match life {
             Life::Records | Life::RecordsAndExits => {
                 record_in_vain();
-                let _ = (stats(), hotspan::inflight());
+                // The parent's client, and its locks, are not looked at.
+                assert_eq!(stats().threads.last_success_age, None);
+                let _ = hotspan::inflight();
                 std::mem::forget(inherited);
                 life == Life::RecordsAndExits
             }
