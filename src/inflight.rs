@@ -66,11 +66,11 @@ pub fn inflight() -> Vec<InFlight> {
             if span.key == 0 || root.key != span.root {
                 return None;
             }
-            let label = lane.label();
+            let label = lane.label().unwrap_or_default();
             let (op, name) = texts(&root);
             let (span_op, span_description) = texts(&span);
             Some(InFlight {
-                thread_name: label.name,
+                thread_name: label.name.clone(),
                 thread_id: label.id,
                 op,
                 name,
