@@ -15,7 +15,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hotspan::transport::{Envelope, Response, SendError, Transport};
 use hotspan::{Config, Count, Detached, stats};
@@ -36,15 +36,32 @@ impl Drop for Stop {
     }
 }
 
-/// Counts the transactions that it is given, by their first bytes: one byte of JSON each is enough.
+/// Counts the transactions that it is given; none may have begun before its generation did.
 #[derive(Clone, Default)]
-struct Counting(Arc<AtomicU64>);
+struct Counting {
+    transactions: Arc<AtomicU64>,
+    since: f64,
+}
+
+impl Counting {
+    fn new() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        // The library's clock is tied to the system's by two readings, one after the other.
+        Self { transactions: Arc::default(), since: since - 0.001 }
+    }
+}
 
 impl Transport for Counting {
     fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError> {
-        let item = envelope.as_bytes().split(|byte| *byte == b'\n').nth(1).unwrap();
-        let is_transaction = item.windows(13).any(|window| window == b"\"transaction\"");
-        self.0.fetch_add(u64::from(is_transaction), Ordering::Relaxed);
+        let text = std::str::from_utf8(envelope.as_bytes()).unwrap();
+        let mut lines = text.lines();
+        if lines.nth(1).unwrap().contains("\"transaction\"") {
+            self.transactions.fetch_add(1, Ordering::Relaxed);
+            for start in lines.next().unwrap().split("\"start_timestamp\":").skip(1) {
+                let start = start.split([',', '}']).next().unwrap().parse::<f64>().unwrap();
+                assert!(start >= self.since, "begun in an earlier generation: {text}");
+            }
+        }
         Ok(Response::status(200))
     }
 }
@@ -86,9 +103,8 @@ fn generations_add_up_and_leave_nothing_behind() {
         (0..4).for_each(|_| work(Box::new(thread_bound)));
         work(Box::new(|begun| drop(begin_detached(begun))));
         // Open over several looks, and sometimes over several generations.
-        let mut kept = None;
-        work(Box::new(move |begun| {
-            kept = Some(begin_detached(begun));
+        work(Box::new(|begun| {
+            let _open = begin_detached(begun);
             thread::sleep(Duration::from_millis(7));
         }));
         // Begun by one, gone on with and ended by another.
@@ -108,7 +124,7 @@ fn generations_add_up_and_leave_nothing_behind() {
         }
     });
     // What was open or published when the last one closed belongs to the next.
-    let _ = hotspan::init(small(&Counting::default())).unwrap().close(LONG);
+    let _ = hotspan::init(small(&Counting::new())).unwrap().close(LONG);
     let end = stats();
     end.check().unwrap();
     assert!(end.is_at_rest(), "{end}");
@@ -134,7 +150,7 @@ fn small(transport: &Counting) -> Config {
 }
 
 fn one_generation(generation: u64) {
-    let transport = Counting::default();
+    let transport = Counting::new();
     let before = stats();
     let guard = hotspan::init(small(&transport)).unwrap();
     thread::sleep(Duration::from_micros(generation % 16 * 100));
@@ -147,7 +163,7 @@ fn one_generation(generation: u64) {
     let after = stats();
     after.check().unwrap();
 
-    assert_eq!(report.delivered.transactions, transport.0.load(Ordering::Relaxed));
+    assert_eq!(report.delivered.transactions, transport.transactions.load(Ordering::Relaxed));
     assert_eq!(difference(after.delivered, before.delivered), report.delivered, "{report:?}");
     // Not by the report's own subtraction. What was open when the last generation closed ends in
     // this one. Nothing is begun between two of them.
