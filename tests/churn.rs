@@ -74,7 +74,7 @@ fn short_threads_leave_nothing_behind_and_lose_nothing() {
     })
     .unwrap();
     let mut early = Size::default();
-    for first in (0..threads).step_by(ALIVE as usize) {
+    for first in (0..threads / ALIVE).map(|batch| batch * ALIVE) {
         thread::scope(|scope| {
             for number in first..first + ALIVE {
                 let carried = (number % 2 == 1).then(|| {

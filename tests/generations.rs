@@ -154,7 +154,7 @@ fn one_generation(generation: u64) {
     let before = stats();
     let guard = hotspan::init(small(&transport)).unwrap();
     thread::sleep(Duration::from_micros(generation % 16 * 100));
-    if generation % 5 == 0 {
+    if generation.is_multiple_of(5) {
         let report = guard.flush(LONG);
         assert!(report.complete, "{report:?}");
     }
