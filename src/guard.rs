@@ -13,6 +13,8 @@ use crate::error::ConfigError;
 use crate::flush::assemble::Bounds;
 use crate::flush::client::{Client, Plan};
 use crate::flush::encode::Site;
+use crate::flush::watch::Watch;
+use crate::inflight;
 use crate::shared::arena::Arena;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
@@ -168,6 +170,10 @@ fn start(
         ring_slots,
         queue_bytes: resolved.queue_bytes,
         client_reports: resolved.send_client_reports,
+        watch: resolved.stuck_after.map(|after| {
+            let hook = resolved.on_stuck.clone().map(|on_stuck| inflight::hook(on_stuck, wire));
+            Watch::new(after, resolved.flush_interval, hook)
+        }),
         site: site(resolved),
     };
     if debug {

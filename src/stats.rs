@@ -51,6 +51,12 @@ pub struct Stats {
     pub late: u64,
     /// Guards that ended while a later one was open.
     pub misnested: u64,
+    /// Transactions that were reported as open for longer than
+    /// [`Config::stuck_after`](crate::Config::stuck_after).
+    pub stuck: u64,
+    /// Panics of [`Config::on_stuck`](crate::Config::on_stuck); after three of one `init` it is not
+    /// called again.
+    pub callback_panics: u64,
     /// The name table.
     pub names: Names,
     /// The rings.
@@ -154,6 +160,8 @@ fn look() -> Stats {
         cut: books.cut.get(),
         attributes_dropped: books.attributes_dropped.get(),
         attributes_lost: books.attributes_late.get(),
+        stuck: books.stuck.get(),
+        callback_panics: books.callback_panics.get(),
         ..Stats::default()
     };
     let mut gone = Count::default();
@@ -291,6 +299,8 @@ impl fmt::Display for Stats {
             ("attributes lost", self.attributes_lost),
             ("attributes not fit to send", self.attributes_dropped),
             ("texts and lists cut", self.cut),
+            ("reported as stuck", self.stuck),
+            ("panics of callbacks", self.callback_panics),
         ] {
             if number > 0 {
                 writeln!(f, "{name:<26}{number:>14}")?;

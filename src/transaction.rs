@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::detached::{Detached, SpanContext};
 use crate::methods::{local_methods, span_methods};
 use crate::name::IntoName;
-use crate::record::{self, Admission, Handle};
+use crate::record::{self, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
 use crate::shared::layout::Kind;
 use crate::span::{self, OnThisThread, Span};
@@ -28,11 +28,12 @@ use crate::value::{IntoValue, Value};
 /// ```
 #[inline]
 pub fn start_transaction(op: impl IntoName, name: impl IntoName) -> Transaction {
-    let handle = match record::admit() {
-        Admission::No(handle) => handle,
-        Admission::Yes(key, state) => {
+    let admission = record::admit();
+    let handle = match admission.refused() {
+        Some(handle) => handle,
+        None => {
             let (op_id, name_id) = (op.id().0, name.id().0);
-            let handle = record::open_root(key, state, op_id, name_id);
+            let handle = record::open_root(admission, op_id, name_id);
             if op_id == NameId::INLINE || name_id == NameId::INLINE {
                 span::inline_names(handle, (op_id, op.text()), (name_id, name.text()));
             }

@@ -110,8 +110,8 @@ mod unix {
         let mut busy = ManuallyDrop::new(keep_busy());
         let mut slowest = Duration::ZERO;
         parents.wait_for_requests(1);
-        for number in 0..forks {
-            let life = LIVES[usize::try_from(number).unwrap() % LIVES.len()];
+        let lives = usize::try_from(forks).unwrap();
+        for (number, life) in (0..forks).zip(LIVES.into_iter().cycle()) {
             let transaction = hotspan::start_transaction("queue.process", "parent's, open");
             let detached = hotspan::start_transaction("queue.process", "parent's, detached");
             let detached = detached.detach();
@@ -154,7 +154,7 @@ mod unix {
         let http = childrens.requests();
         opened.extend(http.iter().map(|request| Opened::new(&request.unpacked())));
         opened.retain(|opened| opened.kind == "transaction");
-        let begun = (0..forks).map(|number| match LIVES[number as usize % LIVES.len()] {
+        let begun = LIVES.iter().cycle().take(lives).map(|life| match life {
             Life::Begins | Life::BeginsOverHttp | Life::BeginsAndReturns => 1,
             Life::BeginsAndExits => 1,
             Life::BeginsAndForks => 2,
@@ -346,7 +346,7 @@ mod unix {
             _ => files(&place.folder),
         };
         let Inherited { guard, transaction, detached, context } = inherited;
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             drop(hotspan::start_child("step", "of the parent's transaction"));
             drop(transaction);
             let guard = start(&config, number);

@@ -17,10 +17,10 @@
 //! * T1: a call takes the lane out of its cell and puts it back at its end; a second call that is
 //!   entered meanwhile (from a signal handler, or an allocator) finds none, and returns at once,
 //!   counted.
-//! * T2: a handle is live while the line at its depth holds its key.
+//! * T2: a handle is live while the line at its depth holds its key, and is a visit if it is one's.
 //! * T3: `parent` is the key of the innermost line, or 0 when that line is not recorded.
 //! * T4: when a transaction ends, the lines of its open children lose their keys: they end as
-//!   nothing.
+//!   nothing. Lines that were entered stay until they are left.
 
 mod attribute;
 mod cache;
@@ -37,7 +37,7 @@ pub(crate) use cache::name_id;
 pub(crate) use close::{close_child, close_child_at, close_root, close_unsampled};
 pub(crate) use detached::{Carried, Ending, context, detach, enter, finish, leave};
 pub(crate) use handle::{Handle, current, current_root, is_open, redescribe, restart, root_of};
-pub(crate) use open::{Admission, admit, has_parent, open_child, open_child_of, open_root};
+pub(crate) use open::{admit, has_parent, open_child, open_child_of, open_root};
 
 #[cfg(doc)]
 use crate::shared::seqlock::OpenSpans;

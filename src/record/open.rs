@@ -15,19 +15,34 @@ use super::local::{LOCAL, Local};
 /// What a child has of its parent's `meta`.
 const INHERITED: u64 = meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | GENERATION;
 
-/// What sampling says to a transaction.
-#[derive(Debug)]
-pub(crate) enum Admission {
-    /// Not recorded: the library is off, or sampling said no.
-    No(Handle),
-    /// Recorded, under this key and with this state of the settings.
-    Yes(u64, u64),
+/// What sampling says to a transaction: two words, so that it is returned in registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admission {
+    key: u64,
+    /// Kept: the state of the settings, and [`KEPT`]. Else the place of the handle.
+    word: u64,
+}
+
+/// In a place no bit stands here, and none in a state.
+const KEPT: u64 = 1 << 31;
+
+impl Admission {
+    #[inline]
+    const fn no(handle: Handle) -> Self {
+        Self { key: handle.key, word: handle.place }
+    }
+
+    /// The handle of a transaction that is not recorded: the library is off, or sampling said no.
+    #[inline]
+    pub(crate) const fn refused(self) -> Option<Handle> {
+        if self.word & KEPT == 0 { Some(Handle { key: self.key, place: self.word }) } else { None }
+    }
 }
 
 /// Decides on a transaction.
 #[inline]
 pub(crate) fn admit() -> Admission {
-    if SETTINGS.is_on() { draw() } else { Admission::No(Handle::NONE) }
+    if SETTINGS.is_on() { draw() } else { Admission::no(Handle::NONE) }
 }
 
 fn draw() -> Admission {
@@ -44,15 +59,15 @@ fn draw() -> Admission {
             local.leave(lane);
             admission
         })
-        .unwrap_or(Admission::No(Handle::NONE))
+        .unwrap_or(Admission::no(Handle::NONE))
 }
 
 /// Starts a transaction that was admitted.
-pub(crate) fn open_root(key: u64, state: u64, op: NameId, name: NameId) -> Handle {
+pub(crate) fn open_root(admission: Admission, op: NameId, name: NameId) -> Handle {
     LOCAL
         .try_with(|local| {
             let Some(lane) = local.enter() else { return Handle::NONE };
-            let handle = local.open_root(lane, key, state, names(op, name));
+            let handle = local.open_root(lane, admission.key, admission.word, names(op, name));
             local.leave(lane);
             handle
         })
@@ -109,7 +124,7 @@ impl Local {
     #[inline(never)]
     fn draw_anew(&self, state: u64) -> Admission {
         if state & ON == 0 {
-            return Admission::No(Handle::NONE);
+            return Admission::no(Handle::NONE);
         }
         match self.ready(state) {
             Ok(lane) => {
@@ -125,7 +140,7 @@ impl Local {
     #[inline(never)]
     fn refuse(&self, reason: Reason) -> Admission {
         self.turned_away(reason, Count::transaction(0));
-        Admission::No(Handle::NONE)
+        Admission::no(Handle::NONE)
     }
 
     #[inline]
@@ -135,7 +150,7 @@ impl Local {
         self.note_keys(lane);
         if sample_rand(key, SETTINGS.sample_seed()) < threshold_of(state) {
             lane.counters.sampled.add(1);
-            return Admission::Yes(key, state);
+            return Admission { key, word: state | KEPT };
         }
         lane.counters.unsampled.add(1);
         let mut depth = lane.spans.len();
@@ -145,7 +160,7 @@ impl Local {
         }
         let bits = depth as u64 | meta::ROOT | meta::UNSAMPLED;
         self.push(lane, depth, &Entry { root: key, meta: bits, ..Entry::default() });
-        Admission::No(Handle { key, place: depth as u64 | UNSAMPLED })
+        Admission::no(Handle { key, place: depth as u64 | UNSAMPLED })
     }
 
     /// Writes a line on top of the stack.

@@ -34,6 +34,13 @@ impl Anchor {
         }
     }
 
+    /// What lies between a start, in ticks or in unix nanoseconds, and the anchor; nothing if it
+    /// lies behind.
+    pub(crate) fn age(&self, start: u64, is_unix: bool) -> Duration {
+        let start = if is_unix { start } else { self.unix_nanos(start) };
+        Duration::from_nanos(self.unix_nanos.saturating_sub(start))
+    }
+
     /// Nanoseconds in a number of ticks.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "2^64 ns are 584 years")]

@@ -291,6 +291,9 @@ pub(crate) struct Books {
     /// Cycles of the flusher, and how often it had to start anew.
     pub(crate) cycles: Total,
     pub(crate) restarts: Total,
+    /// Transactions that were reported as stuck, and panics of the host's hook for that.
+    pub(crate) stuck: Total,
+    pub(crate) callback_panics: Total,
 }
 
 impl Books {
@@ -311,6 +314,8 @@ impl Books {
             attributes_late: Total::new(),
             cycles: Total::new(),
             restarts: Total::new(),
+            stuck: Total::new(),
+            callback_panics: Total::new(),
         }
     }
 

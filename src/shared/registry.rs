@@ -152,7 +152,7 @@ impl Counters {
 }
 
 /// A thread's name and number, for people.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Label {
     pub(crate) name: Option<String>,
     pub(crate) id: u64,
@@ -183,8 +183,8 @@ impl Lane {
     }
 
     /// Its thread's label.
-    pub(crate) fn label(&self) -> Option<Arc<Label>> {
-        self.label.load_full()
+    pub(crate) fn label(&self) -> Label {
+        self.label.load().as_deref().cloned().unwrap_or_default()
     }
 }
 

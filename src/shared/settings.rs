@@ -1,7 +1,7 @@
 //! What recording threads need to know of the configuration: one word, and the seeds.
 //!
 //! ```text
-//!   state:  generation:12 | threshold:20 | ... | on:1
+//!   state:  - | threshold:20 | - | generation:12 | - | on:1
 //! ```
 //!
 //! # Invariants
@@ -24,7 +24,7 @@ pub(crate) const GENERATION: u64 = 0xfff << GENERATION_SHIFT;
 /// Bits of a state that hold the sampling threshold, in millionths.
 pub(crate) const THRESHOLD: u64 = 0xf_ffff << THRESHOLD_SHIFT;
 pub(crate) const THRESHOLD_SHIFT: u32 = 32;
-const GENERATION_SHIFT: u32 = 52;
+const GENERATION_SHIFT: u32 = 18;
 
 /// Everything that recording threads read.
 #[derive(Debug)]

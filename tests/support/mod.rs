@@ -11,6 +11,7 @@
 )]
 
 pub(crate) mod envelope;
+pub(crate) mod poll;
 pub(crate) mod process;
 #[cfg(feature = "http")]
 pub(crate) mod server;
