@@ -49,7 +49,9 @@ pub(crate) fn client() -> Option<Arc<Client>> {
 ///
 /// # Errors
 /// Bad values, naming the field or the environment variable and never echoing a secret; a second
-/// `init` while the first is running; no memory, thread or transport to be had.
+/// `init` while the first is running; no memory, thread or transport to be had. In a process that
+/// was forked off, `init` starts anew; it is an error ([`ConfigError::is_thread`]) where the parent
+/// was in its first `init` on another thread.
 ///
 /// ```
 /// use hotspan::{Config, Delivery};

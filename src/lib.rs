@@ -73,9 +73,13 @@
 //!
 //! # Platforms
 //! Timestamps are TSC reads where processor and kernel vouch for it, else the system's monotonic
-//! clock; calibrating takes up to 200 ms, once, in [`init`]. 64-bit atomics are needed. Call
-//! [`init`] after `fork`, not before. With `panic = "abort"`, and on [`std::process::exit`], no
-//! guard is dropped: call [`Guard::close`] where it matters.
+//! clock; calibrating takes up to 200 ms, once, in [`init`]. 64-bit atomics are needed. With
+//! `panic = "abort"`, and on [`std::process::exit`], no guard is dropped: call [`Guard::close`]
+//! where it matters.
+//!
+//! A process that was forked off has none of the two threads. Nothing waits for them there; what it
+//! records goes nowhere, and dropping its copies of guards does nothing. It may call [`init`]
+//! itself, and has books and ids of its own then.
 //!
 //! # Map
 //! - Starting and stopping: [`init`], [`Config`], [`Delivery`], [`Dsn`], [`ConfigError`],

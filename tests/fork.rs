@@ -40,6 +40,7 @@ mod unix {
     use hotspan::{Config, Count, Delivery, Detached, Guard, SpanContext, Transaction, stats};
 
     use crate::support::envelope::Opened;
+    use crate::support::process::env_number;
     use crate::support::server::Server;
 
     /// A child that takes longer hangs.
@@ -95,7 +96,7 @@ mod unix {
     }
 
     pub(super) fn main() {
-        let forks: u64 = std::env::var("HOTSPAN_FORKS").map_or(200, |text| text.parse().unwrap());
+        let forks = env_number("HOTSPAN_FORKS", 200);
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let folder = folder.join(format!("fork-{}", process::id()));
         fs::create_dir_all(&folder).unwrap();
@@ -108,8 +109,9 @@ mod unix {
         // A child must not let go of threads that it does not have.
         let mut busy = ManuallyDrop::new(keep_busy());
         let mut slowest = Duration::ZERO;
-        for number in 0..forks {
-            let life = LIVES[usize::try_from(number).unwrap() % LIVES.len()];
+        parents.wait_for_requests(1);
+        let lives = usize::try_from(forks).unwrap();
+        for (number, life) in (0..forks).zip(LIVES.into_iter().cycle()) {
             let transaction = hotspan::start_transaction("queue.process", "parent's, open");
             let detached = hotspan::start_transaction("queue.process", "parent's, detached");
             let detached = detached.detach();
@@ -152,7 +154,7 @@ mod unix {
         let http = childrens.requests();
         opened.extend(http.iter().map(|request| Opened::new(&request.unpacked())));
         opened.retain(|opened| opened.kind == "transaction");
-        let begun = (0..forks).map(|number| match LIVES[number as usize % LIVES.len()] {
+        let begun = LIVES.iter().cycle().take(lives).map(|life| match life {
             Life::Begins | Life::BeginsOverHttp | Life::BeginsAndReturns => 1,
             Life::BeginsAndExits => 1,
             Life::BeginsAndForks => 2,
@@ -261,7 +263,9 @@ mod unix {
         let ends = catch_unwind(AssertUnwindSafe(|| match life {
             Life::Records | Life::RecordsAndExits => {
                 record_in_vain();
-                let _ = (stats(), hotspan::inflight());
+                // The parent's client, and its locks, are not looked at.
+                assert_eq!(stats().threads.last_success_age, None);
+                let _ = hotspan::inflight();
                 std::mem::forget(inherited);
                 life == Life::RecordsAndExits
             }
@@ -342,7 +346,7 @@ mod unix {
             _ => files(&place.folder),
         };
         let Inherited { guard, transaction, detached, context } = inherited;
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             drop(hotspan::start_child("step", "of the parent's transaction"));
             drop(transaction);
             let guard = start(&config, number);

@@ -198,6 +198,8 @@ impl Local {
     fn retire(&self) {
         let Some(lane) = self.home.take() else { return };
         self.lane.set(None);
+        // What still comes finds no lane, and is not taken for a call inside another one.
+        self.seen.set(0);
         self.abandon_open(lane);
         self.take_back(lane, Reason::Unfinished);
         lane.ring.retire();

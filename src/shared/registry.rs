@@ -15,9 +15,10 @@
 //! Nothing here is waited for: what a thread was making when its process forked is for the child
 //! as if it had not been begun.
 
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Std};
 
+use arc_swap::ArcSwapOption;
 use crossbeam_utils::atomic::AtomicCell;
 use once_cell::race::OnceBox;
 
@@ -168,7 +169,7 @@ pub(crate) struct Lane {
     pub(crate) counters: Counters,
     /// Losses that have been taken into account for client reports; the flusher's own.
     pub(crate) reported: Counters,
-    label: Mutex<Label>,
+    label: ArcSwapOption<Label>,
 }
 
 impl Lane {
@@ -181,9 +182,9 @@ impl Lane {
         self.process.load(Ordering::Relaxed) == process
     }
 
-    /// The thread's label, if nobody is writing it this moment.
+    /// Its thread's label.
     pub(crate) fn label(&self) -> Label {
-        self.label.try_lock().map(|label| label.clone()).unwrap_or_default()
+        self.label.load().as_deref().cloned().unwrap_or_default()
     }
 }
 
@@ -232,7 +233,7 @@ impl Registry {
             spans: OpenSpans::leaked()?,
             counters: Counters::default(),
             reported: Counters::default(),
-            label: Mutex::default(),
+            label: ArcSwapOption::const_empty(),
         });
         let place = page.get(number % PAGE)?;
         place.set(lane).ok()?;
@@ -255,10 +256,8 @@ pub(crate) fn attach() -> Option<&'static Lane> {
         }
     };
     lane.process.store(process, Ordering::Relaxed);
-    if let Ok(mut label) = lane.label.try_lock() {
-        let thread = std::thread::current();
-        *label = Label { name: thread.name().map(str::to_owned), id: thread_number() };
-    }
+    let name = std::thread::current().name().map(str::to_owned);
+    lane.label.store(Some(Arc::new(Label { name, id: thread_number() })));
     lane.ring.enliven();
     Some(lane)
 }
@@ -275,10 +274,7 @@ fn thread_number() -> u64 {
 /// Hands a retired lane on, once its ring has been read to its end.
 pub(crate) fn recycle(lane: &'static Lane) {
     debug_assert_eq!(lane.ring.state(), State::Retired);
-    // A fork may have left it locked for ever.
-    if let Ok(mut label) = lane.label.try_lock() {
-        *label = Label::default();
-    }
+    lane.label.store(None);
     lane.ring.reset();
     let registry = registry();
     registry.free.push(&registry.links, lane.number);

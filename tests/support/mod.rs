@@ -12,6 +12,7 @@
 
 pub(crate) mod envelope;
 pub(crate) mod poll;
+pub(crate) mod process;
 #[cfg(feature = "http")]
 pub(crate) mod server;
 pub(crate) mod session;

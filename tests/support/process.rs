@@ -1,0 +1,45 @@
+//! What the process takes of the system, and numbers from the environment.
+
+use std::time::Duration;
+use std::{fs, thread};
+
+/// How much of everything there is; zeros where there is no `/proc`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Size {
+    /// Bytes in memory.
+    pub(crate) resident: usize,
+    pub(crate) threads: usize,
+    pub(crate) files: usize,
+}
+
+impl Size {
+    pub(crate) fn now() -> Self {
+        let Ok(status) = fs::read_to_string("/proc/self/status") else { return Self::default() };
+        let field = |name: &str| -> usize {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        Self {
+            resident: field("VmRSS:") * 1024,
+            threads: field("Threads:"),
+            files: fs::read_dir("/proc/self/fd").unwrap().count(),
+        }
+    }
+
+    /// Once that is so; threads that were not waited for need a moment to end.
+    pub(crate) fn at_rest(is_at_rest: impl Fn(&Self) -> bool) -> Self {
+        for _ in 0..10_000 {
+            let size = Self::now();
+            if is_at_rest(&size) {
+                return size;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Self::now()
+    }
+}
+
+/// A number that scripts set.
+pub(crate) fn env_number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
