@@ -200,6 +200,24 @@ impl Assembler {
         }
     }
 
+    /// What is in the table, oldest first: serial, root, since when, and whether its root came.
+    #[cfg(test)]
+    pub(super) fn table(&self) -> Vec<(u64, u64, Duration, bool)> {
+        let all = self.pending.iter();
+        let mut table: Vec<_> =
+            all.map(|(root, it)| (it.serial, *root, it.since, it.ended.is_some())).collect();
+        table.sort_unstable();
+        let slots: usize = self.pending.values().map(|pending| pending.slots.len()).sum();
+        assert_eq!(self.slots, slots);
+        table
+    }
+
+    /// Slots in the table, and transactions that are remembered.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.slots, self.gone.len())
+    }
+
     /// Gives up everything.
     pub(crate) fn clear(&mut self, reason: Reason, sink: &mut impl Sink) {
         while !self.order.is_empty() {
