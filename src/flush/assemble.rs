@@ -295,6 +295,8 @@ impl Assembler {
                 if is_child {
                     pending.left_out = pending.left_out.saturating_add(1);
                     sink.lost(Reason::TransactionLimit, Count::spans(1));
+                } else {
+                    sink.attributes_lost(attributes(item));
                 }
                 continue;
             }
@@ -691,6 +693,15 @@ mod tests {
             assembler.take(0, &[child(11, 1), root(1)], false, NOW, &mut notes);
             assert_eq!(notes.0, [2]);
         }
+    }
+
+    #[test]
+    fn attributes_of_children_that_are_too_many_are_counted() {
+        let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
+        let mut slots: Vec<Slot> = (10..15).map(|key| child(key, 1)).collect();
+        slots.extend([turn(15, 1, 7), tag(15, 1, 0), child(15, 1), tag(1, 1, 0), tag(16, 1, 0)]);
+        assembler.take(0, &slots, false, NOW, &mut seen);
+        assert_eq!((&seen.lost[..], seen.attributes), (&[(Reason::TransactionLimit, 1)][..], 2));
     }
 
     /// What the roots say that was lost.
