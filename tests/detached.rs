@@ -21,7 +21,7 @@ use serde_json::json;
 
 mod support;
 
-use support::session::{Session, count};
+use support::session::{Session, config, count, lost_between};
 
 fn assert_send_and_sync<T: Send + Sync>() {}
 
@@ -248,6 +248,31 @@ fn open_detached_spans_are_in_the_books_and_what_is_entered_is_in_flight() {
 }
 
 #[test]
+fn an_entered_child_shows_the_age_of_a_root_that_was_given_its_start() {
+    let session = Session::start(|_| {});
+    let mut transaction = start_transaction("op", "old");
+    transaction.started_at(SystemTime::now() - Duration::from_secs(3600));
+    let child = transaction.start_child("op", "child").detach();
+    let context = {
+        let _scope = child.enter();
+        Hub::current().scope().span().unwrap().context()
+    };
+    let check = || {
+        let open = inflight();
+        let hours = open[0].age.as_secs_f64() / 3600.0;
+        assert!((1.0..1.1).contains(&hours), "{open:?}");
+        assert!(open[0].span_age < Duration::from_secs(600), "{open:?}");
+    };
+    let scope = child.enter();
+    check();
+    drop(scope);
+    let _scope = context.enter();
+    check();
+    drop((child, transaction));
+    session.end();
+}
+
+#[test]
 fn unsampled_and_switched_off_transactions_may_travel_too() {
     let off = start_transaction("op", "off").detach();
     let session = Session::start(|config| config.traces_sample_rate = Some(0.0));
@@ -282,4 +307,196 @@ fn what_ends_in_another_generation_is_counted_and_not_sent() {
     after.check().unwrap();
     assert_eq!(after.open, count(0, 0));
     assert!(session.memory.take().is_empty());
+}
+
+#[test]
+fn a_guard_whose_span_was_given_up_ends_nothing_that_was_entered_in_its_place() {
+    let session = Session::start(|_| {});
+    // Each guard's line is gone, and what is entered next lies where it was.
+    for detaches in [false, true] {
+        let transaction = start_transaction("op", "root");
+        let child = transaction.start_child("op", "unfinished");
+        let context = child.context();
+        drop(transaction);
+        let scope = context.enter();
+        if detaches {
+            drop(child.detach());
+        } else {
+            drop(child);
+        }
+        drop(scope);
+    }
+    for detaches in [false, true] {
+        let lost = start_transaction("op", "given up");
+        let context = lost.context();
+        // One more than may be open.
+        let others: Vec<_> = (0..16).map(|_| start_transaction("op", "other")).collect();
+        drop(others);
+        let scope = context.enter();
+        if detaches {
+            drop(lost.detach());
+        } else {
+            drop(lost);
+        }
+        drop(scope);
+    }
+    let ending = session.end();
+    assert_eq!(ending.lost(Reason::LateChild), count(0, 0));
+    assert_eq!(ending.lost_in_all(), ending.lost(Reason::Unfinished));
+}
+
+#[test]
+fn what_was_recorded_before_a_close_does_not_wait_in_the_next_generation() {
+    let first = Session::start(|_| {});
+    let other = start_transaction("op", "entered").detach();
+    let mut transaction = start_transaction("op", "old");
+    transaction.set_tag("a", 1);
+    drop(start_child("op", "old child"));
+    let mut scope = other.enter();
+    scope.set_tag("b", 2);
+    let ending = {
+        let report = first.guard.close(Duration::from_secs(10));
+        assert_eq!(report.left.transactions, 2);
+        // Of the first one: another may begin.
+        drop(first.memory);
+        drop(first.before);
+        let second = hotspan::init(config(hotspan::transport::Memory::new)).unwrap();
+        drop(transaction.detach());
+        drop(scope);
+        drop(other);
+        let _ = second.flush(Duration::from_secs(10));
+        assert_eq!(stats().in_assembly, count(0, 0));
+        second.close(Duration::from_secs(10))
+    };
+    assert_eq!(ending.delivered, count(0, 0));
+    let after = stats();
+    after.check().unwrap();
+    assert!(after.is_at_rest(), "{after}");
+    assert_eq!(ending.dropped, count(2, 3), "{after}");
+}
+
+#[test]
+fn what_is_in_flight_knows_the_transaction_of_a_child_that_was_detached() {
+    let session = Session::start(|_| {});
+    let hour = Duration::from_secs(3600);
+    let mut transaction = start_transaction("queue.process", "orders");
+    transaction.started_at(SystemTime::now() - hour);
+    let child = transaction.start_child("op", "child");
+    let detached = transaction.start_child("op", "detached").detach();
+    let look = |detached: &Detached| {
+        let context = {
+            let _scope = detached.enter();
+            Hub::current().scope().span().unwrap().context()
+        };
+        thread::spawn(move || {
+            let _scope = context.enter();
+            let open = inflight();
+            let open = open.iter().find(|open| open.span_description == "detached").unwrap();
+            assert_eq!((open.op.as_str(), open.name.as_str()), ("queue.process", "orders"));
+            assert!(open.age >= hour && open.age < 2 * hour, "{:?}", open.age);
+        })
+        .join()
+        .unwrap();
+    };
+    look(&detached);
+    // The transaction goes first, and its child after it.
+    let transaction = transaction.detach();
+    let renamed = child.start_child("op", "detached").detach();
+    look(&renamed);
+    drop((renamed, detached, child, transaction));
+    assert_eq!(session.end().lost_in_all(), count(0, 0));
+}
+
+#[test]
+fn the_root_of_what_is_entered_is_named_wherever_it_went_before() {
+    let session = Session::start(|_| {});
+    let start = SystemTime::now() - Duration::from_secs(1000);
+    let mut transaction = start_transaction("op", "root");
+    transaction.started_at(start);
+    let child = start_child("op", "child");
+    // Gone from the stack that the child is taken from.
+    let transaction = transaction.detach();
+    let child = child.detach();
+    {
+        let _scope = child.enter();
+        let open = inflight();
+        assert_eq!((open[0].name.as_str(), open[0].span_description.as_str()), ("root", "child"));
+        let age = open[0].age.as_secs();
+        assert!((1000..1100).contains(&age), "{:?}", open[0].age);
+    }
+    drop((child, transaction));
+    assert_eq!(session.end().only().spans().len(), 1);
+}
+
+#[test]
+fn the_context_of_a_no_op_guard_is_of_nothing() {
+    let session = Session::start(|config| config.traces_sample_rate = Some(0.0));
+    let outer = start_transaction("op", "unsampled");
+    let context = start_child("op", "of what is not recorded").context();
+    drop(outer);
+    let _scope = context.enter();
+    assert!(Hub::current().scope().transaction().is_none());
+    drop(_scope);
+    drop(session.end());
+}
+
+#[test]
+fn a_guard_that_ends_after_its_transaction_does_not_end_a_visit_of_its_span() {
+    let session = Session::start(|_| {});
+    let transaction = start_transaction("op", "root");
+    let child = start_child("op", "child");
+    let context = child.context();
+    drop(transaction);
+    // At the depth at which the child was.
+    let scope = context.enter();
+    assert!(!child.is_recording());
+    drop(child);
+    assert!(Hub::current().scope().span().is_some());
+    drop(scope);
+    let ending = session.end();
+    assert!(ending.only().spans().is_empty());
+    assert_eq!(ending.lost(Reason::Unfinished), count(0, 1));
+    assert_eq!(ending.lost_in_all(), count(0, 1), "once");
+}
+
+#[test]
+fn a_scope_outlives_its_transaction_until_it_is_left() {
+    let session = Session::start(|_| {});
+    let outer = start_transaction("op", "outer");
+    let transaction = start_transaction("op", "root");
+    let context = transaction.context();
+    let (first, second) = (context.enter(), context.enter());
+    drop(transaction);
+    drop(first);
+    drop(start_child("op", "late"));
+    drop(second);
+    drop(start_child("op", "of outer"));
+    drop(outer);
+    let ending = session.end();
+    assert_eq!(ending.named("outer").spans().len(), 1);
+    assert!(ending.named("root").spans().is_empty());
+    assert_eq!(ending.lost(Reason::LateChild), count(0, 1));
+    assert_eq!(ending.lost_in_all(), count(0, 1));
+}
+
+#[test]
+fn a_transaction_of_an_earlier_generation_takes_nothing_of_others_with_it() {
+    let session = Session::start(|_| {});
+    let old = start_transaction("op", "old");
+    drop(start_child("op", "of old"));
+    let _ = session.guard.close(Duration::from_secs(10));
+    let guard = hotspan::init(config({
+        let memory = session.memory.clone();
+        move || memory.clone()
+    }))
+    .unwrap();
+    let new = start_transaction("op", "new");
+    drop(start_child("op", "of new"));
+    drop(old);
+    drop(new);
+    let report = guard.close(Duration::from_secs(10));
+    assert_eq!(report.delivered, count(1, 2));
+    let after = stats();
+    assert_eq!(lost_between(&session.before, &after, Reason::AfterShutdown), count(1, 2));
+    assert_eq!(after.open, count(0, 0));
 }

@@ -59,6 +59,8 @@ struct Pending {
     since: Duration,
     /// Its place in `order`: the root may have been there before.
     serial: u64,
+    /// Where the slot lies that says that the root was detached.
+    parted: Option<usize>,
     /// The pass in which the root came.
     ended: Option<u64>,
 }
@@ -122,6 +124,25 @@ impl Assembler {
     /// Whether a root waits for a further pass.
     pub(crate) fn has_ended(&self) -> bool {
         !self.ended.is_empty()
+    }
+
+    /// For those who watch: of every transaction that was detached and has not ended, the slot that
+    /// says so. In no order.
+    pub(crate) fn detached(&self) -> impl Iterator<Item = &Slot> {
+        let open = self.pending.values().filter(|pending| pending.ended.is_none());
+        open.filter_map(|pending| pending.slots.get(pending.parted?))
+    }
+
+    /// What is there so far of a transaction that has not been handed on.
+    pub(crate) fn slots_of(&self, root: u64) -> &[Slot] {
+        self.pending.get(&root).map_or(&[], |pending| &pending.slots)
+    }
+
+    /// Whether a transaction that travelled has ended, as far as is remembered.
+    pub(crate) fn is_over(&self, root: u64) -> bool {
+        let has_ended = |pending: &Pending| pending.ended.is_some();
+        self.pending.get(&root).is_some_and(has_ended)
+            || self.gone.fate(root) == Some(Fate::HandedOn)
     }
 
     /// All rings were looked at once more: roots that came before that are handed on.
@@ -299,6 +320,9 @@ impl Assembler {
                     sink.attributes_lost(attributes(item));
                 }
                 continue;
+            }
+            if is_roots && Kind::of(first[0]) == Some(Kind::Parted) {
+                pending.parted = Some(pending.slots.len());
             }
             pending.slots.extend_from_slice(item);
             self.slots += item.len();

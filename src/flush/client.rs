@@ -29,6 +29,7 @@ use super::encode::Site;
 use super::flusher::{Cycle, Flusher, Reading};
 use super::queue::{Held, Queue};
 use super::upload::Uploader;
+use super::watch::Watch;
 
 /// At most 15 bytes: that is what Linux keeps.
 const THREAD_NAME: &str = "hotspan-flush";
@@ -51,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) ring_slots: u64,
     pub(crate) queue_bytes: usize,
     pub(crate) client_reports: bool,
+    /// `None`: nobody watches what is open.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// Both threads, running.
@@ -76,7 +79,8 @@ impl Client {
         let queue = Arc::new(Queue::new(plan.queue_bytes, books));
         let uploader = Uploader::start(transport, Arc::clone(&queue), books, plan.client_reports)?;
         let control = Arc::new(Control::default());
-        let mut flusher = Flusher::new(plan.site, plan.bounds, plan.wire, queue, books, reading);
+        let Plan { site, bounds, wire, watch, .. } = plan;
+        let mut flusher = Flusher::new(site, bounds, wire, queue, books, reading, watch);
         flusher.discard_leftovers();
         let role = Role {
             flusher,

@@ -4,10 +4,13 @@
 //! together, writes each as an envelope and pushes it into the uploader's queue. It never waits for
 //! anything: a full queue means that the envelope is dropped and counted.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use crate::shared::clock::Anchor;
+use crossbeam_utils::atomic::AtomicCell;
+
+use crate::shared::clock::{self, Anchor};
 use crate::shared::id::WireIds;
 use crate::shared::layout::Slot;
 use crate::shared::ledger::{Books, Count, Reason};
@@ -18,6 +21,7 @@ use super::assemble::{Bounds, Sink};
 use super::encode::{Encoder, Site};
 use super::intake::{Intake, Keeper, Source, records};
 use super::queue::Queue;
+use super::watch::Watch;
 
 /// Slots copied at a time.
 const BATCH: u64 = 4096;
@@ -29,27 +33,37 @@ pub(crate) struct Reading(());
 
 /// The process whose flusher reads, 0 for none: a fork's copy of it names the parent, whose flusher
 /// is not in the child.
-static READING: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
+static READING: AtomicCell<u32> = AtomicCell::new(0);
+
+/// Between two looks whether the last reader has ended; a few at first, for the one that is about
+/// to, are shorter.
+const READING_POLL: Duration = Duration::from_millis(1);
+const READING_POLLS_SHORT: u32 = 20;
 
 impl Reading {
     /// Waits for the last reader to end, at most `timeout`.
     pub(crate) fn begin(timeout: Duration) -> Option<Self> {
         let process = std::process::id();
-        let (taken, ended) = &READING;
-        let lock = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut lock, _) = ended
-            .wait_timeout_while(lock, timeout, |by| *by == process)
-            .unwrap_or_else(PoisonError::into_inner);
-        let free = *lock != process;
-        *lock = process;
-        free.then_some(Self(()))
+        let deadline = clock::monotonic().saturating_add(timeout);
+        let mut polls = 0;
+        loop {
+            let by = READING.load();
+            if by != process && READING.compare_exchange(by, process).is_ok() {
+                return Some(Self(()));
+            }
+            if clock::monotonic() >= deadline {
+                return None;
+            }
+            polls += 1;
+            let short = polls <= READING_POLLS_SHORT;
+            thread::sleep(if short { READING_POLL / READING_POLLS_SHORT } else { READING_POLL });
+        }
     }
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        *READING.0.lock().unwrap_or_else(PoisonError::into_inner) = 0;
-        READING.1.notify_all();
+        READING.store(0);
     }
 }
 
@@ -66,6 +80,7 @@ pub(crate) struct Cycle {
 pub(crate) struct Flusher {
     intake: Intake,
     out: Out,
+    watch: Option<Watch>,
     /// Given back when the flusher is dropped.
     _reading: Reading,
 }
@@ -168,9 +183,11 @@ impl Flusher {
         queue: Arc<Queue>,
         books: &'static Books,
         reading: Reading,
+        watch: Option<Watch>,
     ) -> Self {
         Self {
             _reading: reading,
+            watch,
             intake: Intake::new(bounds, BATCH),
             out: Out::new(site, wire, queue, books),
         }
@@ -210,6 +227,9 @@ impl Flusher {
         self.out.books.in_assembly.set(self.intake.held());
         self.out.books.cycles.add(1);
         found.unsettled = self.intake.has_ended();
+        if let Some(watch) = &mut self.watch {
+            watch.look(now, &self.out.anchor, self.intake.assembler(), self.out.books);
+        }
         found
     }
 

@@ -100,6 +100,11 @@ impl Intake {
         self.assembler.held()
     }
 
+    /// For those who look at what is open.
+    pub(super) const fn assembler(&self) -> &Assembler {
+        &self.assembler
+    }
+
     /// Whether a root waits for a further pass.
     pub(super) fn has_ended(&self) -> bool {
         self.assembler.has_ended()

@@ -88,7 +88,7 @@ impl Local {
         let depth = handle.depth();
         let entry = lane.spans.entry(depth);
         self.note_keys(lane);
-        if entry.key == handle.key {
+        if entry.key == handle.key && entry.meta & meta::ENTERED == 0 {
             let mut record = child_record(&entry, end);
             adorn(&mut record, &entry, at);
             let limit = || SETTINGS.ring_slots();
@@ -131,24 +131,31 @@ impl Local {
             // Given up earlier, and counted then.
             return;
         }
-        let unfinished = match lane.spans.len() - depth {
-            1 => 0,
-            _ => self.close_above(lane, depth, entry.key),
-        };
         let [.., lost, _] = lane.spans.at(depth);
         let mut record = SpanRecord {
             kind: Kind::Root,
             lost: low(lost.load(Ordering::Relaxed)),
             threshold: threshold_of(entry.meta),
-            unfinished,
             ..child_record(&entry, end)
         };
         if entry.meta & meta::UNUSUAL != 0 || at.is_some() || std::thread::panicking() {
+            if entry.meta & meta::ENTERED != 0 {
+                // Given up, too; the line is a visit's (T2).
+                return;
+            }
             adorn(&mut record, &entry, at);
+        }
+        if lane.spans.len() != depth + 1 {
+            record.unfinished = self.close_above(lane, depth, entry.key);
         }
         self.note_keys(lane);
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
-            self.take_back(lane, Reason::AfterShutdown);
+            // What else is open may have written there, too: then it stays, to be found without a
+            // root.
+            let mut others = (0..lane.spans.len()).filter(|line| *line != depth);
+            if others.all(|line| lane.spans.entry(line).key == 0) {
+                self.take_back(lane, Reason::AfterShutdown);
+            }
             lane.counters.lose(Reason::AfterShutdown, Count::transaction(0));
         } else if entry.meta & meta::REFUSED == 0
             && self.writer.room_for_root(&lane.ring, || SETTINGS.ring_slots())
@@ -162,17 +169,17 @@ impl Local {
         self.pop(lane, depth);
     }
 
-    /// T4: takes their keys from the lines above a transaction that belong to it; how many there
-    /// were.
+    /// T4: takes their keys from the lines above a transaction that are its children; how many
+    /// there were.
     #[cold]
     #[inline(never)]
     fn close_above(&self, lane: &Lane, depth: usize, root: u64) -> u32 {
         let mut open = 0;
         for above in depth + 1..lane.spans.len() {
             let entry = lane.spans.entry(above);
-            if entry.key != 0 && entry.root == root {
+            if entry.key != 0 && entry.root == root && entry.meta & meta::ENTERED == 0 {
                 lane.spans.write(above, &Entry::default(), lane.spans.len());
-                open += u32::from(entry.meta & meta::ENTERED == 0);
+                open += 1;
             }
         }
         self.note_keys(lane);

@@ -28,14 +28,14 @@ use std::time::SystemTime;
 use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{Kind, flag, parted};
-use crate::shared::ledger::{BOOKS, Count, Reason};
-use crate::shared::registry::Lane;
+use crate::shared::ledger::{self, Count, Reason};
+use crate::shared::registry::{self, Lane};
 use crate::shared::seqlock::{DEPTH, Entry, meta};
 use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, threshold_of};
 use crate::shared::sync::Ordering;
 
 use super::close::{adorn, child_record};
-use super::handle::{Handle, UNSAMPLED, is_live, low};
+use super::handle::{Handle, UNSAMPLED, VISITING, is_live, low};
 use super::local::{LOCAL, Local};
 
 /// A span on its way.
@@ -110,7 +110,8 @@ pub(crate) fn context(handle: Handle) -> Carried {
         .try_with(|local| {
             let Some(lane) = local.enter() else { return Carried::NONE };
             let mut carried = Carried::NONE;
-            if is_live(lane, handle) {
+            // A line without a key is no line of a handle without one.
+            if !handle.is_none() && is_live(lane, handle) {
                 carried = local.carry(lane, handle.depth());
                 local.share(lane, handle.depth());
             }
@@ -185,8 +186,12 @@ pub(crate) fn finish(carried: &Carried, ending: Ending) {
 /// Counts a span that ends where nothing can be written.
 #[cold]
 fn lost(carried: &Carried, reason: Reason) {
-    BOOKS.lose(reason, carried.count());
-    BOOKS.settled.add(carried.count());
+    if !registry::is_ours(carried.entry.key) {
+        return;
+    }
+    let books = ledger::books();
+    books.lose(reason, carried.count());
+    books.settled.add(carried.count());
 }
 
 impl Local {
@@ -196,8 +201,8 @@ impl Local {
         let root = lane.spans.entry(entry.root_depth());
         entry.meta &= !(meta::ROOT_DEPTH | meta::ENTERED | meta::MOVED);
         if entry.meta & meta::UNSAMPLED != 0 {
-            // For `enter`; an unsampled line carries none.
-            entry.meta |= SETTINGS.state() & GENERATION;
+            // For `enter`; an unsampled line carries none, or one from where it was entered.
+            entry.meta = entry.meta & !GENERATION | SETTINGS.state() & GENERATION;
         }
         if entry.meta & meta::ROOT != 0 {
             let [.., lost, _] = lane.spans.at(depth);
@@ -206,6 +211,10 @@ impl Local {
         }
         // T4: a child that is open has an open root, here or (as an entered line) elsewhere.
         debug_assert!(entry.meta & meta::FOREIGN != 0 || root.key == entry.root);
+        entry.meta &= !meta::ROOT_START_UNIX;
+        if root.meta & meta::START_UNIX != 0 {
+            entry.meta |= meta::ROOT_START_UNIX;
+        }
         Carried { entry, root_names: root.names, root_start: root.start }
     }
 
@@ -242,9 +251,17 @@ impl Local {
         self.writer.push(&lane.ring, &parted(&record), || SETTINGS.ring_slots());
         lane.counters.detached.add(carried.count());
         self.remove(lane, depth, depth);
+        self.publish(lane, carried.entry.meta);
+        carried
+    }
+
+    /// Publishes what was written for a span, unless its generation is over.
+    fn publish(&self, lane: &Lane, meta: u64) {
+        if (meta ^ SETTINGS.state()) & GENERATION != 0 {
+            return self.take_back(lane, Reason::AfterShutdown);
+        }
         self.note_keys(lane);
         self.writer.publish(&lane.ring);
-        carried
     }
 
     /// Marks the open children of a root that goes away.
@@ -276,7 +293,10 @@ impl Local {
         }
         let visiting = meta::ENTERED | meta::FOREIGN | meta::MOVED;
         if depth > base {
-            let inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            let mut inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            if entry.meta & meta::ROOT_START_UNIX != 0 {
+                inherited |= meta::START_UNIX;
+            }
             let root = Entry {
                 key: entry.root,
                 root: entry.root,
@@ -290,7 +310,7 @@ impl Local {
         entry.meta |= base as u64 | visiting;
         lane.spans.write(depth, &entry, depth + 1);
         self.parent.set(entry.key);
-        Handle { key: entry.key, place: depth as u64 }
+        Handle { key: entry.key, place: depth as u64 | VISITING }
     }
 
     fn leave_line(&self, lane: &Lane, handle: Handle) {
@@ -310,19 +330,22 @@ impl Local {
         }
         self.remove(lane, base, depth);
         if self.writer.private() > 0 {
-            self.note_keys(lane);
-            self.writer.publish(&lane.ring);
+            self.publish(lane, entry.meta);
         }
     }
 
-    /// Takes the lines from `base` to `depth` off the stack, or out of it when others lie on them.
+    /// Takes the lines from `base` to `depth` off the stack, or out of it when others lie on them:
+    /// name and start of a root stay there, as its children may be carried elsewhere yet.
     fn remove(&self, lane: &Lane, base: usize, depth: usize) {
         let len = lane.spans.len();
         if len == depth + 1 {
             return self.settle(lane, base);
         }
         for line in base..=depth {
-            lane.spans.write(line, &Entry::default(), len);
+            // Children that stay may be detached later, and then tell of their root.
+            let Entry { start, names, meta, .. } = lane.spans.entry(line);
+            let rest = Entry { start, names, meta: meta & meta::START_UNIX, ..Entry::NONE };
+            lane.spans.write(line, &rest, len);
         }
         self.settle(lane, len);
     }
@@ -342,6 +365,10 @@ impl Local {
         self.note_keys(lane);
         let limit = || SETTINGS.ring_slots();
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
+            if !registry::is_ours(entry.key) {
+                // It was carried into a fork's child, and is the parent's to end and to count.
+                return;
+            }
             lane.counters.lose(Reason::AfterShutdown, carried.count());
         } else if entry.meta & meta::REFUSED != 0
             || !self.writer.push(&lane.ring, &record.words(), limit)

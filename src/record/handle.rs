@@ -15,11 +15,15 @@ use super::local::LOCAL;
 pub(crate) struct Handle {
     /// 0: nothing is recorded.
     pub(super) key: u64,
-    /// Depth of the line; [`UNSAMPLED`] added for a transaction that sampling left out.
+    /// Depth of the line; [`UNSAMPLED`] added for a transaction that sampling left out,
+    /// [`VISITING`] for a line that was entered.
     pub(super) place: u64,
 }
 
 pub(super) const UNSAMPLED: u64 = 1 << 32;
+/// `ENTERED` of a line: a guard that has lost its line (T4) is not to find the same span visiting
+/// at that depth.
+pub(super) const VISITING: u64 = meta::ENTERED << 32;
 
 impl Handle {
     /// The handle of nothing.
@@ -62,7 +66,8 @@ pub(crate) fn current() -> Option<Handle> {
             if key == 0 {
                 return None;
             }
-            Some(Handle { key, place: (local.lane()?.spans.len() - 1) as u64 })
+            let lane = local.lane()?;
+            Some(handle_at(lane, key, lane.spans.len() - 1))
         })
         .ok()?
 }
@@ -73,8 +78,11 @@ pub(crate) fn current_root() -> Option<Handle> {
         .try_with(|local| {
             let lane = local.lane()?;
             let top = lane.spans.entry(lane.spans.len().checked_sub(1)?);
-            let unsampled = if top.meta & meta::UNSAMPLED == 0 { 0 } else { UNSAMPLED };
-            Some(Handle { key: top.root, place: top.root_depth() as u64 | unsampled })
+            let mut handle = handle_at(lane, top.root, top.root_depth());
+            if top.meta & meta::UNSAMPLED != 0 {
+                handle.place |= UNSAMPLED;
+            }
+            Some(handle)
         })
         .ok()?
 }
@@ -126,9 +134,16 @@ fn change(handle: Handle, change: impl FnOnce(&mut Entry)) {
 /// T2.
 #[inline]
 pub(super) fn is_live(lane: &Lane, handle: Handle) -> bool {
-    let [key, root, ..] = lane.spans.at(handle.depth());
+    let [key, root, _, _, _, bits, ..] = lane.spans.at(handle.depth());
     let word = if handle.place & UNSAMPLED == 0 { key } else { root };
-    word.load(Ordering::Relaxed) == handle.key && handle.depth() < lane.spans.len()
+    word.load(Ordering::Relaxed) == handle.key
+        && handle.depth() < lane.spans.len()
+        && (bits.load(Ordering::Relaxed) << 32 ^ handle.place) & VISITING == 0
+}
+
+/// The handle of a line of this thread.
+fn handle_at(lane: &Lane, key: u64, depth: usize) -> Handle {
+    Handle { key, place: depth as u64 | (lane.spans.entry(depth).meta << 32 & VISITING) }
 }
 
 /// The word of a line that holds both names.

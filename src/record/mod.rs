@@ -17,10 +17,10 @@
 //! * T1: a call takes the lane out of its cell and puts it back at its end; a second call that is
 //!   entered meanwhile (from a signal handler, or an allocator) finds none, and returns at once,
 //!   counted.
-//! * T2: a handle is live while the line at its depth holds its key.
+//! * T2: a handle is live while the line at its depth holds its key, and is a visit if it is one's.
 //! * T3: `parent` is the key of the innermost line, or 0 when that line is not recorded.
 //! * T4: when a transaction ends, the lines of its open children lose their keys: they end as
-//!   nothing.
+//!   nothing. Lines that were entered stay until they are left.
 
 mod attribute;
 mod cache;
