@@ -90,11 +90,6 @@ impl Intake {
         self.assembler = Assembler::new(bounds);
     }
 
-    #[cfg(test)]
-    pub(super) fn assembler(&self) -> &Assembler {
-        &self.assembler
-    }
-
     /// What waits in the assembler.
     pub(super) fn held(&self) -> Count {
         self.assembler.held()

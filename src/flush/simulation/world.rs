@@ -277,7 +277,7 @@ impl<'a> World<'a> {
         let (text, number) = (Scalar::Text as u8, Scalar::U64 as u8);
         let list = number | LIST;
         let (kind, code, name, words, len) = match rng.u32(..9) {
-            0 => (Kind::Tag, text, name, vec![0x3131_3131_3131_3100 | self.ticks % 10 + 48], 8),
+            0 => (Kind::Tag, text, name, vec![0x3131_3131_3131_3130 + self.ticks % 10], 8),
             1 => (Kind::Tag, number, name, vec![value], 8),
             2 => (Kind::Data, Scalar::I64 as u8, name, vec![value], 8),
             3 => {
