@@ -222,6 +222,24 @@ impl Assembler {
         }
     }
 
+    /// What is in the table, oldest first: serial, root, since when, and whether its root came.
+    #[cfg(test)]
+    pub(super) fn table(&self) -> Vec<(u64, u64, Duration, bool)> {
+        let all = self.pending.iter();
+        let mut table: Vec<_> =
+            all.map(|(root, it)| (it.serial, *root, it.since, it.ended.is_some())).collect();
+        table.sort_unstable();
+        let slots: usize = self.pending.values().map(|pending| pending.slots.len()).sum();
+        assert_eq!(self.slots, slots);
+        table
+    }
+
+    /// Slots in the table, and transactions that are remembered.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.slots, self.gone.len())
+    }
+
     /// Gives up everything.
     pub(crate) fn clear(&mut self, reason: Reason, sink: &mut impl Sink) {
         while !self.order.is_empty() {
@@ -304,6 +322,8 @@ impl Assembler {
                 if is_child {
                     pending.left_out = pending.left_out.saturating_add(1);
                     sink.lost(Reason::TransactionLimit, Count::spans(1));
+                } else {
+                    sink.attributes_lost(attributes(item));
                 }
                 continue;
             }
@@ -703,6 +723,15 @@ mod tests {
             assembler.take(0, &[child(11, 1), root(1)], false, NOW, &mut notes);
             assert_eq!(notes.0, [2]);
         }
+    }
+
+    #[test]
+    fn attributes_of_children_that_are_too_many_are_counted() {
+        let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
+        let mut slots: Vec<Slot> = (10..15).map(|key| child(key, 1)).collect();
+        slots.extend([turn(15, 1, 7), tag(15, 1, 0), child(15, 1), tag(1, 1, 0), tag(16, 1, 0)]);
+        assembler.take(0, &slots, false, NOW, &mut seen);
+        assert_eq!((&seen.lost[..], seen.attributes), (&[(Reason::TransactionLimit, 1)][..], 2));
     }
 
     /// What the roots say that was lost.

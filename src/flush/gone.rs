@@ -35,6 +35,12 @@ impl Gone {
         if self.is_empty() { None } else { self.fates.get(&root).copied() }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        assert_eq!(self.fates.len(), self.order.len());
+        self.order.len()
+    }
+
     /// What was given up before is added up.
     pub(super) fn remember(&mut self, root: u64, fate: Fate) {
         let fate = match (fate, self.fate(root)) {
@@ -69,6 +75,6 @@ mod tests {
         gone.remember(2, Fate::HandedOn);
         gone.remember(3, Fate::HandedOn);
         assert_eq!([1, 2, 3].map(|root| gone.fate(root).is_some()), [false, true, true]);
-        assert_eq!((gone.fates.len(), gone.order.len()), (2, 2));
+        assert_eq!(gone.len(), 2);
     }
 }

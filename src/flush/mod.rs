@@ -22,5 +22,7 @@ mod intake;
 pub(crate) mod limits;
 pub(crate) mod queue;
 pub(crate) mod report;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod upload;
 pub(crate) mod watch;

@@ -1,0 +1,268 @@
+//! The sink of the simulation: writes down what the assembler says, passes it on to the flusher's
+//! own way out where there is one, and panics when its fuse has burnt down.
+//!
+//! Behind that way out stand the real queue and courier, and a server that answers by seed. What
+//! the server counted must be what the books say.
+
+use std::cell::Cell;
+use std::panic::resume_unwind;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::flush::assemble::Sink;
+use crate::flush::courier::{Courier, Moment};
+use crate::flush::encode::Site;
+use crate::flush::envelope::{Category, Envelope};
+use crate::flush::flusher::Out;
+use crate::flush::intake::{Keeper, records};
+use crate::flush::queue::{Held, Queue};
+use crate::shared::id::WireIds;
+use crate::shared::layout::Slot;
+use crate::shared::ledger::{Books, Count, Reason};
+use crate::transport::{Response, SendError, Transport};
+
+/// Burns down by one at each call; a panic at its end. 0: never.
+#[derive(Debug, Default)]
+pub(super) struct Fuse(pub(super) Cell<u32>);
+
+impl Fuse {
+    pub(super) fn burn(&self) {
+        let left = self.0.get();
+        self.0.set(left.saturating_sub(1));
+        if left == 1 {
+            // Without the hook that prints.
+            resume_unwind(Box::new("on purpose"));
+        }
+    }
+}
+
+/// A transaction that was handed on.
+pub(super) struct Handed {
+    pub(super) run: Vec<Slot>,
+    /// Whether that was at the end of a pass.
+    pub(super) at_end: bool,
+}
+
+pub(super) struct Watch<'a> {
+    pub(super) fuse: &'a Fuse,
+    pub(super) out: Option<Out>,
+    pub(super) taken: Count,
+    pub(super) left: Count,
+    pub(super) handed: Vec<Handed>,
+    lost: [Count; Reason::ALL.len()],
+    /// A bound was hit, perhaps at the cost of attributes alone.
+    pub(super) hit: bool,
+    pub(super) attributes_lost: u64,
+    pub(super) at_end: bool,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(fuse: &'a Fuse, out: Option<Out>) -> Self {
+        Self {
+            fuse,
+            out,
+            taken: Count::default(),
+            left: Count::default(),
+            handed: Vec::new(),
+            lost: Default::default(),
+            hit: false,
+            attributes_lost: 0,
+            at_end: false,
+        }
+    }
+
+    pub(super) fn lost(&self, reason: Reason) -> Count {
+        self.lost[reason as usize]
+    }
+}
+
+impl Sink for Watch<'_> {
+    fn transaction(&mut self, run: &[Slot]) {
+        self.fuse.burn();
+        self.handed.push(Handed { run: run.to_vec(), at_end: self.at_end });
+        self.left += records(run).0;
+        if let Some(out) = &mut self.out {
+            out.transaction(run);
+        }
+        self.fuse.burn();
+    }
+
+    fn lost(&mut self, reason: Reason, count: Count) {
+        self.fuse.burn();
+        self.lost[reason as usize] += count;
+        self.hit |= matches!(reason, Reason::Evicted | Reason::TransactionLimit);
+        self.left += count;
+        if let Some(out) = &mut self.out {
+            out.lost(reason, count);
+        }
+        self.fuse.burn();
+    }
+
+    fn attributes_lost(&mut self, count: u64) {
+        self.attributes_lost += count;
+        if let Some(out) = &mut self.out {
+            out.attributes_lost(count);
+        }
+    }
+}
+
+impl Keeper for Watch<'_> {
+    fn taken_in(&mut self, count: Count) {
+        self.taken += count;
+        if let Some(out) = &mut self.out {
+            out.taken_in(count);
+        }
+    }
+
+    fn in_hand(&self) -> Count {
+        let in_hand = self.taken - self.left;
+        if let Some(out) = &self.out {
+            assert_eq!(out.in_hand(), in_hand, "the flusher's own count");
+        }
+        in_hand
+    }
+}
+
+/// What the server saw.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Transactions and spans in what it took.
+    taken: Count,
+    /// The same that client reports told it of.
+    reported: Count,
+}
+
+struct Server {
+    rng: Rng,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Transport for Server {
+    fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError> {
+        match self.rng.u32(..20) {
+            0 => resume_unwind(Box::new("on purpose")),
+            1 => return Err(SendError::new("gone")),
+            2 => return Ok(Response::status(503)),
+            3 => {
+                let mut response = Response::status(429);
+                response.retry_after = Some("2".to_owned());
+                return Ok(response);
+            }
+            _ => {}
+        }
+        let text = std::str::from_utf8(envelope.as_bytes()).unwrap();
+        let mut seen = self.seen.lock().unwrap();
+        if envelope.parcel.category == Category::Transaction {
+            let spans = text.matches("\"origin\":\"manual\"").count() as u64;
+            seen.taken += Count { transactions: 1, spans };
+        } else {
+            let report: serde_json::Value =
+                serde_json::from_str(text.lines().last().unwrap()).unwrap();
+            for event in report["discarded_events"].as_array().unwrap() {
+                let quantity = event["quantity"].as_u64().unwrap();
+                match event["category"].as_str().unwrap() {
+                    "span" => seen.reported.spans += quantity,
+                    _ => seen.reported.transactions += quantity,
+                }
+            }
+        }
+        Ok(Response::status(200))
+    }
+}
+
+/// Queue, courier and server, and the books they are counted in.
+pub(super) struct Post {
+    books: &'static Books,
+    queue: Arc<Queue>,
+    courier: Courier<Box<dyn Fn() -> Moment>>,
+    seen: Arc<Mutex<Seen>>,
+    pub(super) now: Rc<Cell<Duration>>,
+}
+
+thread_local! {
+    /// Books live for ever, so those of the last world are emptied and used again.
+    static BOOKS: &'static Books = Box::leak(Box::new(Books::new()));
+}
+
+fn empty_books() -> &'static Books {
+    let books = BOOKS.try_with(|books| *books).unwrap();
+    for tally in [&books.collected, &books.queued, &books.taken, &books.delivered] {
+        tally.take();
+    }
+    for reason in Reason::ALL {
+        books.lost.of(reason).take();
+        books.unreported.of(reason).take();
+    }
+    books
+}
+
+impl Post {
+    /// The post, and the flusher's way to it.
+    pub(super) fn open(rng: &mut Rng) -> (Self, Out) {
+        let books = empty_books();
+        let now = Rc::new(Cell::new(Duration::ZERO));
+        let bytes_max = if rng.bool() { rng.usize(1000..20_000) } else { 10_000_000 };
+        let queue = Arc::new(Queue::new(bytes_max, books));
+        let seen = Arc::<Mutex<Seen>>::default();
+        let server = Server { rng: rng.fork(), seen: Arc::clone(&seen) };
+        let clock = {
+            let now = Rc::clone(&now);
+            move || Moment { monotonic: now.get(), unix: now.get() }
+        };
+        let clock: Box<dyn Fn() -> Moment> = Box::new(clock);
+        let courier =
+            Courier::new(Box::new(server), Arc::clone(&queue), books, Arc::default(), true, clock);
+        let site = Site {
+            max_spans: if rng.bool() { 1000 } else { rng.usize(..5) },
+            sdk_name: "simulation",
+            sdk_version: "0",
+            ..Site::default()
+        };
+        let out = Out::new(site, WireIds { seed: [1, 2, 3, 4] }, Arc::clone(&queue), books);
+        (Self { books, queue, courier, seen, now }, out)
+    }
+
+    /// The courier goes a few times.
+    pub(super) fn deliver(&mut self, at_most: usize) {
+        for _ in 0..at_most {
+            if self.queue.held().envelopes == 0 {
+                break;
+            }
+            assert!(self.courier.cycle());
+        }
+    }
+
+    /// All is sent, or given up.
+    pub(super) fn close(&mut self, rng: &mut Rng) {
+        if rng.bool() {
+            self.queue.abandon(Reason::ShutdownDeadline);
+        }
+        self.queue.close();
+        while self.courier.cycle() {}
+        assert_eq!(self.queue.held(), Held::default());
+        self.check(Count::default());
+        let of_all = |tally: fn(&Books, Reason) -> Count| {
+            let reported = Reason::ALL.into_iter().filter(|it| it.client_report().is_some());
+            reported.fold(Count::default(), |sum, reason| sum + tally(self.books, reason))
+        };
+        let lost = of_all(|books, reason| books.lost.of(reason).read());
+        let unreported = of_all(|books, reason| books.unreported.of(reason).read());
+        assert_eq!(self.seen.lock().unwrap().reported + unreported, lost, "client reports");
+    }
+
+    /// The ledger, with so much in the assembler.
+    pub(super) fn check(&self, in_assembly: Count) {
+        let (books, held) = (self.books, self.queue.held());
+        let lost = Reason::ALL
+            .into_iter()
+            .fold(Count::default(), |sum, reason| sum + books.lost.of(reason).read());
+        let delivered = books.delivered.read();
+        assert_eq!(delivered, self.seen.lock().unwrap().taken, "what the server took");
+        assert_eq!(books.queued.read(), books.taken.read() + held.queued, "the queue");
+        let out = delivered + lost + held.queued + held.in_flight + in_assembly;
+        assert_eq!(books.collected.read(), out, "the ledger");
+    }
+}
