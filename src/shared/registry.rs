@@ -12,7 +12,7 @@
 //!   of the parent are copies of what is the parent's: they are passed over, and never handed on.
 
 use std::sync::atomic::{AtomicUsize, Ordering as Std};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{OnceLock, RwLock};
 
 use super::arena::Arena;
 use super::free_list::FreeList;
@@ -161,7 +161,8 @@ pub(crate) struct Lane {
     pub(crate) counters: Counters,
     /// Losses that have been taken into account for client reports; the flusher's own.
     pub(crate) reported: Counters,
-    label: Mutex<Label>,
+    /// Never waited for: a fork may have left it locked for ever.
+    label: RwLock<Label>,
 }
 
 impl Lane {
@@ -170,9 +171,9 @@ impl Lane {
         self.process.load(Ordering::Relaxed) == process
     }
 
-    /// The thread's label, if nobody is writing it this moment.
+    /// The thread's label, if nobody is writing it this moment. Any number may read it at once.
     pub(crate) fn label(&self) -> Label {
-        self.label.try_lock().map(|label| label.clone()).unwrap_or_default()
+        self.label.try_read().map(|label| label.clone()).unwrap_or_default()
     }
 }
 
@@ -217,7 +218,7 @@ impl Registry {
             spans: OpenSpans::leaked()?,
             counters: Counters::default(),
             reported: Counters::default(),
-            label: Mutex::default(),
+            label: RwLock::default(),
         }));
         page.get(number % PAGE)?.set(lane).ok()?;
         Some(lane)
@@ -239,7 +240,7 @@ pub(crate) fn attach() -> Option<&'static Lane> {
         }
     };
     lane.process.store(process, Ordering::Relaxed);
-    if let Ok(mut label) = lane.label.try_lock() {
+    if let Ok(mut label) = lane.label.try_write() {
         let thread = std::thread::current();
         *label = Label { name: thread.name().map(str::to_owned), id: thread_number() };
     }
@@ -259,8 +260,7 @@ fn thread_number() -> u64 {
 /// Hands a retired lane on, once its ring has been read to its end.
 pub(crate) fn recycle(lane: &'static Lane) {
     debug_assert_eq!(lane.ring.state(), State::Retired);
-    // A fork may have left it locked for ever.
-    if let Ok(mut label) = lane.label.try_lock() {
+    if let Ok(mut label) = lane.label.try_write() {
         *label = Label::default();
     }
     lane.ring.reset();
