@@ -216,13 +216,14 @@ pub struct Config {
     ///     stuck_after: Some(Duration::from_secs(30)),
     ///     on_stuck: Some(Arc::new(|open| {
     ///         let thread = open.thread_name.as_deref().unwrap_or("no thread");
-    ///         eprintln!("{}: in {} for {:?}, on {thread}", open.name, open.span_op, open.span_age);
+    ///         eprintln!("{}: {} for {:?}, on {thread}", open.name, open.span_op, open.span_age);
     ///     })),
     ///     ..hotspan::Config::default()
     /// };
     /// # assert!(config.on_stuck.is_some());
     /// ```
     #[serde(skip)]
+    #[expect(clippy::type_complexity, reason = "users write a closure, and no type")]
     pub on_stuck: Option<Arc<dyn Fn(&InFlight) + Send + Sync>>,
 }
 

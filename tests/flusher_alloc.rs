@@ -16,6 +16,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -173,4 +174,40 @@ fn nothing_is_allocated_per_transaction_anywhere() {
     across.end();
     let report = guard.close(WAIT);
     assert!(report.complete && report.delivered.transactions >= 2 * (300 + 3000 + 5000));
+    watching_allocates_for_reports_only();
+}
+
+/// Looks at what is open, on a thread and detached, once all of it was reported.
+fn watching_allocates_for_reports_only() {
+    const OPEN: u64 = 100;
+    let guard = hotspan::init(Config {
+        transport: Delivery::Null,
+        traces_sample_rate: Some(1.0),
+        flush_interval: Duration::from_millis(1),
+        stuck_after: Some(Duration::from_millis(8)),
+        on_stuck: Some(Arc::new(|open| drop(black_box(open.name.clone())))),
+        ..Config::default()
+    })
+    .unwrap();
+    let open: Vec<_> = (1..OPEN).map(|_| start_transaction("op", "detached").detach()).collect();
+    let transaction = start_transaction("op", "on its thread");
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    wait_until(|stats| stats.stuck == OPEN);
+    assert!(ALLOCATIONS.load(Ordering::SeqCst) > before, "reports are made of text");
+    let looks = |count| {
+        let cycles = hotspan::stats().threads.cycles;
+        wait_until(|stats| stats.threads.cycles >= cycles + count);
+    };
+    looks(10);
+    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    looks(100);
+    assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0);
+    drop((open, transaction));
+    assert!(guard.close(WAIT).complete);
+}
+
+fn wait_until(done: impl Fn(&hotspan::Stats) -> bool) {
+    while !done(&hotspan::stats()) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

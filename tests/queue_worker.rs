@@ -216,6 +216,8 @@ fn what_cannot_be_done_is_refused_in_one_line() {
     assert_refused(&run(&place, &["--workers", "two", "files"]), "--workers takes a number");
     assert_refused(&run(&place, &["--sample-rate", "1.5", "files"]), "--sample-rate takes 0 to 1");
     assert_refused(&run(&place, &["--sample-rate", "NaN", "files"]), "--sample-rate takes 0 to 1");
+    assert_refused(&run(&place, &["--hang", "0", "files"]), "--hang takes 0.5 to 3600");
+    assert_refused(&run(&place, &["--hang", "NaN", "files"]), "--hang takes 0.5 to 3600");
     assert_refused(&run(&place, &["--frobnicate", "files"]), "--frobnicate");
     assert_refused(&run(&place, &["files", "files"]), "unexpected argument");
 
@@ -278,6 +280,30 @@ fn a_server_that_refuses_is_reported_with_its_status() {
 }
 
 #[test]
+fn a_worker_that_hangs_is_named_while_it_hangs() {
+    let place = with_sources("hang", 9);
+    let output = run(&place, &["--json", "--hang", "1", "--workers", "3", "files"]);
+    let report = text(&output.stderr);
+    let summary = summary(&output);
+    assert_eq!((&summary["items"], &summary["ledger"]["stuck"]), (&9.into(), &1.into()));
+    let slowest = &summary["slowest"][0];
+    assert!(slowest["duration_us"].as_u64().unwrap() >= 1_000_000, "{slowest}");
+
+    // queue_worker: stuck: worker-2 has been in hang (3.rs) for 252 ms; its queue.process ...
+    assert_eq!(report.lines().count(), 1, "{report}");
+    let line = report.strip_prefix("queue_worker: stuck: worker-").unwrap();
+    let file = slowest["message_id"].as_str().unwrap();
+    let (worker, line) = line.split_once(&format!(" has been in hang ({file}) for ")).unwrap();
+    assert!(["1", "2", "3"].contains(&worker), "{report}");
+    let (step, item) = line.split_once("; its queue.process (rust source) is open for ").unwrap();
+    // Both were open for as long as it takes to be stuck, and for less than in the end.
+    for age in [step, item] {
+        let (milliseconds, _) = age.split_once(" ms").expect("less than a second");
+        assert!(milliseconds.parse::<f64>().unwrap() > 200.0, "{report}");
+    }
+}
+
+#[test]
 fn a_person_gets_a_table_the_slowest_and_the_ledger() {
     let place = with_sources("text", 3);
     let output = run(&place, &["files"]);
@@ -295,6 +321,7 @@ fn help_and_version_are_answered() {
     let place = workplace("help");
     let help = run(&place, &["--help"]);
     assert!(help.status.success() && text(&help.stdout).contains("--ring-slots N"));
+    assert!(text(&help.stdout).contains("--hang SECONDS"));
     let version = run(&place, &["--version"]);
     assert_eq!(text(&version.stdout), concat!("queue_worker ", env!("CARGO_PKG_VERSION"), "\n"));
 }

@@ -1,7 +1,9 @@
 //! The command line: what can be asked for, and what is wrong with it.
 
 use std::env;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::Parser;
 use lexopt::prelude::*;
@@ -18,6 +20,8 @@ Options:
       --dsn DSN          upload the envelopes to this Sentry DSN [default: $SENTRY_DSN];
                          without one they go to a new folder below target/hotspan/
       --sample-rate R    share of the files to trace, 0 to 1 [default: 1]
+      --hang SECONDS     let one worker hang in one step of one file for that long, 0.5 to 3600; what
+                         hangs is named on stderr meanwhile, after a quarter of the time
       --ring-slots N     slots of 64 bytes that a worker may fill before they are read
       --json             print the summary as one JSON object
   -h, --help             print this
@@ -28,6 +32,7 @@ delivered, 2 the command line asks for what cannot be done, 130 ended by Ctrl-C.
 ";
 
 const WORKERS_MAX: usize = 256;
+const HANG_SECONDS: RangeInclusive<f64> = 0.5..=3600.0;
 
 /// What the command line asks for.
 pub(crate) enum Asked {
@@ -43,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) sample_rate: f64,
     /// `None`: the library's default.
     pub(crate) ring_slots: Option<usize>,
+    /// How long one worker is to hang.
+    pub(crate) hang: Option<Duration>,
     pub(crate) json: bool,
 }
 
@@ -50,7 +57,7 @@ pub(crate) struct Options {
 pub(crate) fn parse() -> Result<Asked, lexopt::Error> {
     let mut parser = Parser::from_env();
     let mut folder: Option<PathBuf> = None;
-    let mut dsn = None;
+    let (mut dsn, mut hang) = (None, None);
     let (mut workers, mut sample_rate, mut ring_slots, mut json) = (2, 1.0, None, false);
 
     while let Some(argument) = parser.next()? {
@@ -60,6 +67,7 @@ pub(crate) fn parse() -> Result<Asked, lexopt::Error> {
             Long("workers") => workers = number(&mut parser, "--workers")?,
             Long("sample-rate") => sample_rate = number(&mut parser, "--sample-rate")?,
             Long("ring-slots") => ring_slots = Some(number(&mut parser, "--ring-slots")?),
+            Long("hang") => hang = Some(number(&mut parser, "--hang")?),
             Long("dsn") => dsn = Some(parser.value()?.string()?),
             Long("json") => json = true,
             Value(value) if folder.is_none() => folder = Some(value.into()),
@@ -74,8 +82,12 @@ pub(crate) fn parse() -> Result<Asked, lexopt::Error> {
     if !(0.0..=1.0).contains(&sample_rate) {
         return Err(format!("--sample-rate takes 0 to 1, not {sample_rate}").into());
     }
+    if let Some(seconds) = hang.filter(|seconds| !HANG_SECONDS.contains(seconds)) {
+        return Err(format!("--hang takes 0.5 to 3600 seconds, not {seconds}").into());
+    }
+    let hang = hang.map(Duration::from_secs_f64);
     let dsn = dsn.or_else(|| env::var("SENTRY_DSN").ok()).filter(|dsn| !dsn.is_empty());
-    Ok(Asked::Run(Options { folder, workers, dsn, sample_rate, ring_slots, json }))
+    Ok(Asked::Run(Options { folder, workers, dsn, sample_rate, ring_slots, hang, json }))
 }
 
 fn number<T: std::str::FromStr>(parser: &mut Parser, option: &str) -> Result<T, lexopt::Error> {

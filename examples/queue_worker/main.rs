@@ -12,7 +12,8 @@
 //! `target/hotspan/`.
 //!
 //! To read it: `worker.rs` holds the loop and is all that an application would have to write;
-//! `tee.rs` is a transport of one's own; the rest is a command line around them.
+//! `stuck.rs` says what hangs, while it does; `tee.rs` is a transport of one's own; the rest is a
+//! command line around them.
 #![forbid(unsafe_code)]
 
 mod cli;
@@ -21,6 +22,7 @@ mod kinds;
 mod outlet;
 mod progress;
 mod report;
+mod stuck;
 mod summary;
 mod tee;
 mod worker;
@@ -40,6 +42,7 @@ use crate::files::{Item, Source};
 use crate::outlet::Outlet;
 use crate::progress::Progress;
 use crate::report::Run;
+use crate::stuck::Hang;
 use crate::worker::Tally;
 
 /// Files that may wait between the producer and the workers.
@@ -90,11 +93,16 @@ fn run(options: &Options) -> Result<u8, String> {
     }
 
     let board = Arc::default();
+    let hang = Hang::new(options.hang);
+    let progress = Progress::new();
+    let shown = progress.clone();
     let mut config = Config {
         dsn: options.dsn.clone(),
         traces_sample_rate: Some(options.sample_rate),
         transport: outlet.delivery(&board),
         queue_bytes: outlet.queue_bytes(),
+        stuck_after: Some(hang.stuck_after()),
+        on_stuck: Some(Arc::new(move |open| shown.aside(|| complain(&stuck::describe(open))))),
         ..Config::default()
     };
     if let Some(slots) = options.ring_slots {
@@ -107,8 +115,7 @@ fn run(options: &Options) -> Result<u8, String> {
 
     let stop = stop_on_ctrl_c()?;
     let started = now();
-    let progress = Progress::new();
-    work_off(options.workers, &source, files, &tally, &progress, &stop)?;
+    work_off(options.workers, &source, files, &tally, &hang, &progress, &stop)?;
     let elapsed = started.elapsed();
     deliver_the_rest(hotspan, &progress);
     progress.finish();
@@ -143,6 +150,7 @@ fn work_off(
     source: &Source,
     files: impl Iterator<Item = Item> + Send,
     tally: &Tally,
+    hang: &Hang,
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<(), String> {
@@ -158,7 +166,7 @@ fn work_off(
             thread::Builder::new()
                 .name(name)
                 .spawn_scoped(scope, move || {
-                    worker::work(&queue, tally);
+                    worker::work(&queue, tally, hang);
                     drop(working);
                 })
                 .map_err(no_thread)?;

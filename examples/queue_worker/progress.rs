@@ -10,6 +10,7 @@ use crate::worker::Tally;
 
 const STYLE: &str = "{bar:20} {human_pos} of {human_len} files, {rate} a second  {wide_msg}";
 
+#[derive(Clone)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
@@ -37,6 +38,11 @@ impl Progress {
         let [items, ..] = tally.read();
         self.0.set_position(items);
         self.0.set_message(longest_open());
+    }
+
+    /// Writes to stderr without writing into the bar.
+    pub(crate) fn aside(&self, write: impl FnOnce()) {
+        self.0.suspend(write);
     }
 
     /// After the work: what is still to be delivered.

@@ -239,7 +239,7 @@ fn counted(count: u64, what: &str) -> String {
 }
 
 /// Three digits and a unit.
-fn duration(micros: u128) -> String {
+pub(crate) fn duration(micros: u128) -> String {
     match micros {
         0..1_000 => format!("{micros} µs"),
         1_000..1_000_000 => three_digits(micros as f64 / 1e3, "ms"),

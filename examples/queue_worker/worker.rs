@@ -11,6 +11,7 @@ use hotspan::{Hub, Span, SpanStatus};
 use sha2::{Digest, Sha256};
 
 use crate::files::Item;
+use crate::stuck::Hang;
 
 /// Larger files are refused, so that a worker's memory is bounded.
 const SIZE_MAX: u64 = 64 << 20;
@@ -18,7 +19,7 @@ const SIZE_MAX: u64 = 64 << 20;
 const RETRIES: u32 = 1;
 
 /// Takes items off the queue until it is closed and empty.
-pub(crate) fn work(queue: &Receiver<Item>, tally: &Tally) {
+pub(crate) fn work(queue: &Receiver<Item>, tally: &Tally, hang: &Hang) {
     while let Ok(item) = queue.recv() {
         let mut transaction = hotspan::start_transaction("queue.process", item.kind);
         transaction.set_tag("extension", item.extension.as_str());
@@ -27,6 +28,7 @@ pub(crate) fn work(queue: &Receiver<Item>, tally: &Tally) {
         transaction.set_data("messaging.message.id", item.id.as_str());
         transaction.set_data("messaging.message.receive.latency", milliseconds_queued(&item));
 
+        hang.strike(&item, transaction.is_recording());
         let outcome = process(&item);
 
         transaction.set_status(status(&outcome));

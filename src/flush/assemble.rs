@@ -610,7 +610,7 @@ mod tests {
     /// Slots of several rings, one pass over them.
     fn pass(assembler: &mut Assembler, seen: &mut Seen, rings: &[&[Slot]]) {
         for (lane, slots) in rings.iter().enumerate() {
-            assembler.take(lane as u32, slots, false, NOW, seen);
+            assembler.take(u32::try_from(lane).unwrap(), slots, false, NOW, seen);
         }
         assembler.pass_done(seen);
     }
@@ -656,7 +656,13 @@ mod tests {
                 fn attributes_lost(&mut self, _: u64) {}
             }
             for lane in rings {
-                assembler.take(lane as u32, &slots[lane], false, NOW, &mut Marks(&mut marks));
+                assembler.take(
+                    u32::try_from(lane).unwrap(),
+                    &slots[lane],
+                    false,
+                    NOW,
+                    &mut Marks(&mut marks),
+                );
             }
             assembler.pass_done(&mut Marks(&mut marks));
             assembler.pass_done(&mut Marks(&mut marks));

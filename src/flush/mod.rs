@@ -7,7 +7,8 @@
 //!
 //! The flusher never waits for the uploader: a hanging server fills the queue, and then costs
 //! envelopes, counted, but the rings go on being drained. Everything between the rings and the
-//! queue is pure, given a time; only `client` and `upload` know of threads. `watch` looks at what is still open.
+//! queue is pure, given a time; only `client` and `upload` know of threads. `watch` looks at what
+//! is still open.
 
 pub(crate) mod announce;
 mod arrange;

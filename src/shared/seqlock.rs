@@ -166,14 +166,15 @@ impl OpenSpans {
     pub(crate) fn write(&self, depth: usize, entry: &Entry, len: usize) {
         let seq = self.seq.load(Ordering::Relaxed);
         self.seq.store(seq + 1, Ordering::Relaxed);
-        // ORDERING: Release fence, with the Acquire fence in `consistently`: no word below is seen without
-        // the odd sequence above.
+        // ORDERING: Release fence, with the Acquire fence in `consistently`: no word below is seen
+        // without the odd sequence above.
         fence(Ordering::Release);
         for (to, from) in self.at(depth).iter().zip(entry.words()).take(USED) {
             to.store(from, Ordering::Relaxed);
         }
         self.len.store(len as u64, Ordering::Relaxed);
-        // ORDERING: Release, with the first load in `consistently`: who sees this sequence sees the words.
+        // ORDERING: Release, with the first load in `consistently`: who sees this sequence sees the
+        // words.
         self.seq.store(seq + 2, Ordering::Release);
     }
 

@@ -1,4 +1,5 @@
-//! What was said of whom: that each item is reported once, and when it is time for a line in the log.
+//! What was said of whom: that each item is reported once, and when it is time for a line in the
+//! log.
 //!
 //! Pure: keys and times in, decisions out. What is remembered is bounded by what was open in the
 //! last two looks, or by [`KEPT`] items, whichever is more.
