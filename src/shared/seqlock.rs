@@ -107,6 +107,15 @@ impl Entry {
     }
 }
 
+/// What one look at a stack found.
+enum Look {
+    /// The innermost entry, and its transaction's.
+    Open(Entry, Entry),
+    Nothing,
+    /// The owner was writing.
+    Disturbed,
+}
+
 /// The stack.
 #[derive(Debug)]
 pub(crate) struct OpenSpans {
@@ -201,18 +210,10 @@ impl OpenSpans {
     /// owner was faster [`TRIES`] times.
     pub(crate) fn read(&self) -> Option<(Entry, Entry)> {
         for _ in 0..TRIES {
-            // ORDERING: Acquire, with the Release store in `write`.
-            let before = self.seq.load(Ordering::Acquire);
-            if before.is_multiple_of(2) {
-                let len = self.len.load(Ordering::Relaxed);
-                let top = usize::try_from(len).ok()?.checked_sub(1)?;
-                let entry = self.copy(top);
-                let root = self.copy(entry.root_depth());
-                // ORDERING: Acquire fence, with the Release fence in `write`.
-                fence(Ordering::Acquire);
-                if self.seq.load(Ordering::Relaxed) == before {
-                    return Some((entry, root));
-                }
+            match self.look() {
+                Look::Open(entry, root) => return Some((entry, root)),
+                Look::Nothing => return None,
+                Look::Disturbed => {}
             }
             #[cfg(hotspan_loom)]
             loom::thread::yield_now();
@@ -220,6 +221,25 @@ impl OpenSpans {
             std::hint::spin_loop();
         }
         None
+    }
+
+    fn look(&self) -> Look {
+        // ORDERING: Acquire, with the Release store in `write`.
+        let before = self.seq.load(Ordering::Acquire);
+        if !before.is_multiple_of(2) {
+            return Look::Disturbed;
+        }
+        let len = usize::try_from(self.len.load(Ordering::Relaxed)).unwrap_or(DEPTH);
+        let Some(top) = len.checked_sub(1) else { return Look::Nothing };
+        let entry = self.copy(top);
+        let root = self.copy(entry.root_depth());
+        // ORDERING: Acquire fence, with the Release fence in `write`.
+        fence(Ordering::Acquire);
+        if self.seq.load(Ordering::Relaxed) == before {
+            Look::Open(entry, root)
+        } else {
+            Look::Disturbed
+        }
     }
 
     fn copy(&self, depth: usize) -> Entry {
@@ -273,6 +293,112 @@ mod tests {
             done.store(true, Ordering::Relaxed);
         });
     }
+
+    /// Mixes a number into what looks like any other (the finaliser of splitmix64).
+    fn mixed(n: u64) -> u64 {
+        let n = (n ^ n >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let n = (n ^ n >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        n ^ n >> 31
+    }
+
+    /// An entry whose names are a checksum of the rest.
+    fn sealed(n: u64, root_depth: usize) -> Entry {
+        let meta = mixed(n + 1) & !meta::ROOT_DEPTH | root_depth as u64;
+        let mut entry = Entry {
+            key: mixed(n),
+            root: mixed(n + 2),
+            parent: mixed(n + 3),
+            start: mixed(n + 4),
+            names: 0,
+            meta,
+        };
+        entry.names = checksum(&entry);
+        entry
+    }
+
+    fn checksum(entry: &Entry) -> u64 {
+        [entry.key, entry.root, entry.parent, entry.start, entry.meta].into_iter().fold(7, mix)
+    }
+
+    fn mix(sum: u64, word: u64) -> u64 {
+        (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    }
+
+    /// Transactions with a child each, as fast as they go; how many spans, and the processor time
+    /// they took, in nanoseconds.
+    fn write_spans(spans: &OpenSpans, seconds: f64) -> (u64, u64) {
+        let (begun, cpu) = (crate::shared::clock::monotonic(), processor_time());
+        let mut n = 0;
+        while (crate::shared::clock::monotonic() - begun).as_secs_f64() < seconds {
+            for _ in 0..10_000 {
+                spans.write(0, &sealed(n, 0), 1);
+                spans.write(1, &sealed(n + 1, 0), 2);
+                spans.shorten(1);
+                spans.shorten(0);
+                n += 2;
+            }
+        }
+        (n, processor_time() - cpu)
+    }
+
+    /// Of the calling thread, in nanoseconds. Not the wall clock's: readers and the writer share
+    /// the processors of the machine, and that is not what is asked.
+    fn processor_time() -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// One writer flat out, four readers, every word under a checksum.
+    #[test]
+    #[ignore = "takes a minute: run by scripts/seqlock-readers"]
+    fn seqlock_readers() {
+        let seconds: f64 =
+            std::env::var("SEQLOCK_SECONDS").map_or(60.0, |seconds| seconds.parse().unwrap());
+        let spans = OpenSpans::leaked().unwrap();
+        let per_second = |(written, cpu): (u64, u64)| written as f64 / (cpu as f64 / 1e9);
+        let alone = per_second(write_spans(&spans, (seconds / 6.0).min(5.0)));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let (mut accepted, mut nothing, mut again) = (0_u64, 0_u64, 0_u64);
+        let watched = std::thread::scope(|scope| {
+            let readers = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    let (mut accepted, mut nothing, mut again) = (0_u64, 0_u64, 0_u64);
+                    while !done.load(Ordering::Relaxed) {
+                        match spans.look() {
+                            Look::Open(top, root) => {
+                                assert_eq!(top.names, checksum(&top), "torn: {top:?}");
+                                assert_eq!(root.names, checksum(&root), "torn: {root:?}");
+                                accepted += 1;
+                            }
+                            Look::Nothing => nothing += 1,
+                            Look::Disturbed => again += 1,
+                        }
+                    }
+                    (accepted, nothing, again)
+                })
+            });
+            let watched = write_spans(&spans, seconds);
+            done.store(true, Ordering::Relaxed);
+            for reader in readers {
+                let (a, b, c) = reader.join().unwrap();
+                (accepted, nothing, again) = (accepted + a, nothing + b, again + c);
+            }
+            watched
+        });
+        assert!(accepted > 0 && again > 0, "readers and writer never met");
+        println!(
+            "{} spans opened and ended; {accepted} reads accepted, none torn, {nothing} found \
+             nothing open, {again} had to look again",
+            watched.0
+        );
+        println!(
+            "the writer, per second of processor time: {:.1} million spans alone, {:.1} million \
+             watched by four ({:.2})",
+            alone / 1e6,
+            per_second(watched) / 1e6,
+            per_second(watched) / alone
+        );
+    }
 }
 
 #[cfg(all(test, hotspan_loom))]
@@ -325,6 +451,43 @@ mod models {
                 assert_eq!(root.key, 1);
             }
             thread.join().unwrap();
+        });
+    }
+
+    /// FORBIDDEN: of two readers, one after the other, either copy is torn, or the second one's is
+    /// older than the first one's.
+    #[test]
+    fn second_reader_seeing_a_torn_or_an_older_copy_is_forbidden() {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(2);
+        builder.check(|| {
+            let spans = Arc::new(OpenSpans::leaked().unwrap());
+            spans.write(0, &entry(1), 1);
+            let told = Arc::new(AtomicU64::new(0));
+            let (writer, first, tell) = (Arc::clone(&spans), Arc::clone(&spans), Arc::clone(&told));
+            let threads = [
+                thread::spawn(move || writer.write(0, &entry(2), 1)),
+                thread::spawn(move || {
+                    if let Look::Open(top, _) = first.look() {
+                        assert_eq!(top.key, top.root, "torn");
+                        // ORDERING: Release, with the Acquire below: a hand-over of the user's.
+                        tell.store(top.key, Ordering::Release);
+                    }
+                }),
+            ];
+            // ORDERING: Acquire, with the Release above.
+            let before = told.load(Ordering::Acquire);
+            match spans.look() {
+                Look::Open(top, _) => {
+                    assert_eq!(top.key, top.root, "torn");
+                    assert!(top.key >= before, "{before}, then {}", top.key);
+                }
+                Look::Nothing => panic!("nothing, after {before}"),
+                Look::Disturbed => {}
+            }
+            for thread in threads {
+                thread.join().unwrap();
+            }
         });
     }
 }
