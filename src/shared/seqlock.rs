@@ -209,10 +209,7 @@ impl OpenSpans {
     /// Anyone: the innermost entry, and its transaction's; `None` when nothing is open, or when the
     /// owner was faster [`TRIES`] times.
     pub(crate) fn read(&self) -> Option<(Entry, Entry)> {
-        self.consistently(|len| {
-            let entry = self.copy(len.checked_sub(1)?);
-            Some((entry, self.copy(entry.root_depth())))
-        })
+        self.consistently(|len| self.innermost(len))?
     }
 
     /// Anyone: all entries, outermost first, into `lines`, which is cleared first. False when the
@@ -222,23 +219,21 @@ impl OpenSpans {
         let read = self.consistently(|len| {
             lines.clear();
             lines.extend((0..len.min(DEPTH)).map(|depth| self.copy(depth)));
-            Some(())
         });
         read.is_some()
     }
 
+    fn innermost(&self, len: usize) -> Option<(Entry, Entry)> {
+        let entry = self.copy(len.checked_sub(1)?);
+        Some((entry, self.copy(entry.root_depth())))
+    }
+
     /// What `copy` makes of the stack, given its length, at a moment at which nothing was written.
-    fn consistently<T>(&self, mut copy: impl FnMut(usize) -> Option<T>) -> Option<T> {
+    fn consistently<T>(&self, mut copy: impl FnMut(usize) -> T) -> Option<T> {
         for _ in 0..TRIES {
-            // ORDERING: Acquire, with the Release store in `write`.
-            let before = self.seq.load(Ordering::Acquire);
-            if before.is_multiple_of(2) {
-                let copied = copy(self.len());
-                // ORDERING: Acquire fence, with the Release fence in `write`.
-                fence(Ordering::Acquire);
-                if self.seq.load(Ordering::Relaxed) == before {
-                    return copied;
-                }
+            let copied = self.undisturbed(&mut copy);
+            if copied.is_some() {
+                return copied;
             }
             #[cfg(hotspan_loom)]
             loom::thread::yield_now();
@@ -246,6 +241,19 @@ impl OpenSpans {
             std::hint::spin_loop();
         }
         None
+    }
+
+    /// One try of [`consistently`](Self::consistently): `None` when the owner was writing.
+    fn undisturbed<T>(&self, copy: impl FnOnce(usize) -> T) -> Option<T> {
+        // ORDERING: Acquire, with the Release store in `write`.
+        let before = self.seq.load(Ordering::Acquire);
+        if !before.is_multiple_of(2) {
+            return None;
+        }
+        let copied = copy(self.len());
+        // ORDERING: Acquire fence, with the Release fence in `write`.
+        fence(Ordering::Acquire);
+        (self.seq.load(Ordering::Relaxed) == before).then_some(copied)
     }
 
     fn copy(&self, depth: usize) -> Entry {
@@ -313,6 +321,112 @@ mod tests {
             done.store(true, Ordering::Relaxed);
         });
     }
+
+    /// Mixes a number into what looks like any other (the finaliser of splitmix64).
+    fn mixed(n: u64) -> u64 {
+        let n = (n ^ n >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let n = (n ^ n >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        n ^ n >> 31
+    }
+
+    /// An entry whose names are a checksum of the rest.
+    fn sealed(n: u64, root_depth: usize) -> Entry {
+        let meta = mixed(n + 1) & !meta::ROOT_DEPTH | root_depth as u64;
+        let mut entry = Entry {
+            key: mixed(n),
+            root: mixed(n + 2),
+            parent: mixed(n + 3),
+            start: mixed(n + 4),
+            names: 0,
+            meta,
+        };
+        entry.names = checksum(&entry);
+        entry
+    }
+
+    fn checksum(entry: &Entry) -> u64 {
+        [entry.key, entry.root, entry.parent, entry.start, entry.meta].into_iter().fold(7, mix)
+    }
+
+    fn mix(sum: u64, word: u64) -> u64 {
+        (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    }
+
+    /// Transactions with a child each, as fast as they go; how many spans, and the processor time
+    /// they took, in nanoseconds.
+    fn write_spans(spans: &OpenSpans, seconds: f64) -> (u64, u64) {
+        let (begun, cpu) = (crate::shared::clock::monotonic(), processor_time());
+        let mut n = 0;
+        while (crate::shared::clock::monotonic() - begun).as_secs_f64() < seconds {
+            for _ in 0..10_000 {
+                spans.write(0, &sealed(n, 0), 1);
+                spans.write(1, &sealed(n + 1, 0), 2);
+                spans.shorten(1);
+                spans.shorten(0);
+                n += 2;
+            }
+        }
+        (n, processor_time() - cpu)
+    }
+
+    /// Of the calling thread, in nanoseconds. Not the wall clock's: readers and the writer share
+    /// the processors of the machine, and that is not what is asked.
+    fn processor_time() -> u64 {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// One writer flat out, four readers, every word under a checksum.
+    #[test]
+    #[ignore = "takes a minute: run by scripts/seqlock-readers"]
+    fn seqlock_readers() {
+        let seconds: f64 =
+            std::env::var("SEQLOCK_SECONDS").map_or(60.0, |seconds| seconds.parse().unwrap());
+        let spans = OpenSpans::leaked().unwrap();
+        let per_second = |(written, cpu): (u64, u64)| written as f64 / (cpu as f64 / 1e9);
+        let alone = per_second(write_spans(&spans, (seconds / 6.0).min(5.0)));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let (mut accepted, mut nothing, mut again) = (0_u64, 0_u64, 0_u64);
+        let watched = std::thread::scope(|scope| {
+            let readers = [(); 4].map(|()| {
+                scope.spawn(|| {
+                    let (mut accepted, mut nothing, mut again) = (0_u64, 0_u64, 0_u64);
+                    while !done.load(Ordering::Relaxed) {
+                        match spans.undisturbed(|len| spans.innermost(len)) {
+                            Some(Some((top, root))) => {
+                                assert_eq!(top.names, checksum(&top), "torn: {top:?}");
+                                assert_eq!(root.names, checksum(&root), "torn: {root:?}");
+                                accepted += 1;
+                            }
+                            Some(None) => nothing += 1,
+                            None => again += 1,
+                        }
+                    }
+                    (accepted, nothing, again)
+                })
+            });
+            let watched = write_spans(&spans, seconds);
+            done.store(true, Ordering::Relaxed);
+            for reader in readers {
+                let (a, b, c) = reader.join().unwrap();
+                (accepted, nothing, again) = (accepted + a, nothing + b, again + c);
+            }
+            watched
+        });
+        assert!(accepted > 0 && again > 0, "readers and writer never met");
+        println!(
+            "{} spans opened and ended; {accepted} reads accepted, none torn, {nothing} found \
+             nothing open, {again} had to look again",
+            watched.0
+        );
+        println!(
+            "the writer, per second of processor time: {:.1} million spans alone, {:.1} million \
+             watched by four ({:.2})",
+            alone / 1e6,
+            per_second(watched) / 1e6,
+            per_second(watched) / alone
+        );
+    }
 }
 
 #[cfg(all(test, hotspan_loom))]
@@ -365,6 +479,43 @@ mod models {
                 assert_eq!(root.key, 1);
             }
             thread.join().unwrap();
+        });
+    }
+
+    /// FORBIDDEN: of two readers, one after the other, either copy is torn, or the second one's is
+    /// older than the first one's.
+    #[test]
+    fn second_reader_seeing_a_torn_or_an_older_copy_is_forbidden() {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(2);
+        builder.check(|| {
+            let spans = Arc::new(OpenSpans::leaked().unwrap());
+            spans.write(0, &entry(1), 1);
+            let told = Arc::new(AtomicU64::new(0));
+            let (writer, first, tell) = (Arc::clone(&spans), Arc::clone(&spans), Arc::clone(&told));
+            let threads = [
+                thread::spawn(move || writer.write(0, &entry(2), 1)),
+                thread::spawn(move || {
+                    if let Some(Some((top, _))) = first.undisturbed(|len| first.innermost(len)) {
+                        assert_eq!(top.key, top.root, "torn");
+                        // ORDERING: Release, with the Acquire below: a hand-over of the user's.
+                        tell.store(top.key, Ordering::Release);
+                    }
+                }),
+            ];
+            // ORDERING: Acquire, with the Release above.
+            let before = told.load(Ordering::Acquire);
+            match spans.undisturbed(|len| spans.innermost(len)) {
+                Some(Some((top, _))) => {
+                    assert_eq!(top.key, top.root, "torn");
+                    assert!(top.key >= before, "{before}, then {}", top.key);
+                }
+                Some(None) => panic!("nothing, after {before}"),
+                None => {}
+            }
+            for thread in threads {
+                thread.join().unwrap();
+            }
         });
     }
 }

@@ -121,6 +121,9 @@ mod models {
     use loom::sync::Arc;
     use loom::thread;
 
+    use super::super::arena::Arena;
+    use super::super::layout::{Kind, Slot};
+    use super::super::ring::{Ring, Writer};
     use super::*;
 
     /// FORBIDDEN: a thread sees that recording is on, and a seed or a limit from before.
@@ -141,5 +144,106 @@ mod models {
             settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, 5, 6);
             thread.join().unwrap();
         });
+    }
+
+    const LIMIT: u64 = 6;
+
+    fn slot(key: u64) -> Slot {
+        [Kind::Child as u64, key, key, 0, 0, 0, 0, 0]
+    }
+
+    /// A recording thread with a transaction whose root is key 2.
+    struct Owner {
+        writer: Writer,
+        taken_back: u64,
+    }
+
+    impl Owner {
+        fn put(&self, ring: &Ring, key: u64) {
+            assert!(self.writer.room(ring, 1, || LIMIT));
+            self.writer.put(ring, &slot(key));
+        }
+
+        /// As `Local::close_root`: in another generation than `begun`, what was not published is
+        /// taken back and counted.
+        fn end_root(&mut self, settings: &Settings, ring: &Ring, begun: u64) {
+            if (begun ^ settings.state()) & GENERATION == 0 {
+                self.put(ring, 2);
+                self.writer.publish(ring);
+            } else {
+                self.writer.each_private(ring, |_| self.taken_back += 1);
+                self.writer.retreat(ring);
+                self.taken_back += 1;
+            }
+        }
+    }
+
+    /// Off; the last looks; on again, and the look that discards. What each found: keys.
+    fn close_and_begin_anew(settings: &Settings, ring: &Ring) -> (Vec<u64>, Vec<u64>) {
+        let mut found = [Vec::new(), Vec::new()];
+        let [collected, discarded] = &mut found;
+        settings.switch_off();
+        ring.collect(collected, ring.waiting());
+        ring.collect(collected, ring.waiting());
+        ring.collect(discarded, u64::MAX / 2);
+        settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, 5, 6);
+        let [collected, discarded] = found.map(|slots| slots.iter().map(|slot| slot[1]).collect());
+        (collected, discarded)
+    }
+
+    /// Runs an owner whose transaction ends against a shutdown and a new `init`. `published`: its
+    /// child was published early.
+    fn race(published: bool) {
+        let settings = Arc::new(Settings::new());
+        settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, 5, 6);
+        let ring = Arc::new(Ring::new(Arena::leaked(2)));
+        let mut owner = Owner { writer: Writer::new(), taken_back: 0 };
+        let begun = settings.state();
+        owner.put(&ring, 1);
+        if published {
+            owner.writer.publish(&ring);
+        }
+        let (shared, of_owner) = (Arc::clone(&settings), Arc::clone(&ring));
+        let thread = thread::spawn(move || {
+            owner.end_root(&shared, &of_owner, begun);
+            // Its next transaction, where it was taken back.
+            owner.put(&of_owner, 3);
+            owner.writer.publish(&of_owner);
+            owner.taken_back
+        });
+        let (mut all, discarded) = close_and_begin_anew(&settings, &ring);
+        all.extend(discarded);
+        let taken_back = thread.join().unwrap();
+        let mut left = Vec::new();
+        ring.collect(&mut left, u64::MAX / 2);
+        for slot in &left {
+            assert_eq!(slot[1], slot[2], "torn slot");
+        }
+        all.extend(left.iter().map(|slot| slot[1]));
+        match (taken_back, published) {
+            (0, _) => assert_eq!(all, [1, 2, 3]),
+            (1, true) => assert_eq!(all, [1, 3]),
+            (2, false) => assert_eq!(all, [3]),
+            _ => panic!("{taken_back} taken back of {all:?}"),
+        }
+    }
+
+    fn bounded(published: bool) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(move || race(published));
+    }
+
+    /// FORBIDDEN: a root that ends while the library closes is neither collected, nor counted as
+    /// taken back, nor left for the next generation; or it is two of these.
+    #[test]
+    fn root_lost_or_counted_twice_at_shutdown_is_forbidden() {
+        bounded(false);
+    }
+
+    /// FORBIDDEN: the same; or what the reader has collected of a transaction is taken back.
+    #[test]
+    fn collected_child_taken_back_at_shutdown_is_forbidden() {
+        bounded(true);
     }
 }
