@@ -10,6 +10,7 @@ use crate::shared::ring::State;
 use crate::shared::seqlock::{Entry, meta};
 use crate::shared::settings::SETTINGS;
 use crate::shared::{names, registry};
+use crate::test::ids;
 
 /// The open transaction of one thread, and the step it is in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,7 +59,6 @@ pub fn inflight() -> Vec<InFlight> {
         return Vec::new();
     }
     let anchor = Anchor::now();
-    let wire = SETTINGS.wire_ids();
     registry::lanes()
         .filter(|lane| lane.ring.state() == State::Live)
         .filter_map(|lane| {
@@ -74,9 +74,9 @@ pub fn inflight() -> Vec<InFlight> {
                 thread_id: label.id,
                 op,
                 name,
-                trace_id: wire.trace_id(root.key),
+                trace_id: ids::trace_id(root.key),
                 age: age(&root, &anchor),
-                span_id: wire.span_id(span.key),
+                span_id: ids::span_id(span.key),
                 span_op,
                 span_description,
                 span_age: age(&span, &anchor),

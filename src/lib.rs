@@ -105,6 +105,7 @@ mod shared;
 mod span;
 mod stats;
 mod status;
+pub mod test;
 mod transaction;
 pub mod transport;
 mod value;

@@ -27,6 +27,7 @@ use super::assemble::Bounds;
 use super::courier::Health;
 use super::encode::Site;
 use super::flusher::{Cycle, Flusher, Reading};
+use super::keep::Keep;
 use super::queue::{Held, Queue};
 use super::upload::Uploader;
 
@@ -51,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) ring_slots: u64,
     pub(crate) queue_bytes: usize,
     pub(crate) client_reports: bool,
+    /// Takes transactions instead of the transport.
+    pub(crate) keep: Option<Arc<dyn Keep>>,
 }
 
 /// Both threads, running.
@@ -78,6 +81,7 @@ impl Client {
         let control = Arc::new(Control::default());
         let mut flusher = Flusher::new(plan.site, plan.bounds, plan.wire, queue, books, reading);
         flusher.discard_leftovers();
+        flusher.keep(plan.keep);
         let role = Role {
             flusher,
             control: Arc::clone(&control),

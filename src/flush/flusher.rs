@@ -16,6 +16,7 @@ use crate::shared::ring::State;
 
 use super::assemble::{Assembler, Bounds, Sink};
 use super::encode::{Encoder, Site};
+use super::keep::Keep;
 use super::queue::Queue;
 
 /// Slots copied at a time.
@@ -76,6 +77,8 @@ struct Out {
     wire: WireIds,
     anchor: Anchor,
     queue: Arc<Queue>,
+    /// Takes them instead of the queue.
+    keep: Option<Arc<dyn Keep>>,
     books: &'static Books,
     /// Span records taken in, and those that left again: what lies between is in the assembler, or
     /// was in hand when something panicked.
@@ -85,6 +88,13 @@ struct Out {
 
 impl Sink for Out {
     fn transaction(&mut self, run: &[Slot]) {
+        if let Some(keep) = &self.keep {
+            keep.transaction(run);
+            let kept = records(run);
+            self.left += kept;
+            self.books.delivered.add(kept);
+            return;
+        }
         let buffer = self.queue.buffer();
         match self.encoder.transaction(run, &self.wire, &self.anchor, buffer) {
             Ok((parcel, encoded)) => {
@@ -119,10 +129,22 @@ impl Sink for Out {
     fn attributes_lost(&mut self, count: u64) {
         self.books.attributes_late.add(count);
     }
+
+    fn given_up(&mut self, reason: Reason, slots: &[Slot]) {
+        if let Some(keep) = &self.keep {
+            keep.given_up(reason, slots);
+        }
+    }
+
+    fn pieces(&mut self, slots: &[Slot]) {
+        if let Some(keep) = &self.keep {
+            keep.pieces(slots);
+        }
+    }
 }
 
 /// The records in a run of slots.
-fn records(run: &[Slot]) -> Count {
+pub(crate) fn records(run: &[Slot]) -> Count {
     let mut count = Count::default();
     let mut at = 0;
     while let Some(slot) = run.get(at) {
@@ -154,11 +176,17 @@ impl Flusher {
                 wire,
                 anchor: Anchor::now(),
                 queue,
+                keep: None,
                 books,
                 taken_in: Count::default(),
                 left: Count::default(),
             },
         }
+    }
+
+    /// Gives transactions to `keep` instead of the queue.
+    pub(crate) fn keep(&mut self, keep: Option<Arc<dyn Keep>>) {
+        self.out.keep = keep;
     }
 
     /// Drops what an earlier generation left in the rings: its flusher was gone when it was
@@ -193,6 +221,9 @@ impl Flusher {
         }
         self.assembler.pass_done(&mut self.out);
         self.assembler.bound(now, &mut self.out);
+        if let Some(keep) = &self.out.keep {
+            self.assembler.each_waiting(|slots| keep.waiting(slots));
+        }
         self.out.books.in_assembly.set(self.assembler.held());
         self.out.books.cycles.add(1);
         found.unsettled = self.assembler.has_ended();

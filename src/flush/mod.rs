@@ -18,6 +18,7 @@ pub(crate) mod encode;
 pub(crate) mod envelope;
 pub(crate) mod flusher;
 mod gone;
+pub(crate) mod keep;
 pub(crate) mod limits;
 pub(crate) mod queue;
 pub(crate) mod report;
