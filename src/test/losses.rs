@@ -84,11 +84,15 @@ impl Marks {
         ON_NO_THREAD.into_iter().map(|reason| (reason, BOOKS.lost.of(reason).read())).collect()
     }
 
-    /// What was lost since, on these lanes and on none.
-    pub(super) fn since(&self, lanes: &BTreeSet<u32>) -> Losses {
+    /// What was lost since, on these lanes and on none, but for what is known already.
+    pub(super) fn since(&self, lanes: &BTreeSet<u32>, known: &BTreeMap<u32, Losses>) -> Losses {
         let mut sum = since(Self::on_none(), Some(&self.on_none));
         for lane in registry::lanes().filter(|lane| lanes.contains(&lane.number)) {
-            add(&mut sum, &since(of(lane), self.lanes.get(&lane.number)));
+            let mut settled = self.lanes.get(&lane.number).cloned().unwrap_or_default();
+            if let Some(known) = known.get(&lane.number) {
+                add(&mut settled, known);
+            }
+            add(&mut sum, &since(of(lane), Some(&settled)));
         }
         sum
     }

@@ -90,9 +90,9 @@ pub(super) struct State {
     pub(super) advances: Vec<(u64, u64)>,
     /// What was certainly of this capture.
     pub(super) lost: Losses,
+    /// The part of it that is in the counters of lanes.
+    lost_on: BTreeMap<u32, Losses>,
     parts: u64,
-    /// Lanes on which somebody recorded for a capture meanwhile, this one included.
-    captured_lanes: BTreeSet<u32>,
 }
 
 /// What is left of a capture when it is over.
@@ -127,17 +127,10 @@ impl Running {
     /// it is over.
     pub(super) fn begin(self: &Arc<Self>, key: u64) {
         let mut parts = parts();
-        if self.state().is_over {
+        let mut state = self.state();
+        if state.is_over {
             return;
         }
-        let lane = lane_of(key);
-        let mut others = BTreeSet::from([lane]);
-        for part in &*parts {
-            others.insert(lane_of(part.keys.start));
-            part.running.state().captured_lanes.insert(lane);
-        }
-        let mut state = self.state();
-        state.captured_lanes.append(&mut others);
         let number = state.parts;
         state.parts += 1;
         let end = (key >> KEY_BITS << KEY_BITS) + (1 << KEY_BITS);
@@ -157,7 +150,9 @@ impl Running {
         if let Some(part) = mine {
             part.keys.end = key;
         }
-        losses::add(&mut self.state().lost, lost);
+        let mut state = self.state();
+        losses::add(&mut state.lost, lost);
+        losses::add(state.lost_on.entry(lane_of(key)).or_default(), lost);
     }
 
     /// From here on, what waits is taken down.
@@ -172,7 +167,7 @@ impl Running {
         let over = State { is_over: true, ..State::default() };
         let mut state = std::mem::replace(&mut *self.state(), over);
         losses::add(&mut state.lost, &before.lost_inside());
-        let elsewhere = before.since(&state.lanes_elsewhere());
+        let elsewhere = before.since(&state.lanes(), &state.lost_on);
         Remains { state, parts, elsewhere }
     }
 
@@ -195,14 +190,13 @@ impl Running {
 }
 
 impl State {
-    /// The threads that started spans of this capture without recording for one.
-    fn lanes_elsewhere(&self) -> BTreeSet<u32> {
+    /// The threads that started spans of this capture.
+    fn lanes(&self) -> BTreeSet<u32> {
         let mut lanes = BTreeSet::new();
         for slots in self.runs.iter().chain(self.waiting.values()) {
             lanes.extend(slots_of_kind(slots, Kind::Child).map(|[_, key, ..]| lane_of(key)));
         }
         lanes.extend(self.given_up.iter().map(|key| lane_of(*key)));
-        lanes.retain(|lane| !self.captured_lanes.contains(lane));
         lanes
     }
 }

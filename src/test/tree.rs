@@ -127,10 +127,10 @@ impl Captured {
         &self.lost
     }
 
-    /// What may have been lost besides, at the most: on threads that worked for this capture without
-    /// having joined it, whatever else they did meanwhile, and on threads that found no room to
-    /// record at all. Not among [`lost`](Self::lost) and not printed, as it may be somebody else's;
-    /// have threads join by a [`Handle`](super::Handle) to know.
+    /// What may have been lost besides: whatever was lost meanwhile on threads that started spans
+    /// of this capture without having joined it, and on threads that found no room to record at
+    /// all. Not among [`lost`](Self::lost) and not printed, as it may be somebody else's; have
+    /// threads join by a [`Handle`](super::Handle) to know.
     #[must_use]
     pub const fn lost_elsewhere(&self) -> &BTreeMap<Reason, Count> {
         &self.elsewhere
