@@ -83,6 +83,7 @@
 //!   [`InFlight`].
 //! - What became of it: [`stats`](stats()), [`Stats`], [`Count`], [`Reason`], [`Imbalance`].
 //! - Where it goes: the module [`transport`], with the trait, and HTTP, files, memory, nothing.
+//! - Testing what is recorded: the module [`test`](mod@test), with [`capture`](test::capture).
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

@@ -162,7 +162,7 @@ pub(crate) fn set_description(handle: Handle, text: &impl IntoName) {
 }
 
 pub(crate) fn trace_id(handle: Handle) -> Option<TraceId> {
-    record::root_of(handle).map(|root| ids::trace_id(root))
+    record::root_of(handle).map(ids::trace_id)
 }
 
 pub(crate) fn span_id(handle: Handle) -> Option<SpanId> {

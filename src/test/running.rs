@@ -267,7 +267,6 @@ pub(super) fn slots_of_kind(slots: &[Slot], kind: Kind) -> impl Iterator<Item = 
         .filter(move |[header, ..]| Kind::of(*header) == Some(kind))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "twelve bits are left")]
 pub(super) const fn lane_of(key: u64) -> u32 {
     (key >> KEY_BITS) as u32
 }

@@ -113,7 +113,8 @@ macro_rules! from {
 
         impl PartialEq<$ty> for Value {
             fn eq(&self, other: &$ty) -> bool {
-                *self == Self::from(other.clone())
+                let other: Self = other.clone().into();
+                *self == other
             }
         }
     )* };
