@@ -44,9 +44,9 @@
 //! captured as delivered.
 //!
 //! # Time and ids
-//! [`Capture::fixed_clock`] makes time stand still but for [`advance`], [`Capture::fixed_ids`] makes
-//! trace and span ids the same in every run. Nothing changes on the recording side for either;
-//! times are worked out afterwards. [`inflight`]'s ages are real, always.
+//! [`Capture::fixed_clock`] makes time stand still but for [`advance`], [`Capture::fixed_ids`]
+//! makes trace and span ids the same in every run. Nothing changes on the recording side for
+//! either; times are worked out afterwards. [`inflight`]'s ages are real, always.
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};

@@ -1,9 +1,9 @@
 //! A capture while it runs: whose keys are whose, and what has come of each.
 //!
 //! A transaction belongs to a capture by its root's key: the keys that a thread gave out between
-//! the begin and the end of a capture on it are the capture's. So nothing is marked on the recording
-//! side, captures on several threads share the rings without seeing each other, and children
-//! recorded on other threads go where their root goes.
+//! the begin and the end of a capture on it are the capture's. So nothing is marked on the
+//! recording side, captures on several threads share the rings without seeing each other, and
+//! children recorded on other threads go where their root goes.
 //!
 //! # Invariants
 //! * P1: a thread records for one capture at a time, so the ranges in the table do not overlap.
