@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::resolve::{Resolved, process_environment};
+use crate::inflight::InFlight;
 use crate::transport::Transport;
 
 /// Everything that can be set.
@@ -183,6 +184,46 @@ pub struct Config {
     /// The age at which an unfinished transaction is given up. 1 ms to 1 day, default 1 hour.
     #[serde(deserialize_with = "read::seconds")]
     pub open_age: Duration,
+    /// The age at which an open transaction is reported as stuck, once: to `on_stuck`, in the log
+    /// (target `hotspan`, level warn; one line a minute at most, naming one and counting the
+    /// others), and in [`Stats::stuck`](crate::Stats::stuck). 1 ms to 1 day. Default: none, nobody
+    /// watches and nothing is paid for it.
+    ///
+    /// A report says which transaction, in which step, on which thread, and for how long. The
+    /// flusher looks at what every thread has open, and at transactions that were detached and are
+    /// on no thread (in a queue, in a future that waits), every eighth of this time and not more
+    /// often than `flush_interval`. Recording threads are not slowed.
+    ///
+    /// Not seen are transactions that are not sampled; detached ones that the flusher no longer
+    /// holds (`open_transactions`, `open_slots`, `open_age`) or whose leave of their thread found
+    /// no room in its ring, while they are on no thread. One whose end was lost (`ring_full`,
+    /// `no_ring`) may be reported.
+    #[serde(deserialize_with = "read::open_seconds")]
+    pub stuck_after: Option<Duration>,
+    /// What to call for each transaction that is stuck; needs `stuck_after`. Default: nothing. Not
+    /// read from files.
+    ///
+    /// It runs on the flusher's thread and must be quick: rings are not drained meanwhile. It must
+    /// not wait for [`Guard::flush`](crate::Guard::flush) or [`Guard::close`](crate::Guard::close),
+    /// which wait for that thread. A panic is caught and counted
+    /// ([`Stats::callback_panics`](crate::Stats::callback_panics)); after three it is not called
+    /// again.
+    ///
+    /// ```
+    /// use std::{sync::Arc, time::Duration};
+    ///
+    /// let config = hotspan::Config {
+    ///     stuck_after: Some(Duration::from_secs(30)),
+    ///     on_stuck: Some(Arc::new(|open| {
+    ///         let thread = open.thread_name.as_deref().unwrap_or("no thread");
+    ///         eprintln!("{}: in {} for {:?}, on {thread}", open.name, open.span_op, open.span_age);
+    ///     })),
+    ///     ..hotspan::Config::default()
+    /// };
+    /// # assert!(config.on_stuck.is_some());
+    /// ```
+    #[serde(skip)]
+    pub on_stuck: Option<Arc<dyn Fn(&InFlight) + Send + Sync>>,
 }
 
 impl Default for Config {
@@ -212,6 +253,8 @@ impl Default for Config {
             open_transactions: 10_000,
             open_slots: 65_536,
             open_age: Duration::from_secs(3600),
+            stuck_after: None,
+            on_stuck: None,
         }
     }
 }
@@ -246,6 +289,8 @@ impl fmt::Debug for Config {
             open_transactions,
             open_slots,
             open_age,
+            stuck_after,
+            on_stuck,
         } = self;
         let hidden = |text: &Option<String>| text.as_ref().map(|_| format_args!("***"));
         f.debug_struct("Config")
@@ -273,7 +318,19 @@ impl fmt::Debug for Config {
             .field("open_transactions", open_transactions)
             .field("open_slots", open_slots)
             .field("open_age", open_age)
+            .field("stuck_after", stuck_after)
+            .field("on_stuck", &on_stuck.as_ref().map(|_| format_args!("..")))
             .finish()
+    }
+}
+
+/// `Config::on_stuck`, with a `Debug`.
+#[derive(Clone)]
+pub(crate) struct OnStuck(pub(crate) Arc<dyn Fn(&InFlight) + Send + Sync>);
+
+impl fmt::Debug for OnStuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnStuck(..)")
     }
 }
 

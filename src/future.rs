@@ -14,12 +14,14 @@ use crate::transaction::start_transaction;
 /// Puts futures into spans; for every [`Future`], under any runtime.
 pub trait FutureExt: Future + Sized {
     /// Runs the future inside a span or a transaction, which is current at each poll and ends with
-    /// the future: when it is done; when it is dropped before that, with the status `cancelled`;
-    /// when its `poll` panics, with `internal_error`. Never allocates.
+    /// the future, once: when it is done; when it is dropped before that, with the status
+    /// `cancelled`; when its `poll` or its drop panics, with `internal_error`. What the future
+    /// holds is dropped inside the span, and before it ends.
     ///
-    /// A guard that belongs to a thread ([`Span`](crate::Span),
-    /// [`Transaction`](crate::Transaction)) cannot be held across an `await` in a future that is
-    /// spawned on several threads: that does not compile. This is how it is done:
+    /// The span has begun where it is given, as a child of what was current there; it need not be
+    /// polled for that. Inside, [`start_child`](crate::start_child) makes its children, and
+    /// [`Scope::span`](crate::Scope::span) finds it to set things on. Never allocates, but for a
+    /// thread's first recorded call; a poll costs an [`enter`](Detached::enter) and a leave.
     ///
     /// ```
     /// use hotspan::FutureExt;
@@ -34,12 +36,49 @@ pub trait FutureExt: Future + Sized {
     /// # fn is_send<T: Send>(value: T) -> T { value }
     /// # let _ = is_send(process(1));
     /// ```
+    ///
+    /// A guard that belongs to a thread ([`Span`](crate::Span),
+    /// [`Transaction`](crate::Transaction), [`Entered`](crate::Entered)) cannot be held across an
+    /// `await` in a future that is spawned on several threads. This does not compile:
+    ///
+    /// ```compile_fail
+    /// # use hotspan::FutureExt;
+    /// # fn spawn(_: impl Future + Send + 'static) {}
+    /// # async fn load() {}
+    /// spawn(async {
+    ///     let span = hotspan::start_child("db", "load");
+    ///     load().await;
+    ///     drop(span);
+    /// });
+    /// ```
+    ///
+    /// Ended before the `await`, or given to the future that is awaited, it does:
+    ///
+    /// ```
+    /// # use hotspan::FutureExt;
+    /// # fn spawn(_: impl Future + Send + 'static) {}
+    /// # async fn load() {}
+    /// spawn(async {
+    ///     let span = hotspan::start_child("db", "load");
+    ///     drop(span);
+    ///     load().await;
+    /// });
+    /// spawn(async {
+    ///     let span = hotspan::start_child("db", "load");
+    ///     load().in_span(span).await;
+    /// });
+    /// ```
+    ///
+    /// Where a future stays on one thread the compiler lets it pass. Between two polls the guard's
+    /// span is then that thread's innermost one, and what others start there without a span of
+    /// their own becomes its child.
     fn in_span(self, span: impl Into<Detached>) -> InSpan<Self> {
         InSpan { span: span.into(), future: Some(self) }
     }
 
     /// Runs the future as a transaction of its own, as [`in_span`](Self::in_span) does; the
-    /// transaction is started when the future is polled first, and not before.
+    /// transaction is started, and sampled, when the future is polled first, and not before. While
+    /// it is polled it hides what is around it, as any transaction does.
     ///
     /// ```
     /// use hotspan::FutureExt;

@@ -1,8 +1,11 @@
 //! [`init`], and the guard that ends what it began.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+use crossbeam_utils::atomic::AtomicCell;
 use serde::Serialize;
 
 use crate::config::{Config, Delivery, Resolved, process_environment};
@@ -11,35 +14,31 @@ use crate::flush::assemble::Bounds;
 use crate::flush::client::{Client, Plan};
 use crate::flush::encode::Site;
 use crate::flush::keep::Keep;
+use crate::flush::watch::Watch;
+use crate::inflight;
 use crate::shared::arena::Arena;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
-use crate::shared::ledger::{BOOKS, Count};
-use crate::shared::registry;
+use crate::shared::ledger::{self, Count};
 use crate::shared::settings::SETTINGS;
+use crate::shared::{names, registry};
 use crate::stats::{Stats, stats};
 use crate::transport::{File, Null, Transport};
 
-/// The one that is running.
-static ACTIVE: Mutex<Active> = Mutex::new(Active::NOBODY);
+/// The client that is running, of the process that is its [`HOLDER`].
+static CLIENT: ArcSwapOption<Client> = ArcSwapOption::const_empty();
 
-struct Active {
-    /// The process that called `init`; 0: nobody did. A fork's copy names its parent.
-    process: u32,
-    client: Option<Arc<Client>>,
-}
+/// The process that called `init`; 0: nobody did. A fork's copy of it names the parent.
+static HOLDER: AtomicCell<u32> = AtomicCell::new(0);
 
-impl Active {
-    const NOBODY: Self = Self { process: 0, client: None };
-}
+/// The process that makes what a process and its forks have once, and whether that was done.
+static PREPARING: AtomicCell<u32> = AtomicCell::new(0);
+static PREPARED: AtomicCell<bool> = AtomicCell::new(false);
 
-fn active() -> MutexGuard<'static, Active> {
-    ACTIVE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The running client, for `stats()`.
+/// The running client, for `stats()`. A fork's child sees none that is its parent's, whose locks
+/// may have been held when it was copied.
 pub(crate) fn client() -> Option<Arc<Client>> {
-    active().client.clone()
+    if HOLDER.load() == std::process::id() { CLIENT.load_full() } else { None }
 }
 
 /// Starts recording and delivering, until the guard is dropped.
@@ -85,32 +84,68 @@ struct Place(bool);
 
 impl Place {
     fn take() -> Result<Self, ConfigError> {
-        let mut active = active();
         let process = std::process::id();
-        if active.process == process {
-            return Err(ConfigError::already_initialised());
+        let mut holder = HOLDER.load();
+        loop {
+            if holder == process {
+                return Err(ConfigError::already_initialised());
+            }
+            match HOLDER.compare_exchange(holder, process) {
+                Ok(_) => break,
+                Err(other) => holder = other,
+            }
         }
-        // A client that is here belongs to the process that this one was forked off: its threads
-        // are not in this one, and its sockets are the parent's.
-        #[expect(clippy::mem_forget, reason = "dropping would touch what is the parent's")]
-        std::mem::forget(active.client.take());
-        active.process = process;
+        let place = Self(true);
+        prepare(process)?;
+        if registry::belongs_to_another(process) {
+            leave_to_parent();
+        }
         registry::belong_to(process);
-        Ok(Self(true))
+        Ok(place)
     }
 
     fn keep(mut self, client: Option<Arc<Client>>) {
         self.0 = false;
-        active().client = client;
+        CLIENT.store(client);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if self.0 {
-            *active() = Active::NOBODY;
+            HOLDER.store(0);
         }
     }
+}
+
+/// Makes what a process and its forks have once, in some cases with a lock: so that no child finds
+/// that lock held by a thread that it does not have.
+fn prepare(process: u32) -> Result<(), ConfigError> {
+    if PREPARED.load() {
+        return Ok(());
+    }
+    let preparing = PREPARING.load();
+    if preparing != 0 && preparing != process {
+        let forked = "the process was forked while another thread was in its first `init`";
+        return Err(ConfigError::thread(io::Error::other(forked)));
+    }
+    PREPARING.store(process);
+    names::prepare();
+    clock::clock();
+    PREPARED.store(true);
+    PREPARING.store(0);
+    Ok(())
+}
+
+/// In a fork's child, at its own `init`: what there is of the parent's stays the parent's.
+#[cold]
+fn leave_to_parent() {
+    SETTINGS.switch_off();
+    // Its threads are not in this process, its sockets are the parent's.
+    #[expect(clippy::mem_forget, reason = "dropping would touch what is the parent's")]
+    std::mem::forget(CLIENT.swap(None));
+    Arena::renew();
+    ledger::open_new_books();
 }
 
 fn start(
@@ -119,8 +154,7 @@ fn start(
     transport: Box<dyn Transport>,
 ) -> Result<Arc<Client>, ConfigError> {
     Arena::global().reserve(resolved.ring_bytes).map_err(|_| ConfigError::memory())?;
-    clock::clock();
-    let wire = WireIds::from_os();
+    let wire = WireIds::from_os(clock::unix_nanos());
     let ring_slots = resolved.ring_slots as u64;
     let (debug, ring_bytes) = (resolved.debug, resolved.ring_bytes);
     let plan = Plan {
@@ -136,6 +170,10 @@ fn start(
         queue_bytes: resolved.queue_bytes,
         client_reports: resolved.send_client_reports,
         keep: None,
+        watch: resolved.stuck_after.map(|after| {
+            let hook = resolved.on_stuck.clone().map(|on_stuck| inflight::hook(on_stuck, wire));
+            Watch::new(after, resolved.flush_interval, hook)
+        }),
         site: site(resolved),
     };
     if debug {
@@ -144,7 +182,7 @@ fn start(
              bytes in all, {ring_slots} slots a thread"
         );
     }
-    let client = Client::start(plan, transport, &BOOKS).map_err(ConfigError::thread)?;
+    let client = Client::start(plan, transport, ledger::books()).map_err(ConfigError::thread)?;
     SETTINGS.switch_on(&wire, threshold, ring_slots);
     Ok(Arc::new(client))
 }
@@ -153,8 +191,7 @@ fn start(
 pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigError> {
     let place = Place::take()?;
     Arena::global().reserve(KEEPING_RING_BYTES).map_err(|_| ConfigError::memory())?;
-    clock::clock();
-    let wire = WireIds::from_os();
+    let wire = WireIds::from_os(clock::unix_nanos());
     let plan = Plan {
         bounds: Bounds {
             transactions: 1 << 16,
@@ -168,9 +205,11 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         queue_bytes: 1,
         client_reports: false,
         keep: Some(keep),
+        watch: None,
         site: Site::default(),
     };
-    let client = Client::start(plan, Box::new(Null), &BOOKS).map_err(ConfigError::thread)?;
+    let client =
+        Client::start(plan, Box::new(Null), ledger::books()).map_err(ConfigError::thread)?;
     SETTINGS.switch_on(&wire, 1_000_000, KEEPING_RING_SLOTS);
     let client = Arc::new(client);
     place.keep(Some(Arc::clone(&client)));
@@ -181,7 +220,8 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
 pub(crate) fn stop_keeping(client: &Client, timeout: Duration) {
     SETTINGS.switch_off();
     client.close(timeout);
-    *active() = Active::NOBODY;
+    CLIENT.store(None);
+    HOLDER.store(0);
 }
 
 /// Address space for the rings of threads under test, and slots that one of them may hold: more
@@ -319,7 +359,8 @@ impl Guard {
             SETTINGS.switch_off();
             client.close(timeout);
         }
-        *active() = Active::NOBODY;
+        CLIENT.store(None);
+        HOLDER.store(0);
     }
 
     fn report(&self, complete: bool) -> Report {

@@ -4,21 +4,25 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::config::OnStuck;
+use crate::flush::watch::{Hook, Sighting, texts};
 use crate::shared::clock::Anchor;
-use crate::shared::id::{NameId, SpanId, TraceId};
+use crate::shared::id::{SpanId, TraceId, WireIds};
+use crate::shared::registry::{self, Label};
 use crate::shared::ring::State;
-use crate::shared::seqlock::{Entry, meta};
+use crate::shared::seqlock::Entry;
 use crate::shared::settings::SETTINGS;
-use crate::shared::{names, registry};
 use crate::test::ids;
 
-/// The open transaction of one thread, and the step it is in.
+/// An open transaction, and the step it is in: on a thread, or, in a report of
+/// [`Config::on_stuck`](crate::Config::on_stuck), waiting somewhere detached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct InFlight {
-    /// The thread's name, if it has one.
+    /// The thread's name, if it has one; none for a transaction that is on no thread.
     pub thread_name: Option<String>,
-    /// The system's number of the thread; 0 where it cannot be told.
+    /// The system's number of the thread; 0 where it cannot be told, and for a transaction that is
+    /// on no thread.
     pub thread_id: u64,
     /// The transaction's op.
     pub op: String,
@@ -40,7 +44,10 @@ pub struct InFlight {
 
 /// Lists what each recording thread has open, without stopping any: each is read through its
 /// seqlock, and left out when its owner was faster 64 times in a row. Transactions that are not
-/// sampled are not listed. Allocates.
+/// sampled are not listed, nor are those that are on no thread this moment (detached and in a
+/// queue, or in a future that waits): these only the flusher knows, and reports when they are open
+/// for too long ([`Config::stuck_after`](crate::Config::stuck_after)). Of transactions one inside
+/// the other, the innermost is listed. Allocates.
 ///
 /// ```
 /// # let guard = hotspan::init(hotspan::Config {
@@ -66,36 +73,41 @@ pub fn inflight() -> Vec<InFlight> {
             if span.key == 0 || root.key != span.root {
                 return None;
             }
-            let label = lane.label();
-            let (op, name) = texts(&root);
-            let (span_op, span_description) = texts(&span);
-            Some(InFlight {
-                thread_name: label.name,
-                thread_id: label.id,
-                op,
-                name,
-                trace_id: ids::trace_id(root.key),
-                age: age(&root, &anchor),
-                span_id: ids::span_id(span.key),
-                span_op,
-                span_description,
-                span_age: age(&span, &anchor),
-            })
+            let ids = (ids::trace_id(root.key), ids::span_id(span.key));
+            Some(InFlight::of(lane.label(), &root, &span, &anchor, ids))
         })
         .collect()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "two halves")]
-fn texts(entry: &Entry) -> (String, String) {
-    let text = |id: u32| names::text(NameId(id)).unwrap_or_default().to_owned();
-    (text(entry.names as u32), text((entry.names >> 32) as u32))
+/// What the flusher is given to call for [`Config::on_stuck`](crate::Config::on_stuck).
+pub(crate) fn hook(on_stuck: OnStuck, wire: WireIds) -> Hook {
+    let OnStuck(call) = on_stuck;
+    Box::new(move |seen: &Sighting, anchor: &Anchor| {
+        let ids = (wire.trace_id(seen.root.key), wire.span_id(seen.step.key));
+        call(&InFlight::of(seen.label.clone(), &seen.root, &seen.step, anchor, ids));
+    })
 }
 
-fn age(entry: &Entry, anchor: &Anchor) -> Duration {
-    let start = if entry.meta & meta::START_UNIX == 0 {
-        anchor.unix_nanos(entry.start)
-    } else {
-        entry.start
-    };
-    Duration::from_nanos(anchor.unix_nanos.saturating_sub(start))
+impl InFlight {
+    fn of(
+        label: Label,
+        root: &Entry,
+        span: &Entry,
+        anchor: &Anchor,
+        (trace_id, span_id): (TraceId, SpanId),
+    ) -> Self {
+        let ((op, name), (span_op, span_description)) = (texts(root), texts(span));
+        Self {
+            thread_name: label.name,
+            thread_id: label.id,
+            op: op.to_owned(),
+            name: name.to_owned(),
+            trace_id,
+            age: root.age(anchor),
+            span_id,
+            span_op: span_op.to_owned(),
+            span_description: span_description.to_owned(),
+            span_age: span.age(anchor),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::guard;
-use crate::shared::ledger::{BOOKS, Count, Reason};
+use crate::shared::ledger::{self, Count, Reason};
 use crate::shared::ring::State;
 use crate::shared::{clock, names, registry};
 
@@ -51,6 +51,12 @@ pub struct Stats {
     pub late: u64,
     /// Guards that ended while a later one was open.
     pub misnested: u64,
+    /// Transactions that were reported as open for longer than
+    /// [`Config::stuck_after`](crate::Config::stuck_after).
+    pub stuck: u64,
+    /// Panics of [`Config::on_stuck`](crate::Config::on_stuck); after three of one `init` it is not
+    /// called again.
+    pub callback_panics: u64,
     /// The name table.
     pub names: Names,
     /// The rings.
@@ -132,16 +138,17 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 fn look() -> Stats {
     let client = guard::client();
+    let books = ledger::books();
     // Sinks before sources.
-    let delivered = BOOKS.delivered.read();
+    let delivered = books.delivered.read();
     let mut dropped: BTreeMap<Reason, Count> = BTreeMap::new();
     for reason in Reason::ALL {
-        dropped.insert(reason, BOOKS.lost.of(reason).read());
+        dropped.insert(reason, books.lost.of(reason).read());
     }
     let held = client.as_ref().map(|client| client.held()).unwrap_or_default();
-    let collected = BOOKS.collected.read();
+    let collected = books.collected.read();
     // Off every stack: what was detached, less what ended.
-    let (mut detached, mut settled) = (Count::default(), BOOKS.settled.read());
+    let (mut detached, mut settled) = (Count::default(), books.settled.read());
     for lane in registry::lanes() {
         settled += lane.counters.settled.get();
     }
@@ -149,10 +156,12 @@ fn look() -> Stats {
         delivered,
         in_queue: held.queued,
         in_flight: held.in_flight,
-        in_assembly: BOOKS.in_assembly.read(),
-        cut: BOOKS.cut.get(),
-        attributes_dropped: BOOKS.attributes_dropped.get(),
-        attributes_lost: BOOKS.attributes_late.get(),
+        in_assembly: books.in_assembly.read(),
+        cut: books.cut.get(),
+        attributes_dropped: books.attributes_dropped.get(),
+        attributes_lost: books.attributes_late.get(),
+        stuck: books.stuck.get(),
+        callback_panics: books.callback_panics.get(),
         ..Stats::default()
     };
     let mut gone = Count::default();
@@ -177,16 +186,16 @@ fn look() -> Stats {
         stats.started += counters.started();
     }
     stats.open += detached - settled;
-    stats.started += BOOKS.no_ring.read();
-    gone += BOOKS.no_ring.read() + BOOKS.settled.read();
+    stats.started += books.no_ring.read();
+    gone += books.no_ring.read() + books.settled.read();
     stats.in_rings = stats.started - gone - collected - stats.open;
     dropped.retain(|_, count| !count.is_zero());
     stats.dropped = dropped;
     let (entries, bytes, turned_away) = names::usage();
     stats.names = Names { entries, bytes, turned_away };
     stats.threads = Threads {
-        cycles: BOOKS.cycles.get(),
-        restarts: BOOKS.restarts.get(),
+        cycles: books.cycles.get(),
+        restarts: books.restarts.get(),
         envelopes_queued: held.envelopes,
         bytes_queued: held.bytes,
         ..Threads::default()
@@ -290,6 +299,8 @@ impl fmt::Display for Stats {
             ("attributes lost", self.attributes_lost),
             ("attributes not fit to send", self.attributes_dropped),
             ("texts and lists cut", self.cut),
+            ("reported as stuck", self.stuck),
+            ("panics of callbacks", self.callback_panics),
         ] {
             if number > 0 {
                 writeln!(f, "{name:<26}{number:>14}")?;

@@ -30,7 +30,8 @@ fn every_field_can_be_read() {
             "https_proxy": "http://b", "no_proxy": "c", "ca_certs": "/etc/ca.pem",
             "request_timeout": 1, "connect_timeout": 2, "transport": {"file": "folder"},
             "ring_slots": 64, "ring_bytes": 4096, "queue_bytes": 5, "flush_interval": 0.001,
-            "open_transactions": 6, "open_slots": 8, "open_age": 9.5
+            "open_transactions": 6, "open_slots": 8, "open_age": 9.5,
+            "stuck_after": 0.75
         }"#,
     )
     .unwrap();
@@ -60,6 +61,8 @@ fn every_field_can_be_read() {
         open_transactions,
         open_slots,
         open_age,
+        stuck_after,
+        on_stuck,
     } = config;
     let text = |text: &str| Some(text.to_owned());
     assert_eq!((dsn, release), (text("https://k3y@host/1"), text("r")));
@@ -76,12 +79,15 @@ fn every_field_can_be_read() {
     assert_eq!((open_transactions, open_slots), (6, 8));
     let millis = [shutdown_timeout, request_timeout, connect_timeout, flush_interval, open_age];
     assert_eq!(millis.map(|duration| duration.as_millis()), [500, 1000, 2000, 1, 9500]);
+    assert_eq!(stuck_after, Some(Duration::from_millis(750)));
+    assert!(on_stuck.is_none(), "a function comes from no file");
 }
 
 #[test]
 fn null_leaves_optional_fields_open() {
     let config = read(r#"{"dsn": null, "debug": null, "traces_sample_rate": null}"#).unwrap();
     assert_eq!((config.dsn, config.debug, config.traces_sample_rate), (None, None, None));
+    assert_eq!(read(r#"{"stuck_after": null}"#).unwrap().stuck_after, None);
     assert_eq!(read(r#"{"traces_sample_rate": 1}"#).unwrap().traces_sample_rate, Some(1.0));
 }
 
@@ -111,6 +117,8 @@ fn what_cannot_be_read_is_described_and_not_repeated() {
         (r#"{"open_age": -0.5}"#, "expected a number of seconds"),
         (r#"{"open_age": 1e30}"#, "expected a number of seconds"),
         (r#"{"open_age": null}"#, "expected a number of seconds"),
+        (r#"{"stuck_after": "SECRET"}"#, "expected a number of seconds, not negative, or null"),
+        (r#"{"on_stuck": 1}"#, "unknown field `on_stuck`"),
         (r#"{"transport": "SECRET"}"#, "expected \"http\", \"null\" or"),
         (r#"{"transport": {"SECRET": "x"}}"#, "expected \"http\", \"null\" or"),
         (r#"{"transport": {"file": "x", "SECRET": "x"}}"#, "expected \"http\", \"null\" or"),

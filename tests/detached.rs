@@ -248,6 +248,31 @@ fn open_detached_spans_are_in_the_books_and_what_is_entered_is_in_flight() {
 }
 
 #[test]
+fn an_entered_child_shows_the_age_of_a_root_that_was_given_its_start() {
+    let session = Session::start(|_| {});
+    let mut transaction = start_transaction("op", "old");
+    transaction.started_at(SystemTime::now() - Duration::from_secs(3600));
+    let child = transaction.start_child("op", "child").detach();
+    let context = {
+        let _scope = child.enter();
+        Hub::current().scope().span().unwrap().context()
+    };
+    let check = || {
+        let open = inflight();
+        let hours = open[0].age.as_secs_f64() / 3600.0;
+        assert!((1.0..1.1).contains(&hours), "{open:?}");
+        assert!(open[0].span_age < Duration::from_secs(600), "{open:?}");
+    };
+    let scope = child.enter();
+    check();
+    drop(scope);
+    let _scope = context.enter();
+    check();
+    drop((child, transaction));
+    session.end();
+}
+
+#[test]
 fn unsampled_and_switched_off_transactions_may_travel_too() {
     let off = start_transaction("op", "off").detach();
     let session = Session::start(|config| config.traces_sample_rate = Some(0.0));
@@ -285,6 +310,42 @@ fn what_ends_in_another_generation_is_counted_and_not_sent() {
 }
 
 #[test]
+fn a_guard_whose_span_was_given_up_ends_nothing_that_was_entered_in_its_place() {
+    let session = Session::start(|_| {});
+    // Each guard's line is gone, and what is entered next lies where it was.
+    for detaches in [false, true] {
+        let transaction = start_transaction("op", "root");
+        let child = transaction.start_child("op", "unfinished");
+        let context = child.context();
+        drop(transaction);
+        let scope = context.enter();
+        if detaches {
+            drop(child.detach());
+        } else {
+            drop(child);
+        }
+        drop(scope);
+    }
+    for detaches in [false, true] {
+        let lost = start_transaction("op", "given up");
+        let context = lost.context();
+        // One more than may be open.
+        let others: Vec<_> = (0..16).map(|_| start_transaction("op", "other")).collect();
+        drop(others);
+        let scope = context.enter();
+        if detaches {
+            drop(lost.detach());
+        } else {
+            drop(lost);
+        }
+        drop(scope);
+    }
+    let ending = session.end();
+    assert_eq!(ending.lost(Reason::LateChild), count(0, 0));
+    assert_eq!(ending.lost_in_all(), ending.lost(Reason::Unfinished));
+}
+
+#[test]
 fn what_was_recorded_before_a_close_does_not_wait_in_the_next_generation() {
     let first = Session::start(|_| {});
     let other = start_transaction("op", "entered").detach();
@@ -313,4 +374,36 @@ fn what_was_recorded_before_a_close_does_not_wait_in_the_next_generation() {
     after.check().unwrap();
     assert!(after.is_at_rest(), "{after}");
     assert_eq!(ending.dropped, count(2, 3), "{after}");
+}
+
+#[test]
+fn what_is_in_flight_knows_the_transaction_of_a_child_that_was_detached() {
+    let session = Session::start(|_| {});
+    let hour = Duration::from_secs(3600);
+    let mut transaction = start_transaction("queue.process", "orders");
+    transaction.started_at(SystemTime::now() - hour);
+    let child = transaction.start_child("op", "child");
+    let detached = transaction.start_child("op", "detached").detach();
+    let look = |detached: &Detached| {
+        let context = {
+            let _scope = detached.enter();
+            Hub::current().scope().span().unwrap().context()
+        };
+        thread::spawn(move || {
+            let _scope = context.enter();
+            let open = inflight();
+            let open = open.iter().find(|open| open.span_description == "detached").unwrap();
+            assert_eq!((open.op.as_str(), open.name.as_str()), ("queue.process", "orders"));
+            assert!(open.age >= hour && open.age < 2 * hour, "{:?}", open.age);
+        })
+        .join()
+        .unwrap();
+    };
+    look(&detached);
+    // The transaction goes first, and its child after it.
+    let transaction = transaction.detach();
+    let renamed = child.start_child("op", "detached").detach();
+    look(&renamed);
+    drop((renamed, detached, child, transaction));
+    assert_eq!(session.end().lost_in_all(), count(0, 0));
 }

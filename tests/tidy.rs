@@ -135,12 +135,13 @@ fn layers(path: &str, text: &str) -> Vec<String> {
 }
 
 /// `shared/mod.rs` draws this; a file names what stands behind it, or itself.
-const SHARED: [&[&str]; 5] = [
+const SHARED: [&[&str]; 6] = [
     &["registry", "settings"],
     &["ring", "names"],
     &["seqlock", "arena"],
     &["free_list", "layout"],
     &["id", "clock", "ledger"],
+    &["per_process"],
 ];
 
 fn within_shared(path: &str, own: &str, named: &[(usize, String)]) -> Vec<String> {

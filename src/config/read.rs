@@ -19,6 +19,13 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D:
     scalar::<D, Duration>(from)
 }
 
+/// Seconds, or nothing.
+pub(super) fn open_seconds<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Duration>, D::Error> {
+    scalar::<D, Option<Duration>>(from)
+}
+
 /// A number of bytes, slots and the like.
 pub(super) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     scalar::<D, usize>(from)
@@ -73,6 +80,22 @@ impl FromScalar for Duration {
 
     fn from_float(number: f64) -> Option<Self> {
         Self::try_from_secs_f64(number).ok()
+    }
+}
+
+impl FromScalar for Option<Duration> {
+    const EXPECTED: &'static str = "a number of seconds, not negative, or null";
+
+    fn from_integer(number: u64) -> Option<Self> {
+        Duration::from_integer(number).map(Some)
+    }
+
+    fn from_float(number: f64) -> Option<Self> {
+        Duration::from_float(number).map(Some)
+    }
+
+    fn from_nothing() -> Option<Self> {
+        Some(None)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, Delivery, Proxy, proxy};
+use super::{Config, Delivery, OnStuck, Proxy, proxy};
 use crate::dsn::Dsn;
 use crate::error::ConfigError;
 
@@ -40,6 +40,8 @@ pub(crate) struct Resolved {
     pub(crate) open_transactions: usize,
     pub(crate) open_slots: usize,
     pub(crate) open_age: Duration,
+    pub(crate) stuck_after: Option<Duration>,
+    pub(crate) on_stuck: Option<OnStuck>,
 }
 
 impl Config {
@@ -98,6 +100,8 @@ impl Config {
             open_transactions: self.open_transactions,
             open_slots: self.open_slots,
             open_age: self.open_age,
+            stuck_after: self.stuck_after,
+            on_stuck: self.on_stuck.map(OnStuck),
         })
     }
 
@@ -130,6 +134,7 @@ impl Config {
             ("connect_timeout", self.connect_timeout),
             ("flush_interval", self.flush_interval),
             ("open_age", self.open_age),
+            ("stuck_after", self.stuck_after.unwrap_or(DAY)),
         ] {
             if value < Duration::from_millis(1) || value > DAY {
                 return Err(ConfigError::out_of_range(field, "expected 1 ms to 1 day"));

@@ -17,6 +17,7 @@
 //! * M2: an attribute's slots are never parted.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher;
 use std::time::Duration;
 
 use crate::shared::layout::{Kind, Slot, SpanRecord, flag, items, slots_of};
@@ -61,6 +62,10 @@ struct Pending {
     /// Slots and children that were left out for being too many.
     left_out: u32,
     since: Duration,
+    /// Its place in `order`: the root may have been there before.
+    serial: u64,
+    /// Where the slot lies that says that the root was detached.
+    parted: Option<usize>,
     /// The pass in which the root came.
     ended: Option<u64>,
 }
@@ -80,8 +85,10 @@ impl Pending {
 pub(crate) struct Assembler {
     bounds: Bounds,
     pending: HashMap<u64, Pending, foldhash::fast::RandomState>,
-    /// Roots in the order in which they were first seen; some may be gone from the table.
-    order: VecDeque<u64>,
+    /// Serials and roots, in the order in which they were put there; some may be gone from the
+    /// table.
+    order: VecDeque<(u64, u64)>,
+    serial: u64,
     slots: usize,
     /// Span records in the table.
     held: Count,
@@ -103,6 +110,7 @@ impl Assembler {
             bounds,
             pending: HashMap::default(),
             order: VecDeque::new(),
+            serial: 0,
             slots: 0,
             held: Count::default(),
             pass: 0,
@@ -128,6 +136,25 @@ impl Assembler {
     /// Whether a root waits for a further pass.
     pub(crate) fn has_ended(&self) -> bool {
         !self.ended.is_empty()
+    }
+
+    /// For those who watch: of every transaction that was detached and has not ended, the slot that
+    /// says so. In no order.
+    pub(crate) fn detached(&self) -> impl Iterator<Item = &Slot> {
+        let open = self.pending.values().filter(|pending| pending.ended.is_none());
+        open.filter_map(|pending| pending.slots.get(pending.parted?))
+    }
+
+    /// What is there so far of a transaction that has not been handed on.
+    pub(crate) fn slots_of(&self, root: u64) -> &[Slot] {
+        self.pending.get(&root).map_or(&[], |pending| &pending.slots)
+    }
+
+    /// Whether a transaction that travelled has ended, as far as is remembered.
+    pub(crate) fn is_over(&self, root: u64) -> bool {
+        let has_ended = |pending: &Pending| pending.ended.is_some();
+        self.pending.get(&root).is_some_and(has_ended)
+            || self.gone.fate(root) == Some(Fate::HandedOn)
     }
 
     /// All rings were looked at once more: roots that came before that are handed on.
@@ -191,7 +218,7 @@ impl Assembler {
     /// Gives up what is too old, or too much.
     pub(crate) fn bound(&mut self, now: Duration, sink: &mut impl Sink) {
         while let Some(oldest) = self.order.front() {
-            let is_over = match self.pending.get(oldest) {
+            let is_over = match of_order(&self.pending, oldest) {
                 None => true,
                 Some(pending) => {
                     self.pending.len() > self.bounds.transactions
@@ -214,8 +241,10 @@ impl Assembler {
     }
 
     fn give_up_oldest(&mut self, reason: Reason, sink: &mut impl Sink) {
-        let Some(root) = self.order.pop_front() else { return };
-        if self.pending.get(&root).is_some_and(|pending| pending.ended.is_some()) {
+        let Some(oldest) = self.order.pop_front() else { return };
+        let (_, root) = oldest;
+        let Some(pending) = of_order(&self.pending, &oldest) else { return };
+        if pending.ended.is_some() {
             // It has all it takes but a last look around.
             return self.hand_on(root, sink);
         }
@@ -264,8 +293,10 @@ impl Assembler {
             return late(piece, sink);
         }
         let pending = self.pending.entry(root).or_insert_with(|| {
-            self.order.push_back(root);
-            Pending { since: now, ..self.spare.pop().unwrap_or_default() }
+            self.serial += 1;
+            self.order.push_back((self.serial, root));
+            let spare = self.spare.pop().unwrap_or_default();
+            Pending { since: now, serial: self.serial, ..spare }
         });
         if pending.pieces.last().is_none_or(|(_, last)| *last != lane) {
             pending.pieces.push((pending.slots.len(), lane));
@@ -283,6 +314,9 @@ impl Assembler {
                     sink.given_up(Reason::TransactionLimit, item);
                 }
                 continue;
+            }
+            if is_roots && Kind::of(first[0]) == Some(Kind::Parted) {
+                pending.parted = Some(pending.slots.len());
             }
             pending.slots.extend_from_slice(item);
             self.slots += item.len();
@@ -312,10 +346,7 @@ impl Assembler {
     /// Hands on a transaction whose root has waited.
     fn hand_on(&mut self, root: u64, sink: &mut impl Sink) {
         let Some(mut pending) = self.remove(root) else { return };
-        let given_up = match self.gone.fate(root) {
-            Some(Fate::GivenUp(lost)) => lost,
-            _ => 0,
-        };
+        let given_up = self.given_up(root);
         self.gone.remember(root, Fate::HandedOn);
         let lost = pending.left_out.saturating_add(given_up);
         sink.pieces(&pending.slots);
@@ -325,15 +356,28 @@ impl Assembler {
         self.forget_order();
     }
 
+    /// What was given up of a transaction before its root came.
+    fn given_up(&self, root: u64) -> u32 {
+        match self.gone.fate(root) {
+            Some(Fate::GivenUp(lost)) => lost,
+            _ => 0,
+        }
+    }
+
     /// The root has come, at the end of `run`, and all of it lies in this ring.
     fn complete(&mut self, run: &[Slot], root: u64, sink: &mut impl Sink) {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.gone.is_empty() {
             return sink.transaction(run);
         }
-        let Some(mut pending) = self.remove(root) else { return sink.transaction(run) };
+        let given_up = self.given_up(root);
+        let mut pending = match self.remove(root) {
+            Some(pending) => pending,
+            None if given_up == 0 => return sink.transaction(run),
+            None => self.spare.pop().unwrap_or_default(),
+        };
         pending.slots.extend_from_slice(run);
         if let Some(last) = pending.slots.last_mut() {
-            note_lost(last, pending.left_out, 0);
+            note_lost(last, pending.left_out.saturating_add(given_up), 0);
         }
         sink.transaction(&pending.slots);
         self.recycle(pending);
@@ -344,9 +388,17 @@ impl Assembler {
     fn forget_order(&mut self) {
         if self.order.len() > 2 * self.pending.len() + 64 {
             let pending = &self.pending;
-            self.order.retain(|root| pending.contains_key(root));
+            self.order.retain(|place| of_order(pending, place).is_some());
         }
     }
+}
+
+/// What stands at a place of the order, if it is still there.
+fn of_order<'a, S: BuildHasher>(
+    pending: &'a HashMap<u64, Pending, S>,
+    (serial, root): &(u64, u64),
+) -> Option<&'a Pending> {
+    pending.get(root).filter(|pending| pending.serial == *serial)
 }
 
 fn is_shared(root: &Slot) -> bool {
@@ -632,5 +684,46 @@ mod tests {
         assembler.pass_done(&mut last);
         assembler.pass_done(&mut last);
         assert_eq!(last.0.unwrap().lost, 2);
+    }
+
+    #[test]
+    fn what_comes_back_is_the_youngest_again() {
+        let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
+        assembler.take(0, &[child(80, 8)], false, NOW, &mut seen);
+        for n in 1..=4 {
+            pass(&mut assembler, &mut seen, &[&[shared(root(n))]]);
+        }
+        pass(&mut assembler, &mut seen, &[]);
+        // The first is forgotten by now, so that what is late waits for it.
+        let children = [child(50, 5), child(51, 5)];
+        for piece in [&children[..], &[child(10, 1)], &[child(60, 6)], &[child(70, 7)]] {
+            assembler.take(0, piece, false, NOW, &mut seen);
+        }
+        assert_eq!(seen.lost, [(Reason::Evicted, 1), (Reason::Evicted, 2)], "those of 8 and of 5");
+    }
+
+    #[test]
+    fn a_root_of_one_thread_says_what_was_given_up_before_it() {
+        let (mut seen, mut assembler) = (Seen::default(), Assembler::new(BOUNDS));
+        assembler.take(0, &[tag(10, 1, 0), child(10, 1)], false, NOW, &mut seen);
+        assembler.bound(NOW + Duration::from_secs(11), &mut seen);
+        for others in [&[][..], &[child(20, 2)]] {
+            assembler.take(1, others, false, NOW, &mut seen);
+            let mut notes = Notes::default();
+            assembler.take(0, &[child(11, 1), root(1)], false, NOW, &mut notes);
+            assert_eq!(notes.0, [2]);
+        }
+    }
+
+    /// What the roots say that was lost.
+    #[derive(Default)]
+    struct Notes(Vec<u32>);
+
+    impl Sink for Notes {
+        fn transaction(&mut self, run: &[Slot]) {
+            self.0.push(SpanRecord::of(run.last().unwrap()).unwrap().lost);
+        }
+        fn lost(&mut self, _: Reason, _: Count) {}
+        fn attributes_lost(&mut self, _: u64) {}
     }
 }

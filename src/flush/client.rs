@@ -30,6 +30,7 @@ use super::flusher::{Cycle, Flusher, Reading};
 use super::keep::Keep;
 use super::queue::{Held, Queue};
 use super::upload::Uploader;
+use super::watch::Watch;
 
 /// At most 15 bytes: that is what Linux keeps.
 const THREAD_NAME: &str = "hotspan-flush";
@@ -54,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) client_reports: bool,
     /// Takes transactions instead of the transport.
     pub(crate) keep: Option<Arc<dyn Keep>>,
+    /// `None`: nobody watches what is open.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// Both threads, running.
@@ -79,7 +82,8 @@ impl Client {
         let queue = Arc::new(Queue::new(plan.queue_bytes, books));
         let uploader = Uploader::start(transport, Arc::clone(&queue), books, plan.client_reports)?;
         let control = Arc::new(Control::default());
-        let mut flusher = Flusher::new(plan.site, plan.bounds, plan.wire, queue, books, reading);
+        let Plan { site, bounds, wire, watch, .. } = plan;
+        let mut flusher = Flusher::new(site, bounds, wire, queue, books, reading, watch);
         flusher.discard_leftovers();
         flusher.keep(plan.keep);
         let role = Role {

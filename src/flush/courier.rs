@@ -269,7 +269,7 @@ fn call(transport: &mut dyn Transport, envelope: &Envelope<'_>) -> Answer {
 }
 
 /// Drops a panic's payload, or leaks it if that panics again.
-fn forget(payload: Box<dyn std::any::Any + Send>) {
+pub(super) fn forget(payload: Box<dyn std::any::Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         #[expect(clippy::mem_forget, reason = "its destructor has just panicked once")]
         std::mem::forget(again);

@@ -4,20 +4,25 @@
 //! together, writes each as an envelope and pushes it into the uploader's queue. It never waits for
 //! anything: a full queue means that the envelope is dropped and counted.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use crate::shared::clock::Anchor;
+use crossbeam_utils::atomic::AtomicCell;
+
+use crate::shared::clock::{self, Anchor};
 use crate::shared::id::WireIds;
-use crate::shared::layout::{Kind, Slot, slots_of};
+use crate::shared::layout::Slot;
 use crate::shared::ledger::{Books, Count, Reason};
 use crate::shared::registry::{self, LOST_ON_THREAD, Lane};
 use crate::shared::ring::State;
 
-use super::assemble::{Assembler, Bounds, Sink};
+use super::assemble::{Bounds, Sink};
 use super::encode::{Encoder, Site};
+use super::intake::{Intake, Keeper, Source, records};
 use super::keep::Keep;
 use super::queue::Queue;
+use super::watch::Watch;
 
 /// Slots copied at a time.
 const BATCH: u64 = 4096;
@@ -29,27 +34,37 @@ pub(crate) struct Reading(());
 
 /// The process whose flusher reads, 0 for none: a fork's copy of it names the parent, whose flusher
 /// is not in the child.
-static READING: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
+static READING: AtomicCell<u32> = AtomicCell::new(0);
+
+/// Between two looks whether the last reader has ended; a few at first, for the one that is about
+/// to, are shorter.
+const READING_POLL: Duration = Duration::from_millis(1);
+const READING_POLLS_SHORT: u32 = 20;
 
 impl Reading {
     /// Waits for the last reader to end, at most `timeout`.
     pub(crate) fn begin(timeout: Duration) -> Option<Self> {
         let process = std::process::id();
-        let (taken, ended) = &READING;
-        let lock = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut lock, _) = ended
-            .wait_timeout_while(lock, timeout, |by| *by == process)
-            .unwrap_or_else(PoisonError::into_inner);
-        let free = *lock != process;
-        *lock = process;
-        free.then_some(Self(()))
+        let deadline = clock::monotonic().saturating_add(timeout);
+        let mut polls = 0;
+        loop {
+            let by = READING.load();
+            if by != process && READING.compare_exchange(by, process).is_ok() {
+                return Some(Self(()));
+            }
+            if clock::monotonic() >= deadline {
+                return None;
+            }
+            polls += 1;
+            let short = polls <= READING_POLLS_SHORT;
+            thread::sleep(if short { READING_POLL / READING_POLLS_SHORT } else { READING_POLL });
+        }
     }
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        *READING.0.lock().unwrap_or_else(PoisonError::into_inner) = 0;
-        READING.1.notify_all();
+        READING.store(0);
     }
 }
 
@@ -64,15 +79,15 @@ pub(crate) struct Cycle {
 
 /// The flusher's own state.
 pub(crate) struct Flusher {
-    batch: Vec<Slot>,
-    assembler: Assembler,
+    intake: Intake,
     out: Out,
+    watch: Option<Watch>,
     /// Given back when the flusher is dropped.
     _reading: Reading,
 }
 
 /// Where transactions go.
-struct Out {
+pub(super) struct Out {
     encoder: Encoder,
     wire: WireIds,
     anchor: Anchor,
@@ -90,7 +105,7 @@ impl Sink for Out {
     fn transaction(&mut self, run: &[Slot]) {
         if let Some(keep) = &self.keep {
             keep.transaction(run);
-            let kept = records(run);
+            let (kept, _) = records(run);
             self.left += kept;
             self.books.delivered.add(kept);
             return;
@@ -115,7 +130,7 @@ impl Sink for Out {
                 }
             }
             Err((buffer, _)) => {
-                self.lost(Reason::Invalid, records(run));
+                self.lost(Reason::Invalid, records(run).0);
                 self.queue.recycle(buffer);
             }
         }
@@ -143,19 +158,44 @@ impl Sink for Out {
     }
 }
 
-/// The records in a run of slots.
-pub(crate) fn records(run: &[Slot]) -> Count {
-    let mut count = Count::default();
-    let mut at = 0;
-    while let Some(slot) = run.get(at) {
-        match Kind::of(slot[0]) {
-            Some(Kind::Root) => count += Count::transaction(0),
-            Some(Kind::Child) => count += Count::spans(1),
-            _ => {}
-        }
-        at += slots_of(slot);
+impl Keeper for Out {
+    fn taken_in(&mut self, count: Count) {
+        self.taken_in += count;
+        self.books.collected.add(count);
     }
-    count
+
+    fn in_hand(&self) -> Count {
+        self.taken_in - self.left
+    }
+}
+
+impl Out {
+    pub(super) fn new(site: Site, wire: WireIds, queue: Arc<Queue>, books: &'static Books) -> Self {
+        Self {
+            encoder: Encoder::new(site),
+            wire,
+            anchor: Anchor::now(),
+            queue,
+            keep: None,
+            books,
+            taken_in: Count::default(),
+            left: Count::default(),
+        }
+    }
+}
+
+impl Source for Lane {
+    fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn waiting(&self) -> u64 {
+        self.ring.waiting()
+    }
+
+    fn collect(&self, out: &mut Vec<Slot>, slots_max: u64) -> u64 {
+        self.ring.collect(out, slots_max)
+    }
 }
 
 impl Flusher {
@@ -166,21 +206,13 @@ impl Flusher {
         queue: Arc<Queue>,
         books: &'static Books,
         reading: Reading,
+        watch: Option<Watch>,
     ) -> Self {
         Self {
             _reading: reading,
-            batch: Vec::new(),
-            assembler: Assembler::new(bounds),
-            out: Out {
-                encoder: Encoder::new(site),
-                wire,
-                anchor: Anchor::now(),
-                queue,
-                keep: None,
-                books,
-                taken_in: Count::default(),
-                left: Count::default(),
-            },
+            watch,
+            intake: Intake::new(bounds, BATCH),
+            out: Out::new(site, wire, queue, books),
         }
     }
 
@@ -192,14 +224,14 @@ impl Flusher {
     /// Drops what an earlier generation left in the rings: its flusher was gone when it was
     /// published.
     pub(crate) fn discard_leftovers(&mut self) {
+        let mut batch = Vec::new();
         for lane in registry::lanes() {
-            self.batch.clear();
-            lane.ring.collect(&mut self.batch, u64::MAX >> 1);
-            let count = records(&self.batch);
+            batch.clear();
+            lane.ring.collect(&mut batch, u64::MAX >> 1);
+            let (count, _) = records(&batch);
             self.out.books.collected.add(count);
             self.out.books.lose(Reason::AfterShutdown, count);
         }
-        self.batch = Vec::new();
     }
 
     /// One walk over all lanes.
@@ -212,74 +244,37 @@ impl Flusher {
             if state == State::Free {
                 continue;
             }
-            let collected = self.collect(lane, now);
+            let collected = self.intake.collect(lane, now, &mut self.out);
             found.fullest = found.fullest.max(collected);
             self.account(lane);
             if state == State::Retired {
                 registry::recycle(lane);
             }
         }
-        self.assembler.pass_done(&mut self.out);
-        self.assembler.bound(now, &mut self.out);
+        self.intake.pass_done(now, &mut self.out);
         if let Some(keep) = &self.out.keep {
-            self.assembler.each_waiting(|slots| keep.waiting(slots));
+            self.intake.assembler().each_waiting(|slots| keep.waiting(slots));
         }
-        self.out.books.in_assembly.set(self.assembler.held());
+        self.out.books.in_assembly.set(self.intake.held());
         self.out.books.cycles.add(1);
-        found.unsettled = self.assembler.has_ended();
+        found.unsettled = self.intake.has_ended();
+        if let Some(watch) = &mut self.watch {
+            watch.look(now, &self.out.anchor, self.intake.assembler(), self.out.books);
+        }
         found
     }
 
     /// What is left when the library closes, and nothing follows.
     pub(crate) fn finish(&mut self) {
-        self.assembler.clear(Reason::AfterShutdown, &mut self.out);
+        self.intake.clear(Reason::AfterShutdown, &mut self.out);
         self.out.books.in_assembly.set(Count::default());
     }
 
     /// After a panic: whatever was in hand or in the table is lost, and written down.
     pub(crate) fn recover(&mut self, bounds: Bounds) {
-        let lost = self.out.taken_in - self.out.left;
-        self.out.lost(Reason::Internal, lost);
-        self.batch = Vec::new();
-        self.assembler = Assembler::new(bounds);
+        self.intake.recover(bounds, &mut self.out);
         self.out.books.in_assembly.set(Count::default());
         self.out.books.restarts.add(1);
-    }
-
-    /// Drains one ring up to where it stood on entry.
-    fn collect(&mut self, lane: &Lane, now: Duration) -> u64 {
-        let waiting = lane.ring.waiting();
-        let mut done = 0;
-        self.batch.clear();
-        while done < waiting {
-            let before = self.batch.len();
-            let count = lane.ring.collect(&mut self.batch, BATCH.min(waiting - done));
-            if count == 0 {
-                break;
-            }
-            done += count;
-            // What is carried over from the last batch was counted then.
-            let fresh = self.count_fresh(before);
-            self.out.taken_in += fresh;
-            self.out.books.collected.add(fresh);
-            let more = done < waiting;
-            let taken = self.assembler.take(lane.number, &self.batch, more, now, &mut self.out);
-            self.batch.drain(..taken);
-        }
-        done
-    }
-
-    /// Records in the batch behind the first `before` slots. An attribute may begin before and end
-    /// behind.
-    fn count_fresh(&self, before: usize) -> Count {
-        let mut at = 0;
-        while at < before {
-            match self.batch.get(at) {
-                Some(slot) => at += slots_of(slot),
-                None => break,
-            }
-        }
-        records(self.batch.get(at..).unwrap_or_default())
     }
 
     /// Takes what a thread lost or left out since the last time into the next client report.

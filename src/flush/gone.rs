@@ -27,8 +27,12 @@ impl Gone {
         Self { max, fates: HashMap::default(), order: VecDeque::new() }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.fates.is_empty()
+    }
+
     pub(super) fn fate(&self, root: u64) -> Option<Fate> {
-        if self.fates.is_empty() { None } else { self.fates.get(&root).copied() }
+        if self.is_empty() { None } else { self.fates.get(&root).copied() }
     }
 
     /// What was given up before is added up.

@@ -7,7 +7,7 @@
 //!
 //! The flusher never waits for the uploader: a hanging server fills the queue, and then costs
 //! envelopes, counted, but the rings go on being drained. Everything between the rings and the
-//! queue is pure, given a time; only `client` and `upload` know of threads.
+//! queue is pure, given a time; only `client` and `upload` know of threads. `watch` looks at what is still open.
 
 pub(crate) mod announce;
 mod arrange;
@@ -18,8 +18,10 @@ pub(crate) mod encode;
 pub(crate) mod envelope;
 pub(crate) mod flusher;
 mod gone;
+mod intake;
 pub(crate) mod keep;
 pub(crate) mod limits;
 pub(crate) mod queue;
 pub(crate) mod report;
 pub(crate) mod upload;
+pub(crate) mod watch;

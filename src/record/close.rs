@@ -88,7 +88,7 @@ impl Local {
         let depth = handle.depth();
         let entry = lane.spans.entry(depth);
         self.note_keys(lane);
-        if entry.key == handle.key {
+        if entry.key == handle.key && entry.meta & meta::ENTERED == 0 {
             let mut record = child_record(&entry, end);
             adorn(&mut record, &entry, at);
             let limit = || SETTINGS.ring_slots();
@@ -127,8 +127,8 @@ impl Local {
     fn close_root(&self, lane: &Lane, handle: Handle, end: u64, at: Option<SystemTime>) {
         let depth = handle.depth();
         let entry = lane.spans.entry(depth);
-        if entry.key != handle.key {
-            // Given up earlier, and counted then.
+        if entry.key != handle.key || entry.meta & meta::ENTERED != 0 {
+            // Given up earlier, and counted then (T5).
             return;
         }
         let unfinished = match lane.spans.len() - depth {

@@ -28,8 +28,8 @@ use std::time::SystemTime;
 use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{Kind, flag, parted};
-use crate::shared::ledger::{BOOKS, Count, Reason};
-use crate::shared::registry::Lane;
+use crate::shared::ledger::{self, Count, Reason};
+use crate::shared::registry::{self, Lane};
 use crate::shared::seqlock::{DEPTH, Entry, meta};
 use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, threshold_of};
 use crate::shared::sync::Ordering;
@@ -185,8 +185,12 @@ pub(crate) fn finish(carried: &Carried, ending: Ending) {
 /// Counts a span that ends where nothing can be written.
 #[cold]
 fn lost(carried: &Carried, reason: Reason) {
-    BOOKS.lose(reason, carried.count());
-    BOOKS.settled.add(carried.count());
+    if !registry::is_ours(carried.entry.key) {
+        return;
+    }
+    let books = ledger::books();
+    books.lose(reason, carried.count());
+    books.settled.add(carried.count());
 }
 
 impl Local {
@@ -206,6 +210,9 @@ impl Local {
         }
         // T4: a child that is open has an open root, here or (as an entered line) elsewhere.
         debug_assert!(entry.meta & meta::FOREIGN != 0 || root.key == entry.root);
+        if root.meta & meta::START_UNIX != 0 {
+            entry.meta |= meta::ROOT_START_UNIX;
+        }
         Carried { entry, root_names: root.names, root_start: root.start }
     }
 
@@ -223,7 +230,8 @@ impl Local {
 
     fn detach(&self, lane: &Lane, handle: Handle) -> Carried {
         let depth = handle.depth();
-        if handle.is_none() || !is_live(lane, handle) {
+        let is_own = lane.spans.entry(depth).meta & meta::ENTERED == 0;
+        if handle.is_none() || !is_live(lane, handle) || !is_own {
             return Carried::NONE;
         }
         self.share(lane, depth);
@@ -284,7 +292,10 @@ impl Local {
         }
         let visiting = meta::ENTERED | meta::FOREIGN | meta::MOVED;
         if depth > base {
-            let inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            let mut inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
+            if entry.meta & meta::ROOT_START_UNIX != 0 {
+                inherited |= meta::START_UNIX;
+            }
             let root = Entry {
                 key: entry.root,
                 root: entry.root,
@@ -329,7 +340,10 @@ impl Local {
             return self.settle(lane, base);
         }
         for line in base..=depth {
-            lane.spans.write(line, &Entry::default(), len);
+            // Children that stay may be detached later, and then tell of their root.
+            let Entry { start, names, meta, .. } = lane.spans.entry(line);
+            let rest = Entry { start, names, meta: meta & meta::START_UNIX, ..Entry::NONE };
+            lane.spans.write(line, &rest, len);
         }
         self.settle(lane, len);
     }
@@ -349,6 +363,10 @@ impl Local {
         self.note_keys(lane);
         let limit = || SETTINGS.ring_slots();
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
+            if !registry::is_ours(entry.key) {
+                // It was carried into a fork's child, and is the parent's to end and to count.
+                return;
+            }
             lane.counters.lose(Reason::AfterShutdown, carried.count());
         } else if entry.meta & meta::REFUSED != 0
             || !self.writer.push(&lane.ring, &record.words(), limit)

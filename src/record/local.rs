@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use crate::shared::layout::{Kind, Slot, slots_of};
-use crate::shared::ledger::{BOOKS, Count, Reason};
+use crate::shared::ledger::{self, Count, Reason};
 use crate::shared::registry::{self, KEY_BITS, Lane};
 use crate::shared::ring::Writer;
 use crate::shared::seqlock::{Entry, meta};
@@ -110,7 +110,7 @@ impl Local {
     fn renew(&self, entered: Option<&'static Lane>, state: u64) -> Result<&'static Lane, Reason> {
         match (entered, self.home.get()) {
             (None, Some(_)) => return Err(Reason::Reentrant),
-            (Some(lane), _) if lane.is_of(std::process::id()) => {
+            (Some(lane), _) if lane.is_ours() => {
                 self.seen.set(state & (GENERATION | ON));
                 return Ok(lane);
             }
@@ -150,8 +150,9 @@ impl Local {
         match self.home.get() {
             Some(lane) if reason == Reason::Reentrant => lane.counters.lose(reason, count),
             _ => {
-                BOOKS.no_ring.add(count);
-                BOOKS.lose(reason, count);
+                let books = ledger::books();
+                books.no_ring.add(count);
+                books.lose(reason, count);
             }
         }
     }

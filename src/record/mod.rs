@@ -21,6 +21,8 @@
 //! * T3: `parent` is the key of the innermost line, or 0 when that line is not recorded.
 //! * T4: when a transaction ends, the lines of its open children lose their keys: they end as
 //!   nothing.
+//! * T5: a guard ends lines of its own thread only: where its own is gone, one that was entered for
+//!   the same span may lie in its place.
 
 mod attribute;
 mod cache;

@@ -29,7 +29,7 @@ impl Session {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         Arena::global().reserve(BYTES_MAX / 64).unwrap();
         clock::clock();
-        SETTINGS.switch_on(&WireIds::from_os(), threshold, ring_slots);
+        SETTINGS.switch_on(&WireIds::from_os(0), threshold, ring_slots);
         Self { _alone: alone }
     }
 
@@ -181,7 +181,7 @@ fn unsampled_transactions_hide_the_outer_one_and_cost_no_record() {
     let session = Session::recording();
     let outer = start_transaction("op", "outer");
     SETTINGS.switch_off();
-    SETTINGS.switch_on(&WireIds::from_os(), 0, 10_000);
+    SETTINGS.switch_on(&WireIds::from_os(0), 0, 10_000);
     let unsampled = lane().counters.unsampled.get();
     {
         let mut inner = start_transaction("op", "inner");

@@ -11,10 +11,11 @@
 //! * A1: a chunk's number is in the free list or with exactly one ring.
 //! * A2: while a chunk is with a ring, `links[chunk]` is the chunk behind it (once there is one).
 
-use std::sync::OnceLock;
+use once_cell::race::OnceBox;
 
 use super::free_list::FreeList;
 use super::layout::WORDS;
+use super::per_process::PerProcess;
 use super::sync::{AtomicU32, AtomicU64};
 
 /// Slots in a chunk.
@@ -50,18 +51,18 @@ pub(crate) const BYTES_MAX: usize = SLABS * SLAB_CHUNKS * CHUNK_BYTES;
 /// All chunks there are.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    slabs: [OnceLock<&'static [Chunk]>; SLABS],
+    slabs: [OnceBox<&'static [Chunk]>; SLABS],
     pub(crate) links: Box<[AtomicU32]>,
     pub(crate) free: FreeList,
 }
 
 /// The arena of this process; made by the first `init`.
-static ARENA: OnceLock<Arena> = OnceLock::new();
+static ARENA: PerProcess<OnceBox<Arena>> = PerProcess::new(OnceBox::new());
 
 impl Arena {
     fn new() -> Self {
         Self {
-            slabs: [const { OnceLock::new() }; SLABS],
+            slabs: [const { OnceBox::new() }; SLABS],
             links: (0..SLABS * SLAB_CHUNKS).map(|_| AtomicU32::new(0)).collect(),
             free: FreeList::new(),
         }
@@ -71,21 +72,28 @@ impl Arena {
     #[cfg(test)]
     pub(crate) fn leaked(chunks: u32) -> &'static Self {
         let arena = Box::leak(Box::new(Self {
-            slabs: [const { OnceLock::new() }; SLABS],
+            slabs: [const { OnceBox::new() }; SLABS],
             links: (0..SLAB_CHUNKS).map(|_| AtomicU32::new(0)).collect(),
             free: FreeList::new(),
         }));
         let slab: Vec<Chunk> = (0..chunks)
             .map(|_| std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))))
             .collect();
-        arena.slabs[0].set(Vec::leak(slab)).unwrap();
+        arena.slabs[0].set(Box::new(Vec::leak(slab))).unwrap();
         (0..chunks).for_each(|chunk| arena.free.push(&arena.links, chunk));
         arena
     }
 
     /// The process's arena.
     pub(crate) fn global() -> &'static Self {
-        ARENA.get_or_init(Self::new)
+        ARENA.current().get_or_init(|| Box::new(Self::new()))
+    }
+
+    /// Leaves the arena that a fork's child was born with to the parent, whose rings held chunks of
+    /// it that nobody will give back.
+    #[cfg(not(hotspan_loom))]
+    pub(crate) fn renew() {
+        ARENA.renew(OnceBox::new());
     }
 
     /// The chunk with this number.
@@ -121,7 +129,7 @@ impl Arena {
             let offset = memory.as_ptr().align_offset(64).min(2 * WORDS);
             let (slots, _) = memory.get(offset..).unwrap_or_default().as_chunks::<WORDS>();
             let (chunks, _) = slots.as_chunks::<CHUNK_SLOTS>();
-            if slab.set(chunks).is_ok() {
+            if slab.set(Box::new(chunks)).is_ok() {
                 for chunk in 0..chunks.len().min(SLAB_CHUNKS) {
                     if let Ok(number) = u32::try_from(index * SLAB_CHUNKS + chunk) {
                         self.give(number);

@@ -9,6 +9,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use once_cell::race::OnceBox;
 use quanta::Clock;
 
 static CLOCK: OnceLock<Clock> = OnceLock::new();
@@ -33,6 +34,13 @@ impl Anchor {
         }
     }
 
+    /// What lies between a start, in ticks or in unix nanoseconds, and the anchor; nothing if it
+    /// lies behind.
+    pub(crate) fn age(&self, start: u64, is_unix: bool) -> Duration {
+        let start = if is_unix { start } else { self.unix_nanos(start) };
+        Duration::from_nanos(self.unix_nanos.saturating_sub(start))
+    }
+
     /// Nanoseconds in a number of ticks.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "2^64 ns are 584 years")]
@@ -41,7 +49,9 @@ impl Anchor {
     }
 }
 
-/// The clock, made at the first call. Making it calibrates the TSC, which takes up to 200 ms once.
+/// The clock, made at the first call, which is in the first `init` (`guard.rs` sees to it that no
+/// fork's child waits for one that its parent was making). Making it calibrates the TSC, which
+/// takes up to 200 ms once.
 pub(crate) fn clock() -> &'static Clock {
     CLOCK.get_or_init(Clock::new)
 }
@@ -55,8 +65,8 @@ pub(crate) fn ticks() -> u64 {
 /// Time since the first call, for time-outs and back-offs: never goes back, never jumps.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub(crate) fn monotonic() -> Duration {
-    static START: OnceLock<std::time::Instant> = OnceLock::new();
-    START.get_or_init(std::time::Instant::now).elapsed()
+    static START: OnceBox<std::time::Instant> = OnceBox::new();
+    START.get_or_init(|| Box::new(std::time::Instant::now())).elapsed()
 }
 
 /// Wall-clock time since 1970; zero before it.

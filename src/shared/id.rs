@@ -11,6 +11,7 @@
 //! * K2: [`WireIds::span_id`] is injective over keys and never yields zero.
 
 use std::fmt;
+#[cfg(not(hotspan_loom))]
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 
@@ -147,14 +148,14 @@ pub(crate) struct WireIds {
 }
 
 impl WireIds {
-    /// Seeds drawn from the operating system.
-    pub(crate) fn from_os() -> Self {
-        // RandomState's keys come from the system's random source; hashing four constants with two
-        // fresh states spreads them over the seeds.
-        let (first, second) = (RandomState::new(), RandomState::new());
-        Self {
-            seed: [first.hash_one(1), second.hash_one(2), first.hash_one(3), second.hash_one(4)],
-        }
+    /// Seeds drawn from the operating system at this moment: a process that was forked off has
+    /// copies of whatever its parent drew before. `now` stands in where the system gives nothing.
+    #[cfg(not(hotspan_loom))]
+    pub(crate) fn from_os(now: u64) -> Self {
+        // That is std's keys, which a fork copies, with what tells two processes apart.
+        let (hasher, here) = (RandomState::new(), (std::process::id(), now));
+        let seed = |nth: u64| getrandom::u64().unwrap_or_else(|_| hasher.hash_one((here, nth)));
+        Self { seed: [seed(1), seed(2), seed(3), seed(4)] }
     }
 
     /// K2: a bijection, with the one zero moved to where key 0 would be, which no span has (K1).

@@ -213,12 +213,24 @@ impl SpanRecord {
     /// The record in a slot, if it holds one.
     #[inline]
     pub(crate) const fn of(slot: &Slot) -> Option<Self> {
-        let &[header, key, root, parent, start, end, names, extra] = slot;
-        let Some(kind) = Kind::of(header) else { return None };
-        if !kind.is_span() {
-            return None;
+        match Kind::of(slot[0]) {
+            Some(kind) if kind.is_span() => Some(Self::decoded(kind, slot)),
+            _ => None,
         }
-        Some(Self {
+    }
+
+    /// What is known of a span that was detached, if the slot says that.
+    pub(crate) const fn of_parted(slot: &Slot) -> Option<Self> {
+        match Kind::of(slot[0]) {
+            Some(Kind::Parted) => Some(Self::decoded(Kind::Parted, slot)),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    const fn decoded(kind: Kind, slot: &Slot) -> Self {
+        let &[header, key, root, parent, start, end, names, extra] = slot;
+        Self {
             kind,
             flags: (header >> 8) as u8,
             lost: (header >> 32) as u32,
@@ -231,7 +243,7 @@ impl SpanRecord {
             description: NameId((names >> 32) as u32),
             threshold: extra as u32,
             unfinished: (extra >> 32) as u32,
-        })
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use super::per_process::PerProcess;
+
 /// Why something was not delivered. The list is closed: a loss without a reason cannot be written
 /// down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -289,6 +291,9 @@ pub(crate) struct Books {
     /// Cycles of the flusher, and how often it had to start anew.
     pub(crate) cycles: Total,
     pub(crate) restarts: Total,
+    /// Transactions that were reported as stuck, and panics of the host's hook for that.
+    pub(crate) stuck: Total,
+    pub(crate) callback_panics: Total,
 }
 
 impl Books {
@@ -309,6 +314,8 @@ impl Books {
             attributes_late: Total::new(),
             cycles: Total::new(),
             restarts: Total::new(),
+            stuck: Total::new(),
+            callback_panics: Total::new(),
         }
     }
 
@@ -324,5 +331,15 @@ impl Books {
     }
 }
 
-/// The books of this process.
-pub(crate) static BOOKS: Books = Books::new();
+static BOOKS: PerProcess<Books> = PerProcess::new(Books::new());
+
+/// The books of this process. Those who write two entries that belong together write them into one
+/// and the same.
+pub(crate) fn books() -> &'static Books {
+    BOOKS.current()
+}
+
+/// Opens new books, in a fork's child: what the parent has lost and not reported is its own.
+pub(crate) fn open_new_books() {
+    BOOKS.renew(Books::new());
+}

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   registry, settings ─► ring, names ─► seqlock, arena ─► free_list, layout ─► id, clock, ledger
-//!                                                                                  └─► sync
+//!                                                                      └─► sync, per_process
 //! ```
 
 pub(crate) mod arena;
@@ -15,6 +15,7 @@ pub(crate) mod layout;
 pub(crate) mod ledger;
 #[cfg(not(hotspan_loom))]
 pub(crate) mod names;
+pub(crate) mod per_process;
 #[cfg(not(hotspan_loom))]
 pub(crate) mod registry;
 pub(crate) mod ring;

@@ -7,24 +7,32 @@
 //! it.
 //!
 //! Texts lie in pages that are made when needed, by number. The index is three open-addressed
-//! levels, the next used when the eight places of the one before are taken: a program with fifty
-//! names touches 16 KiB.
+//! levels, in pages that are made when needed, too; the next level is used when the eight places of
+//! the one before are taken. A program with fifty names touches 16 KiB.
+//!
+//! ```text
+//!   place:  hash:32 | number:32     0: empty
+//! ```
 //!
 //! # Invariants
 //! * N1: entries are set once and never change, so a reader that meets an empty place knows that
 //!   the text is not further on.
 //! * N2: a number is found in the index only after its text is in its page.
+//! * N3: nothing is waited for. A process may be forked off while a thread, which is not there
+//!   then, is anywhere in this file: its number stays unused, and no more.
 //!
-//! There is no ordering of our own here: places and texts are `OnceLock`s, whose set and get pair
-//! up.
+//! There is no ordering of our own here: pages and texts are set once (`OnceBox`), a place is an
+//! `AtomicCell`, whose stores release and loads acquire.
 //!
 //! # Costs
 //! Finding costs a hash and a comparison; recording threads keep a cache of their own
 //! in front (`record/cache.rs`).
 
 use std::hash::BuildHasher;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam_utils::atomic::AtomicCell;
+use once_cell::race::OnceBox;
 
 use super::id::NameId;
 use super::layout::NAME_MAX;
@@ -35,41 +43,46 @@ pub(crate) const NAMES_MAX: usize = 65_535;
 pub(crate) const BYTES_MAX: usize = 8 << 20;
 
 const PAGE: usize = 1024;
-/// Places of each level of the index.
-const LEVELS: [usize; 3] = [1024, 8192, 131_072];
+/// Pages of each level of the index.
+const LEVELS: [usize; 3] = [1, 8, 128];
+const INDEX_PAGES: usize = 1 + 8 + 128;
 /// Places tried on a level.
 const PROBES: usize = 8;
 
-type Page = Box<[OnceLock<&'static str>]>;
-/// Half of a text's hash, and its number.
-type Place = OnceLock<(u32, NameId)>;
+type Page<T> = OnceBox<Box<[T]>>;
 
 struct Table {
     hasher: foldhash::fast::RandomState,
-    levels: [OnceLock<Box<[Place]>>; LEVELS.len()],
-    pages: [OnceLock<Page>; NAMES_MAX / PAGE + 1],
+    index: [Page<AtomicCell<u64>>; INDEX_PAGES],
+    texts: [Page<OnceBox<Box<str>>>; NAMES_MAX / PAGE + 1],
     next: AtomicUsize,
     bytes: AtomicUsize,
     turned_away: AtomicUsize,
 }
 
-static TABLE: OnceLock<Table> = OnceLock::new();
+const _: () = assert!(AtomicCell::<u64>::is_lock_free());
+
+static TABLE: OnceBox<Table> = OnceBox::new();
+
+fn page<T>(page: &Page<T>, empty: fn() -> T) -> &[T] {
+    page.get_or_init(|| Box::new((0..PAGE).map(|_| empty()).collect()))
+}
 
 impl Table {
     fn new() -> Self {
         Self {
             hasher: foldhash::fast::RandomState::default(),
-            levels: [const { OnceLock::new() }; LEVELS.len()],
-            pages: [const { OnceLock::new() }; NAMES_MAX / PAGE + 1],
+            index: [const { OnceBox::new() }; INDEX_PAGES],
+            texts: [const { OnceBox::new() }; NAMES_MAX / PAGE + 1],
             next: AtomicUsize::new(1),
             bytes: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
         }
     }
 
-    fn text(&self, id: NameId) -> Option<&'static str> {
+    fn text(&self, id: NameId) -> Option<&str> {
         let number = id.0 as usize;
-        self.pages.get(number / PAGE)?.get()?.get(number % PAGE)?.get().copied()
+        Some(self.texts.get(number / PAGE)?.get()?.get(number % PAGE)?.get()?)
     }
 
     /// Copies a text into its page; `None` when a bound is reached.
@@ -85,48 +98,66 @@ impl Table {
             self.next.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let page = self
-            .pages
-            .get(number / PAGE)?
-            .get_or_init(|| (0..PAGE).map(|_| OnceLock::new()).collect());
-        page.get(number % PAGE)?.set(Box::leak(text.into())).ok()?;
+        let texts = page(self.texts.get(number / PAGE)?, OnceBox::new);
+        texts.get(number % PAGE)?.set(Box::new(text.into())).ok()?;
         Some(NameId(u32::try_from(number).ok()?))
     }
 
     fn intern(&self, text: &str) -> NameId {
         let hash = self.hasher.hash_one(text);
-        #[expect(clippy::cast_possible_truncation, reason = "the other half chooses the place")]
-        let tag = hash as u32;
         let mut added = None;
-        for (level, size) in self.levels.iter().zip(LEVELS) {
-            let places = level.get_or_init(|| (0..size).map(|_| OnceLock::new()).collect());
+        let mut before = 0;
+        for pages in LEVELS {
             for probe in 0..PROBES {
-                let index = ((hash >> 32) as usize + probe) % size;
-                let Some(place) = places.get(index) else { break };
-                loop {
-                    if let Some(&(other, id)) = place.get() {
-                        if other == tag && self.text(id) == Some(text) {
-                            // Two threads may add a text at once; the slower one's number stays
-                            // unused.
-                            return id;
-                        }
-                        break;
-                    }
+                let index = ((hash >> 32) as usize + probe) % (pages * PAGE);
+                let Some(found) = self.index.get(before + index / PAGE) else { break };
+                let Some(place) = page(found, || AtomicCell::new(0)).get(index % PAGE) else {
+                    break;
+                };
+                let mut taken = place.load();
+                if taken == 0 {
                     // N2: the text first.
                     let Some(id) = added.or_else(|| self.add(text)) else {
                         self.turned_away.fetch_add(1, Ordering::Relaxed);
                         return NameId::INLINE;
                     };
                     added = Some(id);
-                    if place.set((tag, id)).is_ok() {
-                        return id;
+                    match place.compare_exchange(0, place_of(hash, id)) {
+                        Ok(_) => return id,
+                        Err(other) => taken = other,
                     }
                 }
+                let id = id_of(taken);
+                if taken == place_of(hash, id) && self.text(id) == Some(text) {
+                    // Two threads may add a text at once; the slower one's number stays unused.
+                    return id;
+                }
             }
+            before += pages;
         }
         self.turned_away.fetch_add(1, Ordering::Relaxed);
         NameId::INLINE
     }
+}
+
+/// A place that holds a number: never 0, as no number is.
+const fn place_of(hash: u64, id: NameId) -> u64 {
+    // The other half chooses the place.
+    hash << 32 | id.0 as u64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is the number")]
+const fn id_of(place: u64) -> NameId {
+    NameId(place as u32)
+}
+
+/// The table, made by the first `init`.
+pub(crate) fn prepare() {
+    table();
+}
+
+fn table() -> &'static Table {
+    TABLE.get_or_init(|| Box::new(Table::new()))
 }
 
 /// The number of a text, given now if it has none. Empty texts are [`NameId::NONE`]. Allocates at
@@ -138,7 +169,7 @@ pub(crate) fn intern(text: &str) -> NameId {
     if text.len() > NAME_MAX {
         return NameId::INLINE;
     }
-    TABLE.get_or_init(Table::new).intern(text)
+    table().intern(text)
 }
 
 /// The text of a number.

@@ -8,11 +8,18 @@
 //! * L1: a lane is held by one thread, or lies in the free list, or is retired and waits for the
 //!   flusher.
 //! * L2: the counters of a lane are written by its holder only, and count on when it is handed on.
-//! * L3: a lane belongs to the process whose thread holds or held it. In a fork's child the lanes
-//!   of the parent are copies of what is the parent's: they are passed over, and never handed on.
+//! * L3: a lane belongs to the process whose `init` was the last one when it was attached. In a
+//!   fork's child that has called `init` itself, the lanes from before are copies of the parent's,
+//!   or hold what threads recorded in vain: they are passed over, and never handed on.
+//!
+//! Nothing here is waited for: what a thread was making when its process forked is for the child
+//! as if it had not been begun.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering as Std};
-use std::sync::{Mutex, OnceLock};
+
+use crossbeam_utils::atomic::AtomicCell;
+use once_cell::race::OnceBox;
 
 use super::arena::Arena;
 use super::free_list::FreeList;
@@ -154,7 +161,7 @@ pub(crate) struct Label {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) number: u32,
-    /// The process whose thread holds it, or held it last (L3).
+    /// The process it belongs to (L3).
     process: AtomicU32,
     pub(crate) ring: Ring,
     pub(crate) spans: OpenSpans,
@@ -165,8 +172,12 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// Whether it belongs to this process (L3).
-    pub(crate) fn is_of(&self, process: u32) -> bool {
+    /// Whether it belongs to the process that called `init` last (L3).
+    pub(crate) fn is_ours(&self) -> bool {
+        self.is_of(PROCESS.load())
+    }
+
+    fn is_of(&self, process: u32) -> bool {
         self.process.load(Ordering::Relaxed) == process
     }
 
@@ -176,31 +187,35 @@ impl Lane {
     }
 }
 
+type Page = Box<[OnceBox<Lane>]>;
+
 #[derive(Debug)]
 struct Registry {
-    pages: [OnceLock<Box<[OnceLock<&'static Lane>]>>; LANES_MAX / PAGE],
+    pages: [OnceBox<Page>; LANES_MAX / PAGE],
     made: AtomicUsize,
     links: Box<[AtomicU32]>,
     free: FreeList,
 }
 
-static REGISTRY: OnceLock<Registry> = OnceLock::new();
+static REGISTRY: OnceBox<Registry> = OnceBox::new();
 
 fn registry() -> &'static Registry {
-    REGISTRY.get_or_init(|| Registry {
-        pages: [const { OnceLock::new() }; LANES_MAX / PAGE],
-        made: AtomicUsize::new(0),
-        links: (0..LANES_MAX).map(|_| AtomicU32::new(0)).collect(),
-        free: FreeList::new(),
+    REGISTRY.get_or_init(|| {
+        Box::new(Registry {
+            pages: [const { OnceBox::new() }; LANES_MAX / PAGE],
+            made: AtomicUsize::new(0),
+            links: (0..LANES_MAX).map(|_| AtomicU32::new(0)).collect(),
+            free: FreeList::new(),
+        })
     })
 }
 
 impl Registry {
-    fn lane(&self, number: usize) -> Option<&'static Lane> {
-        self.pages.get(number / PAGE)?.get()?.get(number % PAGE)?.get().copied()
+    fn lane(&self, number: usize) -> Option<&Lane> {
+        self.pages.get(number / PAGE)?.get()?.get(number % PAGE)?.get()
     }
 
-    fn make(&self) -> Option<&'static Lane> {
+    fn make(&self) -> Option<&Lane> {
         let number = self.made.fetch_add(1, Std::Relaxed);
         if number >= LANES_MAX {
             self.made.fetch_sub(1, Std::Relaxed);
@@ -209,8 +224,8 @@ impl Registry {
         let page = self
             .pages
             .get(number / PAGE)?
-            .get_or_init(|| (0..PAGE).map(|_| OnceLock::new()).collect());
-        let lane: &'static Lane = Box::leak(Box::new(Lane {
+            .get_or_init(|| Box::new((0..PAGE).map(|_| OnceBox::new()).collect()));
+        let lane = Box::new(Lane {
             number: u32::try_from(number).ok()?,
             process: AtomicU32::new(0),
             ring: Ring::new(Arena::global()),
@@ -218,9 +233,10 @@ impl Registry {
             counters: Counters::default(),
             reported: Counters::default(),
             label: Mutex::default(),
-        }));
-        page.get(number % PAGE)?.set(lane).ok()?;
-        Some(lane)
+        });
+        let place = page.get(number % PAGE)?;
+        place.set(lane).ok()?;
+        place.get()
     }
 }
 
@@ -228,7 +244,7 @@ impl Registry {
 /// are [`LANES_MAX`] already.
 pub(crate) fn attach() -> Option<&'static Lane> {
     let registry = registry();
-    let process = std::process::id();
+    let process = PROCESS.load();
     let lane = loop {
         let free = registry.free.pop(&registry.links);
         match free.and_then(|number| registry.lane(number as usize)) {
@@ -272,18 +288,30 @@ pub(crate) fn recycle(lane: &'static Lane) {
 pub(crate) fn lanes() -> impl Iterator<Item = &'static Lane> {
     let registry = REGISTRY.get();
     let made = registry.map_or(0, |registry| registry.made.load(Std::Relaxed).min(LANES_MAX));
-    let process = PROCESS.load(Ordering::Relaxed);
+    let process = PROCESS.load();
     (0..made)
         .filter_map(move |number| registry?.lane(number))
         .filter(move |lane| lane.is_of(process))
 }
 
 /// The process that called `init` last.
-static PROCESS: AtomicU32 = AtomicU32::new(0);
+static PROCESS: AtomicCell<u32> = AtomicCell::new(0);
 
-/// From here on, the lanes of the calling process are the ones that count. Makes what threads will
-/// need, too, so that none is found half made in a process that is forked off.
+/// Whether a key was given out by a lane of this process (L3).
+pub(crate) fn is_ours(key: u64) -> bool {
+    let lane = REGISTRY.get().and_then(|registry| registry.lane((key >> KEY_BITS) as usize));
+    lane.is_some_and(Lane::is_ours)
+}
+
+/// Whether another process than this one called `init` last: this one was forked off it.
+pub(crate) fn belongs_to_another(process: u32) -> bool {
+    let last = PROCESS.load();
+    last != 0 && last != process
+}
+
+/// From here on, lanes are attached for the calling process, and those of another one are passed
+/// over.
 pub(crate) fn belong_to(process: u32) {
     registry();
-    PROCESS.store(process, Ordering::Relaxed);
+    PROCESS.store(process);
 }

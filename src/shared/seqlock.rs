@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   entry:  key | root | parent | start | names | meta | - | -        one cache line
-//!   meta:   (threshold:20) | - | generation:12 | flags:9 | root's depth:9
+//!   meta:   (flag:1) | (threshold:20) | - | generation:12 | flags:9 | root's depth:9
 //! ```
 //!
 //! # Invariants
@@ -20,8 +20,8 @@
 //! # Orderings
 //! | here | pairs with | licenses |
 //! |---|---|---|
-//! | `write`: fence Release after `seq` odd | `read`: fence Acquire before the second load of `seq` | a reader that saw a new word sees the odd `seq` too, and throws its copy away |
-//! | `write`: store of `seq` even, Release | `read`: first load of `seq`, Acquire | a reader that starts from an even `seq` sees all words written before it |
+//! | `write`: fence Release after `seq` odd | `consistently`: fence Acquire before the second load of `seq` | a reader that saw a new word sees the odd `seq` too, and throws its copy away |
+//! | `write`: store of `seq` even, Release | `consistently`: first load of `seq`, Acquire | a reader that starts from an even `seq` sees all words written before it |
 //!
 //! This is the form of Boehm (MSPC 2012), with every word an atomic.
 
@@ -69,6 +69,8 @@ pub(crate) mod meta {
     pub(crate) const SHARED: u64 = 1 << 13;
     /// What is set next takes a [`Kind::Turn`](super::super::layout::Kind::Turn) in front.
     pub(crate) const MOVED: u64 = 1 << 17;
+    /// Of a child that is carried: its root's `start` is unix nanoseconds.
+    pub(crate) const ROOT_START_UNIX: u64 = 1 << 52;
     /// Anything that the fast path of an ending span leaves to the slow one.
     pub(crate) const UNUSUAL: u64 = REFUSED | START_UNIX | UNSAMPLED | FOREIGN | SHARED;
 }
@@ -104,6 +106,12 @@ impl Entry {
     #[inline]
     pub(crate) const fn root_depth(&self) -> usize {
         (self.meta & meta::ROOT_DEPTH) as usize
+    }
+
+    /// How long the span has been open.
+    #[cfg(not(hotspan_loom))]
+    pub(crate) fn age(&self, now: &super::clock::Anchor) -> std::time::Duration {
+        now.age(self.start, self.meta & meta::START_UNIX != 0)
     }
 }
 
@@ -158,18 +166,18 @@ impl OpenSpans {
     pub(crate) fn write(&self, depth: usize, entry: &Entry, len: usize) {
         let seq = self.seq.load(Ordering::Relaxed);
         self.seq.store(seq + 1, Ordering::Relaxed);
-        // ORDERING: Release fence, with the Acquire fence in `read`: no word below is seen without
+        // ORDERING: Release fence, with the Acquire fence in `consistently`: no word below is seen without
         // the odd sequence above.
         fence(Ordering::Release);
         for (to, from) in self.at(depth).iter().zip(entry.words()).take(USED) {
             to.store(from, Ordering::Relaxed);
         }
         self.len.store(len as u64, Ordering::Relaxed);
-        // ORDERING: Release, with the first load in `read`: who sees this sequence sees the words.
+        // ORDERING: Release, with the first load in `consistently`: who sees this sequence sees the words.
         self.seq.store(seq + 2, Ordering::Release);
     }
 
-    /// Owner: lines on the stack.
+    /// Lines on the stack; readers check that it belongs to what they copied.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "at most DEPTH")]
     pub(crate) fn len(&self) -> usize {
@@ -200,18 +208,35 @@ impl OpenSpans {
     /// Anyone: the innermost entry, and its transaction's; `None` when nothing is open, or when the
     /// owner was faster [`TRIES`] times.
     pub(crate) fn read(&self) -> Option<(Entry, Entry)> {
+        self.consistently(|len| {
+            let entry = self.copy(len.checked_sub(1)?);
+            Some((entry, self.copy(entry.root_depth())))
+        })
+    }
+
+    /// Anyone: all entries, outermost first, into `lines`, which is cleared first. False when the
+    /// owner was faster [`TRIES`] times.
+    #[cfg(not(hotspan_loom))]
+    pub(crate) fn read_all(&self, lines: &mut Vec<Entry>) -> bool {
+        let read = self.consistently(|len| {
+            lines.clear();
+            lines.extend((0..len.min(DEPTH)).map(|depth| self.copy(depth)));
+            Some(())
+        });
+        read.is_some()
+    }
+
+    /// What `copy` makes of the stack, given its length, at a moment at which nothing was written.
+    fn consistently<T>(&self, mut copy: impl FnMut(usize) -> Option<T>) -> Option<T> {
         for _ in 0..TRIES {
             // ORDERING: Acquire, with the Release store in `write`.
             let before = self.seq.load(Ordering::Acquire);
             if before.is_multiple_of(2) {
-                let len = self.len.load(Ordering::Relaxed);
-                let top = usize::try_from(len).ok()?.checked_sub(1)?;
-                let entry = self.copy(top);
-                let root = self.copy(entry.root_depth());
+                let copied = copy(self.len());
                 // ORDERING: Acquire fence, with the Release fence in `write`.
                 fence(Ordering::Acquire);
                 if self.seq.load(Ordering::Relaxed) == before {
-                    return Some((entry, root));
+                    return copied;
                 }
             }
             #[cfg(hotspan_loom)]
@@ -246,8 +271,13 @@ mod tests {
         spans.write(0, &entry(1 << 20), 1);
         spans.write(1, &entry(2 << 20), 2);
         assert_eq!(spans.read(), Some((entry(2 << 20), entry(1 << 20))));
+        let mut lines = Vec::new();
+        assert!(spans.read_all(&mut lines));
+        assert_eq!(lines, [entry(1 << 20), entry(2 << 20)]);
         spans.shorten(1);
         assert_eq!(spans.read(), Some((entry(1 << 20), entry(1 << 20))));
+        assert!(spans.read_all(&mut lines));
+        assert_eq!(lines, [entry(1 << 20)]);
     }
 
     #[test]
@@ -257,7 +287,14 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
+                    let mut lines = Vec::new();
                     while !done.load(Ordering::Relaxed) {
+                        if spans.read_all(&mut lines)
+                            && let [below, above] = &*lines
+                        {
+                            assert_eq!(below.key + (1 << 20), above.key);
+                            assert_eq!(above.key, above.names);
+                        }
                         if let Some((top, _)) = spans.read() {
                             assert!(
                                 top.key == top.root && top.key == top.start && top.key == top.names,
@@ -269,6 +306,8 @@ mod tests {
             }
             for n in 1..300_000_u64 {
                 spans.write(0, &entry(n << 20), 1);
+                spans.write(1, &entry((n + 1) << 20), 2);
+                spans.shorten(1);
             }
             done.store(true, Ordering::Relaxed);
         });

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::shared::ledger::{BOOKS, Count, Reason};
+use crate::shared::ledger::{self, Count, Reason};
 use crate::shared::registry::{self, LOST_ON_THREAD, Lane};
 
 /// Counts by reason; none that is zero.
@@ -71,7 +71,7 @@ impl Marks {
     }
 
     fn internal() -> Count {
-        BOOKS.lost.of(Reason::Internal).read()
+        ledger::books().lost.of(Reason::Internal).read()
     }
 
     /// What the flusher lost since, in a panic: that is everybody's.
@@ -81,7 +81,10 @@ impl Marks {
     }
 
     fn on_none() -> Losses {
-        ON_NO_THREAD.into_iter().map(|reason| (reason, BOOKS.lost.of(reason).read())).collect()
+        ON_NO_THREAD
+            .into_iter()
+            .map(|reason| (reason, ledger::books().lost.of(reason).read()))
+            .collect()
     }
 
     /// What was lost since, on these lanes and on none, but for what is known already.

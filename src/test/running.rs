@@ -15,7 +15,6 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::flush::flusher::records;
 use crate::flush::keep::Keep;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
@@ -249,12 +248,16 @@ impl Keep for Sorter {
     fn given_up(&self, reason: Reason, slots: &[Slot]) {
         Self::with(slots, |state, root| {
             state.waiting.remove(&root);
-            let count: Count = records(slots);
+            let mut count = Count::default();
+            for (kind, one) in [(Kind::Child, Count::spans(1)), (Kind::Root, Count::transaction(0))]
+            {
+                for [_, key, ..] in slots_of_kind(slots, kind) {
+                    count += one;
+                    state.given_up.insert(key);
+                }
+            }
             if !count.is_zero() {
                 losses::add(&mut state.lost, &BTreeMap::from([(reason, count)]));
-            }
-            for kind in [Kind::Child, Kind::Root] {
-                state.given_up.extend(slots_of_kind(slots, kind).map(|[_, key, ..]| key));
             }
         });
     }

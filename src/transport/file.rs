@@ -9,13 +9,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use crossbeam_utils::atomic::AtomicCell;
 
 use super::{Envelope, Response, SendError, Transport};
 use crate::shared::clock;
 
 /// Numbers the files of this process.
-static NUMBER: Mutex<u64> = Mutex::new(0);
+static NUMBER: AtomicCell<u64> = AtomicCell::new(1);
 
 /// Writes each envelope into a file of its own, as it would go over the wire but without `sent_at`:
 /// that member belongs to the moment of sending, which is still to come.
@@ -60,11 +61,7 @@ impl File {
     }
 
     fn write(&mut self, envelope: &Envelope<'_>) -> io::Result<()> {
-        let number = {
-            let mut number = NUMBER.lock().unwrap_or_else(PoisonError::into_inner);
-            *number = number.wrapping_add(1);
-            *number
-        };
+        let number = NUMBER.fetch_add(1);
         let (time, process) = (clock::unix_nanos(), std::process::id());
         self.name.clear();
         // Writing into a String does not fail.

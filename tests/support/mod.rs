@@ -11,6 +11,7 @@
 )]
 
 pub(crate) mod envelope;
+pub(crate) mod poll;
 #[cfg(feature = "http")]
 pub(crate) mod server;
 pub(crate) mod session;

@@ -258,11 +258,12 @@ fn numbers_are_bounded() {
 
 #[test]
 fn durations_are_bounded() {
-    let fields: [(&str, Access<Duration>); 5] = [
+    let fields: [(&str, Access<Duration>); 6] = [
         ("request_timeout", |c| &mut c.request_timeout),
         ("connect_timeout", |c| &mut c.connect_timeout),
         ("flush_interval", |c| &mut c.flush_interval),
         ("open_age", |c| &mut c.open_age),
+        ("stuck_after", |c| c.stuck_after.get_or_insert_default()),
         ("shutdown_timeout", |c| &mut c.shutdown_timeout),
     ];
     for (field, of) in fields {
