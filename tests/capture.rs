@@ -262,14 +262,21 @@ fn a_thread_that_joins_has_its_own_transactions_captured() {
 #[test]
 fn a_handle_that_outlives_its_capture_captures_nothing() {
     let _shared = shared();
-    let (left, captured) = Capture::new().fixed_ids(1).run(handle);
-    assert_eq!(captured.to_string(), "");
-    assert_eq!(left.run(|| 5), 5);
+    let first = || start_transaction("test", "first").trace_id().unwrap();
+    let ((left, id), captured) = Capture::new().fixed_ids(1).run(|| (handle(), first()));
+    assert_eq!(captured.to_string(), "first [test]\n");
+    let ((), later) = Capture::new().fixed_ids(2).run(|| {
+        let left = left.clone();
+        let told = thread::spawn(move || left.run(first)).join().unwrap();
+        assert_ne!(told, id);
+    });
+    assert_eq!(later.to_string(), "");
     let later = capture(|| {
         assert!(message(|| left.run(|| ())).contains("inside another one"));
         drop(start_transaction("test", "own"));
     });
     assert_eq!(later.to_string(), "own [test]\n");
+    assert_eq!(left.run(|| 5), 5);
 }
 
 /// Transactions, children, a thread of its own: all that ids depend on.
@@ -414,6 +421,24 @@ fn what_is_lost_is_shown() {
     let end = "\nlate [test] unfinished=3\nlost: too_deep 45 spans\nlost: late_child 2 spans\n\
                lost: unfinished 1 span\n";
     assert!(text.ends_with(end), "{text}");
+}
+
+#[test]
+fn what_ends_long_after_its_transaction_is_lost_as_well() {
+    let _shared = shared();
+    let captured = capture(|| {
+        let transaction = start_transaction("test", "root");
+        let child = transaction.start_child("test", "late").detach();
+        drop(transaction);
+        // The second look at the rings hands the transaction on.
+        let looks = || stats().threads.cycles;
+        let before = looks();
+        while looks() < before + 3 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(child);
+    });
+    assert_eq!(captured.to_string(), "root [test]\nlost: late_child 1 span\n");
 }
 
 #[test]
