@@ -13,6 +13,7 @@ use crate::error::ConfigError;
 use crate::flush::assemble::Bounds;
 use crate::flush::client::{Client, Plan};
 use crate::flush::encode::Site;
+use crate::flush::keep::Keep;
 use crate::flush::watch::Watch;
 use crate::inflight;
 use crate::shared::arena::Arena;
@@ -170,6 +171,7 @@ fn start(
         ring_slots,
         queue_bytes: resolved.queue_bytes,
         client_reports: resolved.send_client_reports,
+        keep: None,
         watch: resolved.stuck_after.map(|after| {
             let hook = resolved.on_stuck.clone().map(|on_stuck| inflight::hook(on_stuck, wire));
             Watch::new(after, resolved.flush_interval, hook)
@@ -186,6 +188,48 @@ fn start(
     SETTINGS.switch_on(&wire, threshold, ring_slots);
     Ok(Arc::new(client))
 }
+
+/// Starts a client that gives everything to `keep`, in the place that `init` would take.
+pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigError> {
+    let place = Place::take()?;
+    Arena::global().reserve(KEEPING_RING_BYTES).map_err(|_| ConfigError::memory())?;
+    let wire = WireIds::from_os(clock::unix_nanos());
+    let plan = Plan {
+        bounds: Bounds {
+            transactions: 1 << 16,
+            slots: 1 << 22,
+            age: Duration::from_secs(24 * 60 * 60),
+            children: 1 << 20,
+        },
+        wire,
+        interval: Duration::from_millis(20),
+        ring_slots: KEEPING_RING_SLOTS,
+        queue_bytes: 1,
+        client_reports: false,
+        keep: Some(keep),
+        watch: None,
+        site: Site::default(),
+    };
+    let client =
+        Client::start(plan, Box::new(Null), ledger::books()).map_err(ConfigError::thread)?;
+    SETTINGS.switch_on(&wire, 1_000_000, KEEPING_RING_SLOTS);
+    let client = Arc::new(client);
+    place.keep(Some(Arc::clone(&client)));
+    Ok(client)
+}
+
+/// Stops what [`start_keeping`] started.
+pub(crate) fn stop_keeping(client: &Client, timeout: Duration) {
+    SETTINGS.switch_off();
+    client.close(timeout);
+    CLIENT.store(None);
+    HOLDER.store(0);
+}
+
+/// Address space for the rings of threads under test, and slots that one of them may hold: more
+/// than tests record between two looks of the flusher.
+const KEEPING_RING_BYTES: usize = 128 << 20;
+const KEEPING_RING_SLOTS: u64 = 1 << 20;
 
 fn site(resolved: Resolved) -> Site {
     let dsn = resolved.dsn.as_ref();

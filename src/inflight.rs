@@ -12,6 +12,7 @@ use crate::shared::registry::{self, Label};
 use crate::shared::ring::State;
 use crate::shared::seqlock::Entry;
 use crate::shared::settings::SETTINGS;
+use crate::test::ids;
 
 /// An open transaction, and the step it is in: on a thread, or, in a report of
 /// [`Config::on_stuck`](crate::Config::on_stuck), waiting somewhere detached.
@@ -65,7 +66,6 @@ pub fn inflight() -> Vec<InFlight> {
         return Vec::new();
     }
     let anchor = Anchor::now();
-    let wire = SETTINGS.wire_ids();
     registry::lanes()
         .filter(|lane| lane.ring.state() == State::Live)
         .filter_map(|lane| {
@@ -73,7 +73,8 @@ pub fn inflight() -> Vec<InFlight> {
             if span.key == 0 || root.key != span.root {
                 return None;
             }
-            Some(InFlight::of(lane.label(), &root, &span, &anchor, &wire))
+            let ids = (ids::trace_id(root.key), ids::span_id(span.key));
+            Some(InFlight::of(lane.label(), &root, &span, &anchor, ids))
         })
         .collect()
 }
@@ -82,21 +83,28 @@ pub fn inflight() -> Vec<InFlight> {
 pub(crate) fn hook(on_stuck: OnStuck, wire: WireIds) -> Hook {
     let OnStuck(call) = on_stuck;
     Box::new(move |seen: &Sighting, anchor: &Anchor| {
-        call(&InFlight::of(seen.label.clone(), &seen.root, &seen.step, anchor, &wire));
+        let ids = (wire.trace_id(seen.root.key), wire.span_id(seen.step.key));
+        call(&InFlight::of(seen.label.clone(), &seen.root, &seen.step, anchor, ids));
     })
 }
 
 impl InFlight {
-    fn of(label: Label, root: &Entry, span: &Entry, anchor: &Anchor, wire: &WireIds) -> Self {
+    fn of(
+        label: Label,
+        root: &Entry,
+        span: &Entry,
+        anchor: &Anchor,
+        (trace_id, span_id): (TraceId, SpanId),
+    ) -> Self {
         let ((op, name), (span_op, span_description)) = (texts(root), texts(span));
         Self {
             thread_name: label.name,
             thread_id: label.id,
             op: op.to_owned(),
             name: name.to_owned(),
-            trace_id: wire.trace_id(root.key),
+            trace_id,
             age: root.age(anchor),
-            span_id: wire.span_id(span.key),
+            span_id,
             span_op: span_op.to_owned(),
             span_description: span_description.to_owned(),
             span_age: span.age(anchor),

@@ -94,6 +94,7 @@
 //!   [`InFlight`].
 //! - What became of it: [`stats`](stats()), [`Stats`], [`Count`], [`Reason`], [`Imbalance`].
 //! - Where it goes: the module [`transport`], with the trait, and HTTP, files, memory, nothing.
+//! - Testing what is recorded: the module [`test`](mod@test), with [`capture`](test::capture).
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -116,6 +117,7 @@ mod shared;
 mod span;
 mod stats;
 mod status;
+pub mod test;
 mod transaction;
 pub mod transport;
 mod value;

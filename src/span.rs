@@ -9,8 +9,8 @@ use crate::name::IntoName;
 use crate::record::{self, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
 use crate::shared::layout::Kind;
-use crate::shared::settings::SETTINGS;
 use crate::status::SpanStatus;
+use crate::test::ids;
 use crate::value::{IntoValue, Value};
 
 /// Keeps a type on its thread.
@@ -162,11 +162,11 @@ pub(crate) fn set_description(handle: Handle, text: &impl IntoName) {
 }
 
 pub(crate) fn trace_id(handle: Handle) -> Option<TraceId> {
-    record::root_of(handle).map(|root| SETTINGS.wire_ids().trace_id(root))
+    record::root_of(handle).map(ids::trace_id)
 }
 
 pub(crate) fn span_id(handle: Handle) -> Option<SpanId> {
-    (!handle.is_none()).then(|| SETTINGS.wire_ids().span_id(handle.key()))
+    (!handle.is_none()).then(|| ids::span_id(handle.key()))
 }
 
 span_methods!(Span, SpanRef);

@@ -64,6 +64,7 @@ impl Arrange {
                 Some(Kind::Child) => {
                     if is_late(first, root_end) {
                         late += 1;
+                        sink.given_up(Reason::LateChild, item);
                         continue;
                     }
                     0

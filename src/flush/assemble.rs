@@ -45,6 +45,11 @@ pub(crate) trait Sink {
     fn lost(&mut self, reason: Reason, count: Count);
     /// Attributes that were given up with them, or came too late.
     fn attributes_lost(&mut self, count: u64);
+    /// The slots of what `lost` is told of, all of one transaction, for those who want to know
+    /// whose it was.
+    fn given_up(&mut self, _reason: Reason, _slots: &[Slot]) {}
+    /// The slots of a transaction from several rings, as they came.
+    fn pieces(&mut self, _slots: &[Slot]) {}
 }
 
 /// A transaction whose root has not come yet, or came and waits for the others.
@@ -120,6 +125,13 @@ impl Assembler {
     /// What waits: for its root, or with its root for the others.
     pub(crate) fn held(&self) -> Count {
         self.held
+    }
+
+    /// Shows what waits for its root.
+    pub(crate) fn each_waiting(&self, mut visit: impl FnMut(&[Slot])) {
+        for pending in self.pending.values().filter(|pending| pending.ended.is_none()) {
+            visit(&pending.slots);
+        }
     }
 
     /// Whether a root waits for a further pass.
@@ -257,6 +269,7 @@ impl Assembler {
         }
         let Some(pending) = self.remove(root) else { return };
         sink.lost(reason, pending.count());
+        sink.given_up(reason, &pending.slots);
         let attributes = attributes(&pending.slots);
         sink.attributes_lost(attributes);
         let lost = pending.left_out.saturating_add(low(pending.children as u64 + attributes));
@@ -322,6 +335,7 @@ impl Assembler {
                 if is_child {
                     pending.left_out = pending.left_out.saturating_add(1);
                     sink.lost(Reason::TransactionLimit, Count::spans(1));
+                    sink.given_up(Reason::TransactionLimit, item);
                 } else {
                     sink.attributes_lost(attributes(item));
                 }
@@ -361,6 +375,7 @@ impl Assembler {
         let given_up = self.given_up(root);
         self.gone.remember(root, Fate::HandedOn);
         let lost = pending.left_out.saturating_add(given_up);
+        sink.pieces(&pending.slots);
         let run = self.arrange.run(&mut pending.slots, &pending.pieces, lost, sink);
         sink.transaction(run);
         self.recycle(pending);
@@ -421,6 +436,7 @@ fn late(piece: &[Slot], sink: &mut impl Sink) {
     let roots = of_kind(piece, Kind::Root);
     let spans = of_kind(piece, Kind::Child) + roots;
     sink.lost(Reason::LateChild, Count { transactions: roots, spans });
+    sink.given_up(Reason::LateChild, piece);
     sink.attributes_lost(attributes(piece));
 }
 

@@ -27,6 +27,7 @@ use super::assemble::Bounds;
 use super::courier::Health;
 use super::encode::Site;
 use super::flusher::{Cycle, Flusher, Reading};
+use super::keep::Keep;
 use super::queue::{Held, Queue};
 use super::upload::Uploader;
 use super::watch::Watch;
@@ -52,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) ring_slots: u64,
     pub(crate) queue_bytes: usize,
     pub(crate) client_reports: bool,
+    /// Takes transactions instead of the transport.
+    pub(crate) keep: Option<Arc<dyn Keep>>,
     /// `None`: nobody watches what is open.
     pub(crate) watch: Option<Watch>,
 }
@@ -82,6 +85,7 @@ impl Client {
         let Plan { site, bounds, wire, watch, .. } = plan;
         let mut flusher = Flusher::new(site, bounds, wire, queue, books, reading, watch);
         flusher.discard_leftovers();
+        flusher.keep(plan.keep);
         let role = Role {
             flusher,
             control: Arc::clone(&control),

@@ -20,6 +20,7 @@ use crate::shared::ring::State;
 use super::assemble::{Bounds, Sink};
 use super::encode::{Encoder, Site};
 use super::intake::{Intake, Keeper, Source, records};
+use super::keep::Keep;
 use super::queue::Queue;
 use super::watch::Watch;
 
@@ -91,6 +92,8 @@ pub(super) struct Out {
     wire: WireIds,
     anchor: Anchor,
     queue: Arc<Queue>,
+    /// Takes them instead of the queue.
+    keep: Option<Arc<dyn Keep>>,
     books: &'static Books,
     /// Span records taken in, and those that left again: what lies between is in the assembler, or
     /// was in hand when something panicked.
@@ -100,6 +103,13 @@ pub(super) struct Out {
 
 impl Sink for Out {
     fn transaction(&mut self, run: &[Slot]) {
+        if let Some(keep) = &self.keep {
+            keep.transaction(run);
+            let (kept, _) = records(run);
+            self.left += kept;
+            self.books.delivered.add(kept);
+            return;
+        }
         let buffer = self.queue.buffer();
         match self.encoder.transaction(run, &self.wire, &self.anchor, buffer) {
             Ok((parcel, encoded)) => {
@@ -134,6 +144,18 @@ impl Sink for Out {
     fn attributes_lost(&mut self, count: u64) {
         self.books.attributes_late.add(count);
     }
+
+    fn given_up(&mut self, reason: Reason, slots: &[Slot]) {
+        if let Some(keep) = &self.keep {
+            keep.given_up(reason, slots);
+        }
+    }
+
+    fn pieces(&mut self, slots: &[Slot]) {
+        if let Some(keep) = &self.keep {
+            keep.pieces(slots);
+        }
+    }
 }
 
 impl Keeper for Out {
@@ -154,6 +176,7 @@ impl Out {
             wire,
             anchor: Anchor::now(),
             queue,
+            keep: None,
             books,
             taken_in: Count::default(),
             left: Count::default(),
@@ -193,6 +216,11 @@ impl Flusher {
         }
     }
 
+    /// Gives transactions to `keep` instead of the queue.
+    pub(crate) fn keep(&mut self, keep: Option<Arc<dyn Keep>>) {
+        self.out.keep = keep;
+    }
+
     /// Drops what an earlier generation left in the rings: its flusher was gone when it was
     /// published.
     pub(crate) fn discard_leftovers(&mut self) {
@@ -224,6 +252,9 @@ impl Flusher {
             }
         }
         self.intake.pass_done(now, &mut self.out);
+        if let Some(keep) = &self.out.keep {
+            self.intake.assembler().each_waiting(|slots| keep.waiting(slots));
+        }
         self.out.books.in_assembly.set(self.intake.held());
         self.out.books.cycles.add(1);
         found.unsettled = self.intake.has_ended();

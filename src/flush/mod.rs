@@ -20,6 +20,7 @@ pub(crate) mod envelope;
 pub(crate) mod flusher;
 mod gone;
 mod intake;
+pub(crate) mod keep;
 pub(crate) mod limits;
 pub(crate) mod queue;
 pub(crate) mod report;

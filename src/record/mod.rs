@@ -29,6 +29,7 @@ mod detached;
 mod handle;
 mod local;
 mod open;
+mod position;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +39,7 @@ pub(crate) use close::{close_child, close_child_at, close_root, close_unsampled}
 pub(crate) use detached::{Carried, Ending, context, detach, enter, finish, leave};
 pub(crate) use handle::{Handle, current, current_root, is_open, redescribe, restart, root_of};
 pub(crate) use open::{admit, has_parent, open_child, open_child_of, open_root};
+pub(crate) use position::next_key;
 
 #[cfg(doc)]
 use crate::shared::seqlock::OpenSpans;

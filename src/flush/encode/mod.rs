@@ -29,7 +29,7 @@ mod scan;
 mod site;
 mod span;
 mod time;
-mod value;
+pub(crate) mod value;
 
 #[cfg(test)]
 mod fixture;

@@ -27,7 +27,7 @@ impl Written {
 
 /// One scalar, taken out of its bytes.
 #[derive(Clone, Copy, Debug)]
-enum Value<'a> {
+pub(crate) enum Value<'a> {
     Bool(bool),
     I64(i64),
     U64(u64),
@@ -38,7 +38,7 @@ enum Value<'a> {
 }
 
 /// Reads a scalar from the front of a payload and moves the payload on; `None` if it is not there.
-fn take<'a>(
+pub(crate) fn take<'a>(
     scalar: Scalar,
     bytes: &mut &'a [u8],
     is_list: bool,
@@ -70,7 +70,7 @@ fn take<'a>(
 }
 
 /// The text in a payload. One that was cut may end inside a character, which is then left out.
-pub(super) fn text(bytes: &[u8], was_cut: bool) -> Option<&str> {
+pub(crate) fn text(bytes: &[u8], was_cut: bool) -> Option<&str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Some(text),
         Err(error) if was_cut && error.error_len().is_none() => {
@@ -197,7 +197,7 @@ fn line(out: &mut Vec<u8>, value: &str, was_cut: bool) -> Written {
 }
 
 /// An attribute's payload: the name in front, if it travelled inline, and the value.
-pub(super) fn split_name(name: NameId, payload: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn split_name(name: NameId, payload: &[u8]) -> Option<(&str, &[u8])> {
     if name != NameId::INLINE {
         return Some(("", payload));
     }

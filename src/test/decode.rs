@@ -1,0 +1,252 @@
+//! From the slots of a transaction to its spans in the order of a tree: each before its children,
+//! children by their start.
+//!
+//! What was set means what it means on the way to the server: the last value of a key counts, a
+//! child whose parent is not there hangs below the root, that a future was dropped beats a panic,
+//! and a panic beats what was set.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::flush::encode::value::split_name;
+use crate::shared::clock::Anchor;
+use crate::shared::id::{NameId, SpanId, TraceId, WireIds};
+use crate::shared::layout::{AttributeHeader, Kind, Slot, SpanRecord, flag, items, payload};
+use crate::shared::names;
+use crate::shared::settings::SETTINGS;
+use crate::status::SpanStatus;
+
+use super::running::{PLACE, Remains};
+use super::tree::{Measurement, Record};
+use super::value::Value;
+
+/// How ticks become time.
+#[derive(Debug)]
+pub(super) struct Time {
+    anchor: Anchor,
+    /// What time it is, in unix nanoseconds, at the begin and from which tick on; by tick.
+    fixed: Option<(u64, Vec<(u64, u64)>)>,
+}
+
+impl Time {
+    pub(super) fn new(anchor: Anchor, fixed: Option<u64>, advances: &[(u64, u64)]) -> Self {
+        let mut steps = advances.to_vec();
+        steps.sort_unstable();
+        let fixed = fixed.map(|start| {
+            let mut now = start;
+            for (_, step) in &mut steps {
+                now = now.saturating_add(*step);
+                *step = now;
+            }
+            (start, steps)
+        });
+        Self { anchor, fixed }
+    }
+
+    fn at(&self, ticks: u64) -> u64 {
+        match &self.fixed {
+            None => self.anchor.unix_nanos(ticks),
+            Some((start, steps)) => {
+                let passed = steps.partition_point(|(at, _)| *at <= ticks);
+                let last = passed.checked_sub(1).and_then(|last| steps.get(last));
+                last.map_or(*start, |(_, now)| *now)
+            }
+        }
+    }
+
+    /// Start and end in unix nanoseconds; never an end before its start.
+    fn of(&self, record: &SpanRecord) -> (u64, u64) {
+        let moment =
+            |raw, is_unix: u8| if record.flags & is_unix != 0 { raw } else { self.at(raw) };
+        let start = moment(record.start, flag::START_UNIX);
+        (start, moment(record.end, flag::END_UNIX).max(start))
+    }
+}
+
+/// What was set on one span.
+#[derive(Debug, Default)]
+struct Set {
+    op: Option<String>,
+    description: Option<String>,
+    status: Option<SpanStatus>,
+    tags: BTreeMap<String, String>,
+    data: BTreeMap<String, Value>,
+    measurements: BTreeMap<String, Measurement>,
+}
+
+/// The spans of one transaction; the root first. Empty if there is no root.
+pub(super) fn transaction(
+    run: &[Slot],
+    time: &Time,
+    ids: Option<&WireIds>,
+    remains: &Remains,
+) -> Vec<Record> {
+    let mut set: HashMap<u64, Set> = HashMap::new();
+    let mut spans = Vec::new();
+    let mut root = None;
+    for item in items(run) {
+        let Some(first) = item.first() else { continue };
+        match SpanRecord::of(first) {
+            Some(record) if record.kind == Kind::Root => root = Some(record),
+            Some(record) => spans.push(record),
+            None => {
+                let [_, key, ..] = *first;
+                let _ = apply(set.entry(key).or_default(), item);
+            }
+        }
+    }
+    let Some(root) = root else { return Vec::new() };
+    let names = Names { ids, remains, root: root.key };
+    let mut records: Vec<Record> = Vec::with_capacity(1 + spans.len());
+    let mut below = children(&root, spans, time);
+    // Spans that are still to be written, the next one last.
+    let mut rest = vec![(root, None, 0)];
+    while let Some((span, parent, depth)) = rest.pop() {
+        let index = records.len();
+        let found = set.remove(&span.key).unwrap_or_default();
+        let parent_id = parent.and_then(|at: usize| records.get(at)).map(|one| one.span_id);
+        let (start, end) = time.of(&span);
+        records.push(Record {
+            op: found.op.unwrap_or_else(|| text(span.op)),
+            description: found.description.unwrap_or_else(|| text(span.description)),
+            status: status(&span, found.status),
+            tags: found.tags,
+            data: found.data,
+            measurements: found.measurements,
+            start,
+            end,
+            trace_id: names.trace_id(),
+            span_id: names.span_id(span.key, index),
+            parent_id,
+            depth,
+            after: 0,
+            lost: span.lost,
+            unfinished: span.unfinished,
+        });
+        let children = below.remove(&span.key).unwrap_or_default();
+        rest.extend(children.into_iter().rev().map(|child| (child, Some(index), depth + 1)));
+    }
+    note_ends(&mut records);
+    records
+}
+
+/// The children of each span, by start, then in the order of starting.
+fn children(
+    root: &SpanRecord,
+    mut spans: Vec<SpanRecord>,
+    time: &Time,
+) -> HashMap<u64, Vec<SpanRecord>> {
+    spans.sort_by_cached_key(|span| {
+        let (start, _) = time.of(span);
+        let ticks = if span.flags & flag::START_UNIX == 0 { span.start } else { 0 };
+        (start, ticks, span.key)
+    });
+    let known: HashMap<u64, u64> = spans.iter().map(|span| (span.key, span.parent)).collect();
+    let mut below: HashMap<u64, Vec<SpanRecord>> = HashMap::new();
+    for span in spans {
+        let is_there = known.contains_key(&span.parent) && span.parent != span.key;
+        let parent = if is_there { span.parent } else { root.key };
+        below.entry(parent).or_default().push(span);
+    }
+    below
+}
+
+/// Writes down where the spans below each one end. They lie behind it.
+fn note_ends(records: &mut [Record]) {
+    let mut open: Vec<usize> = Vec::new();
+    for at in 0..=records.len() {
+        let depth = records.get(at).map_or(0, |record| record.depth);
+        while open.len() > depth {
+            let closed = open.pop().and_then(|index| records.get_mut(index));
+            if let Some(record) = closed {
+                record.after = at;
+            }
+        }
+        open.push(at);
+    }
+}
+
+/// Where wire ids come from.
+struct Names<'a> {
+    ids: Option<&'a WireIds>,
+    remains: &'a Remains,
+    root: u64,
+}
+
+impl Names<'_> {
+    fn trace_id(&self) -> TraceId {
+        match (self.ids, self.remains.number(self.root)) {
+            (Some(ids), Some(number)) => ids.trace_id(number),
+            _ => SETTINGS.wire_ids().trace_id(self.root),
+        }
+    }
+
+    /// A key that another thread gave out says nothing that is the same in every run; the place in
+    /// the tree does.
+    fn span_id(&self, key: u64, index: usize) -> SpanId {
+        let Some(ids) = self.ids else { return SETTINGS.wire_ids().span_id(key) };
+        let place = || {
+            let root = self.remains.number(self.root).unwrap_or(0);
+            PLACE | root.rotate_left(32) ^ index as u64
+        };
+        ids.span_id(self.remains.number(key).unwrap_or_else(place))
+    }
+}
+
+fn status(span: &SpanRecord, set: Option<SpanStatus>) -> Option<SpanStatus> {
+    match span.flags & (flag::PANICKED | flag::CANCELLED) {
+        0 => set,
+        flag::PANICKED => Some(SpanStatus::InternalError),
+        _ => Some(SpanStatus::Cancelled),
+    }
+}
+
+pub(super) fn text(id: NameId) -> String {
+    names::text(id).unwrap_or_default().to_owned()
+}
+
+/// Takes one attribute in; `None` if it is no good.
+fn apply(set: &mut Set, item: &[Slot]) -> Option<()> {
+    let header = AttributeHeader::of(item.first()?)?;
+    let mut bytes = Vec::new();
+    payload(item, &mut bytes);
+    let (inline, value) = split_name(header.name, &bytes)?;
+    let key = || match header.name {
+        NameId::INLINE => inline.to_owned(),
+        name => text(name),
+    };
+    match header.kind {
+        Kind::Tag => {
+            let value = Value::decode(header.code, value)?.plain();
+            set.tags.insert(key(), value);
+        }
+        Kind::Data => {
+            set.data.insert(key(), Value::decode(header.code, value)?);
+        }
+        Kind::Measurement => {
+            let (number, unit) = value.split_first_chunk::<8>()?;
+            let unit = NameId(u32::from_le_bytes(unit.try_into().ok()?));
+            let value = f64::from_le_bytes(*number);
+            set.measurements.insert(key(), Measurement { value, unit: text(unit) });
+        }
+        Kind::Status => set.status = SpanStatus::from_code(*value.first()?),
+        Kind::HttpStatus => {
+            let code = u16::try_from(u64::from_le_bytes(value.try_into().ok()?)).ok()?;
+            set.status = Some(SpanStatus::from_http(code));
+            set.tags.insert("http.status_code".to_owned(), code.to_string());
+            set.data.insert("http.response.status_code".to_owned(), code.into());
+        }
+        Kind::Description | Kind::Op => {
+            let text = match header.name {
+                NameId::NONE | NameId::INLINE => match Value::decode(header.code, &bytes)? {
+                    Value::Text(text) => text,
+                    _ => return None,
+                },
+                name => text(name),
+            };
+            let place = if header.kind == Kind::Op { &mut set.op } else { &mut set.description };
+            *place = Some(text);
+        }
+        Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
+    }
+    Some(())
+}
