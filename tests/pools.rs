@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::mem_forget,
     clippy::disallowed_methods,
     clippy::allow_attributes,
     reason = "tests may panic, and start threads"
