@@ -51,7 +51,7 @@ fn main() -> Result<ExitCode> {
         ..Config::default()
     })?;
     // A beat's share of each of the four that begin transactions.
-    let share = (f64::from(rate) * BEAT.as_secs_f64() / 4.0).round().max(1.0) as u64;
+    let share = u64::try_from(u128::from(rate) * BEAT.as_micros() / 4_000_000)?.max(1);
     let (sender, receiver) = sync_channel(64);
     let watched = thread::scope(|scope| {
         let threads = [

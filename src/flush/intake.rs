@@ -143,7 +143,7 @@ mod tests {
 
         fn collect(&self, out: &mut Vec<Slot>, slots_max: u64) -> u64 {
             let rest = &self.0[self.1.get()..];
-            let rest = &rest[..rest.len().min(slots_max as usize)];
+            let rest = &rest[..rest.len().min(usize::try_from(slots_max).unwrap())];
             out.extend_from_slice(rest);
             self.1.set(self.1.get() + rest.len());
             rest.len() as u64

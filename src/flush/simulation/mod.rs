@@ -30,7 +30,7 @@ use watch::Fuse;
 /// Runs the worlds of some seeds; panics at the first that fails, and names it.
 fn simulate(first: u64, count: u64, step: u64) -> Tallies {
     let mut tallies = Tallies::default();
-    for seed in (first..first + count).step_by(step as usize) {
+    for seed in (first..first + count).step_by(usize::try_from(step).unwrap()) {
         let world = || run::world(seed, &mut tallies);
         if catch_unwind(AssertUnwindSafe(world)).is_err() {
             panic!("seed {seed} fails; alone: HOTSPAN_SEED={seed} scripts/simulate 1");

@@ -75,7 +75,7 @@ impl Source for Ring<'_> {
 
     fn collect(&self, out: &mut Vec<Slot>, slots_max: u64) -> u64 {
         let from = self.read.get();
-        let to = self.published.min(from.saturating_add(slots_max as usize));
+        let to = self.published.min(from.saturating_add(usize::try_from(slots_max).unwrap()));
         out.extend_from_slice(&self.slots[from..to]);
         self.read.set(to);
         (to - from) as u64
@@ -298,7 +298,7 @@ impl<'a> World<'a> {
                 (Kind::Data, list, name, words, len)
             }
         };
-        let header = attribute_header(kind, code, len as u16, name);
+        let header = attribute_header(kind, code, u16::try_from(len).unwrap(), name);
         let mut all = vec![header, span.key, self.transactions[span.transaction].root];
         all.extend(words);
         all.resize(slots_for(len) * 8, 0);
