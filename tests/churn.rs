@@ -26,8 +26,9 @@ const CHILDREN: u64 = 9;
 /// Threads between two looks of the flusher that are waited for: as many rings may wait for it, so
 /// that nothing depends on how soon it gets its turn.
 const BETWEEN_FLUSHES: u64 = 128;
-/// What the process may grow by once it has seen its first threads.
-const GROWTH_MAX: usize = 2 << 20;
+/// What the process may grow by once it has seen its first threads: buffers with bounds of their own
+/// fill up. Half of the ring memory's bound; what grew with the threads would be beyond it soon.
+const GROWTH_MAX: usize = 8 << 20;
 
 /// A thread's whole life: half of them end a transaction that came from elsewhere.
 fn live(number: u64, carried: Option<Detached>) {
