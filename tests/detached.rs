@@ -510,3 +510,23 @@ fn end_an_old_one_inside_a_new_one(detaches: bool) {
     assert_eq!(lost_between(&session.before, &after, Reason::AfterShutdown), count(1, 2));
     assert_eq!(after.open, count(0, 0));
 }
+
+#[test]
+fn what_was_set_and_given_up_with_its_thread_is_counted() {
+    let session = Session::start(|_| {});
+    let transaction = start_transaction("op", "root").detach();
+    let context = transaction.context();
+    let before = stats().attributes_lost;
+    thread::spawn(move || {
+        let mut scope = context.enter();
+        scope.set_tag("a", 1).set_data("long", "x".repeat(300));
+        // Its thread ends, and it is not left.
+        std::mem::forget(scope);
+    })
+    .join()
+    .unwrap();
+    drop(transaction);
+    let ending = session.end();
+    assert_eq!(ending.after.attributes_lost - before, 2);
+    assert_eq!(ending.only().payload.get("tags"), None);
+}

@@ -356,8 +356,11 @@ fn a_callback_may_look_around_and_record() {
     let (reports, at_test) = channel();
     let (session, _) = watched(|config| {
         config.on_stuck = Some(Arc::new(move |open: &InFlight| {
-            let _transaction = start_transaction("report", "report");
-            reports.send((open.name.clone(), inflight().len(), stats().open)).unwrap();
+            let transaction = start_transaction("report", "report");
+            let seen = (inflight().len(), stats().open);
+            // Ended before the test goes on, and may close.
+            drop(transaction);
+            reports.send((open.name.clone(), seen.0, seen.1)).unwrap();
         }));
     });
     let transaction = start_transaction("op", "open");

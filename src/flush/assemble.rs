@@ -450,7 +450,7 @@ fn of_kind(slots: &[Slot], kind: Kind) -> u64 {
 fn attributes(slots: &[Slot]) -> u64 {
     let is_one = |item: &&[Slot]| {
         let kind = item.first().and_then(|slot| Kind::of(slot[0]));
-        kind.is_some_and(|kind| !kind.is_span() && !matches!(kind, Kind::Turn | Kind::Parted))
+        kind.is_some_and(Kind::is_attribute)
     };
     items(slots).filter(is_one).count() as u64
 }

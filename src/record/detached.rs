@@ -245,10 +245,12 @@ impl Local {
             self.make_foreign(lane, depth);
             self.roots.set(self.roots.get().saturating_sub(1));
         }
-        // For those who watch what is open; that there is no room for it is no loss.
-        let mut record = child_record(&carried.entry, 0);
-        adorn(&mut record, &carried.entry, None);
-        self.writer.push(&lane.ring, &parted(&record), || SETTINGS.ring_slots());
+        if carried.entry.meta & meta::REFUSED == 0 {
+            // For those who watch what is open; that there is no room for it is no loss.
+            let mut record = child_record(&carried.entry, 0);
+            adorn(&mut record, &carried.entry, None);
+            self.writer.push(&lane.ring, &parted(&record), || SETTINGS.ring_slots());
+        }
         lane.counters.detached.add(carried.count());
         self.remove(lane, depth, depth);
         self.publish(lane, carried.entry.meta);

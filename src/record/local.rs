@@ -177,10 +177,11 @@ impl Local {
         self.roots.set(0);
     }
 
-    /// Takes back what was not published, counting the children in it as lost for `reason`.
+    /// Takes back what was not published, counting the children in it as lost for `reason`, and
+    /// what was set.
     #[cold]
     pub(super) fn take_back(&self, lane: &Lane, reason: Reason) {
-        let mut spans = 0;
+        let (mut spans, mut attributes) = (0, 0);
         let mut skip = 0;
         self.writer.each_private(&lane.ring, |slot: &Slot| {
             if skip > 0 {
@@ -188,11 +189,14 @@ impl Local {
                 return;
             }
             skip = slots_of(slot) - 1;
-            spans += u64::from(Kind::of(slot[0]).is_some_and(Kind::is_span));
+            let kind = Kind::of(slot[0]);
+            spans += u64::from(kind.is_some_and(Kind::is_span));
+            attributes += u64::from(kind.is_some_and(Kind::is_attribute));
         });
         self.writer.retreat(&lane.ring);
         self.note_keys(lane);
         lane.counters.lose(reason, Count::spans(spans));
+        lane.counters.attributes_lost.add(attributes);
     }
 
     fn retire(&self) {

@@ -114,6 +114,11 @@ impl Kind {
     pub(crate) const fn is_span(self) -> bool {
         matches!(self, Self::Child | Self::Root)
     }
+
+    /// Whether the slot holds something that was set on a span.
+    pub(crate) const fn is_attribute(self) -> bool {
+        !self.is_span() && !matches!(self, Self::Turn | Self::Parted)
+    }
 }
 
 /// The type of an attribute's payload. `LIST` added to a scalar's code makes a list of it.
