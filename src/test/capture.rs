@@ -21,8 +21,8 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Running>>> = const { RefCell::new(None) };
 }
 
-/// Runs a closure and returns what it recorded. See the [module](crate::test) for what that is, and for
-/// [`Capture`], which can be told more.
+/// Runs a closure and returns what it recorded. See the [module](crate::test) for what that is, and
+/// for [`Capture`], which can be told more.
 ///
 /// The first capture of a process calibrates the clock, which takes up to 200 ms.
 ///
