@@ -42,6 +42,10 @@ const RUSH: std::ops::Range<u64> = 20..25;
 const SHORT_THREADS: u64 = 1;
 const BEAT: Duration = Duration::from_millis(5);
 
+/// A share of one: threads that come and go do not rush, as each that waits for the flusher holds a
+/// place of its own.
+const ONE_BY_ONE: u64 = 1;
+
 static OVER: AtomicBool = AtomicBool::new(false);
 static RUSHING: AtomicBool = AtomicBool::new(false);
 
@@ -64,7 +68,7 @@ fn main() -> Result<ExitCode> {
             scope.spawn(move || beat(share, |n| send(&sender, n))),
             scope.spawn(move || work(&receiver)),
             scope.spawn(move || beat(share, futures)),
-            scope.spawn(move || beat(1, |n| short(n, share))),
+            scope.spawn(move || beat(ONE_BY_ONE, |n| short(n, share))),
         ];
         let watched = watch(time);
         OVER.store(true, Ordering::Relaxed);
@@ -98,7 +102,7 @@ fn beat(share: u64, mut work: impl FnMut(u64)) {
             work(n);
             n += 1;
         }
-        if !RUSHING.load(Ordering::Relaxed) {
+        if share == ONE_BY_ONE || !RUSHING.load(Ordering::Relaxed) {
             thread::sleep(BEAT.saturating_sub(begun.elapsed()));
         }
     }

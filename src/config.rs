@@ -64,9 +64,10 @@ use crate::transport::Transport;
 ///
 /// # Memory
 /// At most `ring_bytes` in whole MiB, `queue_bytes`, 64 bytes for each of `open_slots`, the table
-/// of names (8 MiB of text), about 25 KiB for each of the most threads that ever recorded at once,
-/// and a few MiB of buffers of fixed size. None of it is touched before it is needed; what rings
-/// have touched is kept and used again, also by a later `init`.
+/// of names (8 MiB of text), about 25 KiB for each of the most threads that ever recorded at once
+/// (one that has ended counts until the flusher has looked at it; at most 4,096), and a few MiB of
+/// buffers of fixed size. None of it is touched before it is needed; what rings have touched is
+/// kept and used again, also by a later `init`.
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
