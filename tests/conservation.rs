@@ -167,7 +167,16 @@ fn item(n: u64) {
 #[test]
 fn four_threads_against_a_slow_transport() {
     let _alone = alone();
-    let sink = Sink::new(|_| {
+    let before = stats();
+    let early = before.clone();
+    let sink = Sink::new(move |sent| {
+        // However slow the processor is, the first answer takes longer than the queue has room.
+        let is_full = || lost_between(&early, &stats(), Reason::QueueFull) != Count::default();
+        let mut looks = 0;
+        while sent == 0 && looks < 10_000 && !is_full() {
+            thread::sleep(Duration::from_millis(1));
+            looks += 1;
+        }
         thread::sleep(Duration::from_micros(100));
         Ok(Response::status(200))
     });
@@ -176,7 +185,6 @@ fn four_threads_against_a_slow_transport() {
     config.ring_slots = 2048;
     config.queue_bytes = 256 << 10;
     config.max_spans = CHILDREN_KEPT;
-    let before = stats();
     let guard = hotspan::init(config).unwrap();
 
     let over = AtomicBool::new(false);

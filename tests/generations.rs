@@ -139,8 +139,8 @@ fn generations_add_up_and_leave_nothing_behind() {
     // The eight, this one, and who may have been counted twice while one took over from another.
     assert!(end.rings.made <= 10, "{} rings", end.rings.made);
     assert!(late.files <= early.files, "{early:?} {late:?}");
-    // The test, and the harness's main thread.
-    assert_eq!(late.threads, 2, "{late:?}");
+    // The test, and the harness's main thread; none where that is not known.
+    assert!(matches!(late.threads, 0 | 2), "{late:?}");
 }
 
 /// Bounds that are soon reached.
