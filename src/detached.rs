@@ -100,7 +100,9 @@ impl Detached {
 
     /// Makes it the innermost span of this thread until the scope is dropped: children that are
     /// started there are its children. May be done on several threads at once. Two stores to a
-    /// cache line or two, no clock; a thread's first recorded call allocates.
+    /// cache line or two, no clock; a thread's first recorded call allocates. Where a thread can
+    /// have no ring, or the call came in the middle of another one, it is not entered, and counted
+    /// as one span under that reason.
     #[inline]
     pub fn enter(&self) -> Entered<'_> {
         Entered::of(&self.carried)

@@ -124,6 +124,27 @@ fn detached_spans_that_end_with_a_thread_are_delivered_or_counted() {
     assert_eq!(ending.lost(Reason::NoRing), count(1, 1));
 }
 
+#[test]
+fn a_scope_that_cannot_be_entered_is_counted_as_one_span() {
+    let session = Session::start(|_| {});
+    let transaction = start_transaction("op", "root");
+    let context = transaction.context();
+    thread::spawn(move || {
+        let enter = move || {
+            let _scope = context.enter();
+            drop(start_child("step", "of nothing"));
+        };
+        FIRST.with(|last| last.0.set(Some(Box::new(enter))));
+        drop(start_transaction("op", "in its life"));
+    })
+    .join()
+    .unwrap();
+    drop(transaction);
+    let ending = session.end();
+    assert_eq!(ending.lost(Reason::NoRing), count(0, 1));
+    assert_eq!(ending.lost_in_all(), count(0, 1));
+}
+
 /// Records, ends and enters when it is dropped.
 struct Recorder(Option<Detached>);
 

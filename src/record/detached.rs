@@ -137,8 +137,13 @@ pub(crate) fn enter(carried: &Carried) -> Handle {
                 local.leave(lane);
                 handle
             }
-            // Its children are then not recorded, and counted where they are started.
-            Err(_) => Handle::NONE,
+            Err(reason) => {
+                // What is started or set there will find nothing; nobody knows how much that is.
+                if carried.is_recording() {
+                    local.turned_away(reason, Count::spans(1));
+                }
+                Handle::NONE
+            }
         })
         .unwrap_or(Handle::NONE)
 }
