@@ -112,10 +112,11 @@ fn layers(path: &str, text: &str) -> Vec<String> {
     let mut named = named_after(&code, "crate::");
     let allowed: &[&str] = match inside.split('/').next() {
         // Values and statuses are what users hand in; the crate's root is not theirs to name.
-        Some("record") => &["record", "shared", "value", "status"],
-        Some("flush") => &["flush", "shared", "status", "transport"],
+        Some("record") => &["record", "sampling", "propagate", "shared", "value", "status"],
+        Some("flush") => &["flush", "sampling", "propagate", "shared", "status", "transport"],
         Some("shared") => &["shared"],
         Some("propagate") => &["propagate", "shared"],
+        Some("sampling") => &["sampling", "shared"],
         _ => return Vec::new(),
     };
     let mut complaints = Vec::new();

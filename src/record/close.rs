@@ -254,6 +254,8 @@ pub(super) const fn child_record(entry: &Entry, end: u64) -> SpanRecord {
         op: NameId(low(entry.names)),
         description: NameId(low(entry.names >> 32)),
         threshold: 0,
+        why: 0,
+        plan: 0,
         unfinished: 0,
     }
 }
