@@ -115,6 +115,8 @@ fn layers(path: &str, text: &str) -> Vec<String> {
         Some("record") => &["record", "shared", "value", "status"],
         Some("flush") => &["flush", "shared", "status", "transport"],
         Some("shared") => &["shared"],
+        // Settings are read as everywhere.
+        Some("sampling") => &["sampling", "shared", "read"],
         Some("propagate") => &["propagate", "shared"],
         _ => return Vec::new(),
     };
