@@ -112,8 +112,9 @@ mod inflight;
 mod macros;
 mod methods;
 mod name;
+mod read;
 mod record;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing calls it yet"))]
+#[allow(dead_code, clippy::allow_attributes, reason = "not all of it is called yet")]
 mod sampling;
 mod shared;
 mod span;
@@ -133,6 +134,7 @@ pub use guard::{Guard, Report, init};
 pub use hub::{Hub, Scope};
 pub use inflight::{InFlight, inflight};
 pub use name::{IntoName, Name};
+pub use sampling::{Keep, Parent, Rule, Sampling, SamplingContext, TracesSampler};
 pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};
 pub use span::{Span, SpanRef, start_child};

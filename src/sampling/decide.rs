@@ -18,11 +18,11 @@
 //! the first one may have lowered: among items of one trace the estimate is nearly unbiased, no
 //! more.
 
-use super::budget::{Budget, Class, Lease, WHOLE, budget};
+use super::Compiled;
+use super::budget::{Budget, Class, Lease, WHOLE, budget, whole_nanos};
 use super::history;
 use super::plan::{Conditions, Plan};
 use super::pressure;
-use super::table::Compiled;
 
 /// What the decision at the start depends on. Rates are in millionths.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) rate: u32,
     pub(crate) rule: Option<&'a Compiled>,
     /// The global one.
-    pub(crate) cap: Option<&'a Budget>,
+    pub(crate) cap: Option<&'a Lease>,
     /// The op's.
     pub(crate) floor: Option<&'a Budget>,
     pub(crate) pressure: u32,
@@ -130,8 +130,8 @@ pub(crate) fn head(ask: &Ask<'_>) -> Head {
         let threshold = if sampled { WHOLE } else { 0 };
         return Head { threshold, sampled, plan: Plan::NONE, why: Why::Head };
     }
-    let rule_cap = ask.rule.and_then(|rule| rule.cap.as_deref());
-    let caps = [rule_cap.map(Lease::budget), ask.cap];
+    let leases = [ask.rule.and_then(|rule| rule.cap.as_deref()), ask.cap];
+    let caps = leases.map(|lease| lease.map(Lease::budget));
     let shares = |class| caps.map(|cap| cap.map_or(WHOLE, |cap| cap.share(class)));
 
     let (rate, is_refused) = rate(ask);
@@ -171,8 +171,9 @@ pub(crate) fn head(ask: &Ask<'_>) -> Head {
     // A plan that cannot change anything is none: what is not kept by any end is not recorded.
     let plan = match ask.rule {
         Some(rule) if !conditions.is_empty() && end > threshold && ask.rand < end => {
-            let slower_than = rule.slower_than.map_or(u64::MAX, super::budget::whole_nanos);
-            Plan::new(conditions, end, rule_cap.map_or(0, Lease::index), slower_than)
+            let slower_than = rule.slower_than.map_or(u64::MAX, whole_nanos);
+            let caps = leases.map(|lease| lease.map_or(0, Lease::index));
+            Plan::new(conditions, end, caps, slower_than)
         }
         _ => Plan::NONE,
     };
@@ -205,7 +206,7 @@ fn joint(rate: u32, [rule, global]: [u32; 2]) -> u32 {
 
 /// Decides at the end of an item that has a plan, or that code has asked to keep or to discard; and
 /// charges what is kept only now. `head` is the threshold that the head has given it.
-pub(crate) fn end(plan: Plan, head: u32, rand: u32, global_cap: Option<u16>, facts: &Facts) -> End {
+pub(crate) fn end(plan: Plan, head: u32, rand: u32, facts: &Facts) -> End {
     if facts.asked == Some(false) {
         return End { kept: false, threshold: head, why: Why::Head };
     }
@@ -213,8 +214,7 @@ pub(crate) fn end(plan: Plan, head: u32, rand: u32, global_cap: Option<u16>, fac
     let (threshold, why) = met.map_or((head, Why::Head), |why| (plan.end(), why));
     let kept = rand < threshold;
     if kept && rand >= head {
-        let caps = [budget(plan.budget()), global_cap.and_then(budget)];
-        for cap in caps.into_iter().flatten() {
+        for cap in plan.caps().into_iter().filter_map(budget) {
             cap.admit(Class::End, cap.share(Class::End));
         }
     }
