@@ -28,22 +28,16 @@ const LEVEL_BITS: u32 = 10;
 /// How far the estimate moves at a time, in levels: by 2 %.
 const STEP: u32 = LEVELS / 32;
 
-static HISTORY: History = History::new();
+pub(super) static HISTORY: History = History::new();
 
 /// Whether this is the first time that it was asked for this name, in this process.
 pub(crate) fn is_first(name: u32) -> bool {
     HISTORY.is_first(name)
 }
 
-/// Whether an item took longer than 99 % of its name do; then takes its time into account. `random`
-/// is any 32 bits or more that have nothing to do with the item's `sample_rand`.
-pub(crate) fn is_slow(name: u32, nanos: u64, random: u64) -> bool {
-    HISTORY.is_slow(name, nanos, random)
-}
-
 /// A table of names.
 #[derive(Debug)]
-struct History {
+pub(super) struct History {
     places: [Place; PLACES],
 }
 
@@ -71,7 +65,7 @@ impl Place {
 }
 
 impl History {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { places: [const { Place::new() }; PLACES] }
     }
 
@@ -81,7 +75,9 @@ impl History {
         })
     }
 
-    fn is_slow(&self, name: u32, nanos: u64, random: u64) -> bool {
+    /// Whether an item took longer than 99 % of its name do; then takes its time into account.
+    /// `random` is any 32 bits that have nothing to do with the item's `sample_rand`.
+    pub(super) fn is_slow(&self, name: u32, nanos: u64, random: u64) -> bool {
         let Some(place) = self.place(name) else { return false };
         let level = level(nanos);
         if place.seen.load(Ordering::Relaxed) < SEEN_MIN {
@@ -99,6 +95,15 @@ impl History {
             place.level.fetch_sub(STEP, Ordering::Relaxed);
         }
         is_slow
+    }
+
+    /// What [`Self::is_slow`] would say.
+    #[cfg(test)]
+    pub(super) fn would_be_slow(&self, name: u32, nanos: u64) -> bool {
+        self.place(name).is_some_and(|place| {
+            place.seen.load(Ordering::Relaxed) >= SEEN_MIN
+                && level(nanos) > place.level.load(Ordering::Relaxed)
+        })
     }
 
     /// The name's place, taken if it has none yet.
