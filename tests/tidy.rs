@@ -138,7 +138,7 @@ fn layers(path: &str, text: &str) -> Vec<String> {
 /// `shared/mod.rs` draws this; a file names what stands behind it, or itself.
 const SHARED: [&[&str]; 6] = [
     &["registry", "settings"],
-    &["ring", "names"],
+    &["ring", "names", "traces"],
     &["seqlock", "arena"],
     &["free_list", "layout"],
     &["id", "clock", "ledger"],
