@@ -115,6 +115,8 @@ fn layers(path: &str, text: &str) -> Vec<String> {
         Some("record") => &["record", "sampling", "propagate", "shared", "value", "status"],
         Some("flush") => &["flush", "sampling", "propagate", "shared", "status", "transport"],
         Some("shared") => &["shared"],
+        // Settings are read as everywhere.
+        Some("sampling") => &["sampling", "shared", "read"],
         Some("propagate") => &["propagate", "shared"],
         Some("sampling") => &["sampling", "shared"],
         _ => return Vec::new(),
