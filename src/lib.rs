@@ -112,8 +112,10 @@ mod inflight;
 mod macros;
 mod methods;
 mod name;
+mod options;
 mod read;
 mod propagate;
+mod propagation;
 mod record;
 mod sampling;
 mod shared;
@@ -123,6 +125,7 @@ mod status;
 pub mod test;
 mod transaction;
 pub mod transport;
+mod tuning;
 mod value;
 
 pub use config::{Config, Delivery};

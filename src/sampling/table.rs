@@ -100,6 +100,14 @@ impl Table {
         Self::build(sampling, None)
     }
 
+    /// Whether the rate is all there is to it.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.compiled.is_empty()
+            && self.sampler.is_none()
+            && self.cap.is_none()
+            && self.floors.is_none()
+    }
+
     /// The table that takes the place of `before`: caps and floors that stay as they were go on
     /// counting, rather than from anew.
     pub(crate) fn compile_after(sampling: Sampling, before: &Self) -> Result<Self, RuleError> {
