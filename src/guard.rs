@@ -314,11 +314,13 @@ pub struct Report {
     pub delivered: Count,
     /// Lost, for whatever reason; [`stats`] tells them apart.
     pub dropped: Count,
-    /// Neither: open, or on the way.
+    /// Recorded on trial, and not kept at their end: no loss.
+    pub discarded: Count,
+    /// None of these: open, or on the way.
     pub left: Count,
     /// From `flush`: whether it was through in time, with everything that had ended before either
-    /// delivered or lost. From `close`: whether everything since `init` was delivered, nothing lost
-    /// and nothing left.
+    /// delivered, discarded or lost. From `close`: whether nothing since `init` was lost, and
+    /// nothing left.
     pub complete: bool,
 }
 
@@ -370,7 +372,9 @@ impl Guard {
         let started = now.started - self.before.started;
         let delivered = now.delivered - self.before.delivered;
         let dropped = now.dropped_in_all() - self.before.dropped_in_all();
-        Report { delivered, dropped, left: started - delivered - dropped, complete }
+        let discarded = now.discarded - self.before.discarded;
+        let left = started - delivered - dropped - discarded;
+        Report { delivered, dropped, discarded, left, complete }
     }
 }
 

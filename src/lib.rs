@@ -134,7 +134,7 @@ pub use name::{IntoName, Name};
 pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};
 pub use span::{Span, SpanRef, start_child};
-pub use stats::{Imbalance, Names, Rings, Stats, Threads, stats};
+pub use stats::{Decisions, Imbalance, Names, Rings, Stats, Threads, stats};
 pub use status::{ParseStatusError, SpanStatus};
 pub use transaction::{Transaction, TransactionRef, start_transaction};
 pub use value::IntoValue;

@@ -13,6 +13,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use crate::shared::clock::{self, Anchor};
 use crate::shared::id::WireIds;
 use crate::shared::layout::Slot;
+use crate::shared::ledger::sampling::Cause;
 use crate::shared::ledger::{Books, Count, Reason};
 use crate::shared::registry::{self, LOST_ON_THREAD, Lane};
 use crate::shared::ring::State;
@@ -280,10 +281,13 @@ impl Flusher {
     /// Takes what a thread lost or left out since the last time into the next client report.
     fn account(&self, lane: &Lane) {
         let unsampled = lane.counters.unsampled.get();
-        let fresh = unsampled.saturating_sub(lane.reported.unsampled.get());
-        if fresh > 0 {
+        let discarded = lane.counters.discarded.get() - lane.reported.discarded.get();
+        let unsampled_before = lane.reported.unsampled.get();
+        let left_out = unsampled.saturating_sub(unsampled_before) + discarded.transactions;
+        if left_out > 0 {
             lane.reported.unsampled.set(unsampled);
-            self.out.books.unreported_unsampled.add(Count { transactions: fresh, spans: fresh });
+            lane.reported.discarded.add(discarded);
+            self.out.books.sampling.leave_out(Cause::SampleRate, left_out);
         }
         for reason in LOST_ON_THREAD {
             let (Some(lost), Some(known)) =
