@@ -171,6 +171,7 @@ fn start(
         ring_slots,
         queue_bytes: resolved.queue_bytes,
         client_reports: resolved.send_client_reports,
+        backpressure: true,
         keep: None,
         watch: resolved.stuck_after.map(|after| {
             let hook = resolved.on_stuck.clone().map(|on_stuck| inflight::hook(on_stuck, wire));
@@ -206,6 +207,7 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         ring_slots: KEEPING_RING_SLOTS,
         queue_bytes: 1,
         client_reports: false,
+        backpressure: false,
         keep: Some(keep),
         watch: None,
         site: Site::default(),
