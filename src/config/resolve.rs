@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::{Config, Delivery, OnStuck, Proxy, proxy};
 use crate::dsn::Dsn;
 use crate::error::ConfigError;
+use crate::sampling::millionths;
 
 /// A configuration that has been checked: behind it nothing needs to be checked again.
 #[derive(Clone, Debug)]
@@ -221,24 +222,6 @@ fn resolve_rate(explicit: Option<f64>, env: &Environment<'_>) -> Result<Option<u
         Err(_) => ConfigError::malformed(FIELD, RIGHT),
     };
     Err(error.with_variable(Some(VARIABLE)))
-}
-
-/// A rate from 0 to 1 in millionths, rounded up; rates of up to six decimals are exact.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a whole number from 0 to 1,000,000"
-)]
-fn millionths(rate: f64) -> Option<u32> {
-    if !(0.0..=1.0).contains(&rate) {
-        return None;
-    }
-    // 0.07 * 1e6 is a little more than 70,000: the ceiling alone would make it 70,001. But n / 1e6
-    // is the very float that a decimal of n millionths is read as.
-    let scaled = rate * 1e6;
-    let nearest = scaled.round();
-    let whole = if nearest / 1e6 == rate { nearest } else { scaled.ceil() };
-    Some(whole as u32)
 }
 
 fn resolve_debug(explicit: Option<bool>, env: &Environment<'_>) -> Result<bool, ConfigError> {

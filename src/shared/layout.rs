@@ -107,6 +107,11 @@ pub(crate) enum Kind {
     Dsc = 13,
     /// A span that this one has to do with.
     Link = 14,
+    /// The name that a root had when headers left the process, before it got another: as
+    /// `Description`.
+    Frozen = 15,
+    /// Whether code asked for a root to be kept: one byte, 0 or 1. The last one counts.
+    Asked = 16,
 }
 
 impl Kind {
@@ -127,6 +132,8 @@ impl Kind {
             12 => Self::Trace,
             13 => Self::Dsc,
             14 => Self::Link,
+            15 => Self::Frozen,
+            16 => Self::Asked,
             _ => return None,
         })
     }
@@ -138,7 +145,17 @@ impl Kind {
 
     /// Whether the slot holds something that was set on a span.
     pub(crate) const fn is_attribute(self) -> bool {
-        !self.is_span() && !matches!(self, Self::Turn | Self::Parted | Self::Trace | Self::Dsc)
+        matches!(
+            self,
+            Self::Tag
+                | Self::Data
+                | Self::Measurement
+                | Self::Status
+                | Self::HttpStatus
+                | Self::Description
+                | Self::Op
+                | Self::Link
+        )
     }
 }
 

@@ -186,7 +186,9 @@ impl Attributes {
             | Kind::Parted
             | Kind::Trace
             | Kind::Dsc
-            | Kind::Link => return None,
+            | Kind::Link
+            | Kind::Frozen
+            | Kind::Asked => return None,
         };
         let key = if header.name == NameId::INLINE {
             let payload = self.payload.of(slots, &header)?;

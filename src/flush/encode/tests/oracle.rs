@@ -359,7 +359,9 @@ impl Oracle<'_> {
             | Kind::Parted
             | Kind::Trace
             | Kind::Dsc
-            | Kind::Link => return,
+            | Kind::Link
+            | Kind::Frozen
+            | Kind::Asked => return,
         };
         let key = if header.name == NameId::INLINE {
             let len = usize::from(payload[0]);
