@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::sampling::{budget, pressure};
+use crate::sampling::{live, pressure};
 use crate::shared::clock;
 use crate::shared::id::WireIds;
 use crate::shared::ledger::Books;
@@ -260,14 +260,14 @@ impl Role {
     fn idle(&mut self, pause: Duration) -> (u64, bool) {
         let until = clock::monotonic().saturating_add(pause);
         loop {
-            let ticking = budget::is_any();
+            let ticking = live::is_ticking();
             let left = until.saturating_sub(clock::monotonic());
             let step = if ticking { left.min(TICK) } else { left };
             let (state, _) = self
                 .control
                 .work
                 .wait_timeout_while(self.control.lock(), step, |state| {
-                    state.is_quiet() && budget::is_any() == ticking
+                    state.is_quiet() && live::is_ticking() == ticking
                 })
                 .unwrap_or_else(PoisonError::into_inner);
             if !state.is_quiet() || clock::monotonic() >= until {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_utils::atomic::AtomicCell;
 
-use crate::sampling::{self, budget};
+use crate::sampling::{self, live};
 use crate::shared::clock::{self, Anchor};
 use crate::shared::id::WireIds;
 use crate::shared::layout::Slot;
@@ -118,7 +118,7 @@ pub(super) struct Out {
 
 impl Sink for Out {
     fn transaction(&mut self, run: &[Slot]) {
-        match Verdict::of(run, &self.wire, &self.anchor, global_cap) {
+        match Verdict::of(run, &self.wire, &self.anchor, live::cap) {
             Verdict::Decided => self.kept(run),
             Verdict::Kept(root) => {
                 let mut copy = std::mem::take(&mut self.copy);
@@ -231,11 +231,6 @@ impl Out {
     }
 }
 
-/// The budget of all transactions, if there is one.
-fn global_cap() -> Option<u16> {
-    None // HERE: of the live table, `live::CURRENT`.
-}
-
 impl Source for Lane {
     fn number(&self) -> u32 {
         self.number
@@ -330,7 +325,7 @@ impl Flusher {
     pub(crate) fn tick(&mut self, now: Duration) {
         if now.saturating_sub(self.ticked) >= TICK {
             self.ticked = now;
-            budget::tick(now);
+            live::tick(now);
         }
     }
 
@@ -339,8 +334,7 @@ impl Flusher {
         let queue = &self.out.queue;
         if let Some(is_healthy) = pressure.check(now, || queue.strain()) {
             sampling::pressure::set_healthy(is_healthy);
-            // HERE: the threshold of the fast path without rules has to follow the factor
-            // (`SETTINGS.set_threshold`), once the live configuration says what it is without.
+            live::refresh();
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::sampling::pressure;
 use crate::shared::ledger::Books;
 use crate::shared::ledger::sampling::Cause;
 
@@ -18,6 +19,9 @@ pub struct Decisions {
     pub sample_rate: u64,
     /// The same, while backpressure was on. The server is told of the two apart.
     pub backpressure: u64,
+    /// How often the rates are halved at this moment, for want of a transport that keeps up: 0
+    /// (not at all) to 10.
+    pub backpressure_factor: u32,
     /// Sets of rules that took effect.
     pub rules_loaded: u64,
     /// Sets of rules that were refused; the ones before them stayed.
@@ -38,6 +42,7 @@ impl Decisions {
         Self {
             sample_rate: sampling.left_out(Cause::SampleRate),
             backpressure: sampling.left_out(Cause::Backpressure),
+            backpressure_factor: pressure::factor(),
             rules_loaded,
             rules_refused,
             last_refusal,
@@ -50,6 +55,7 @@ impl Decisions {
     pub(super) fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, number) in [
             ("for backpressure", self.backpressure),
+            ("rates are halved, times", u64::from(self.backpressure_factor)),
             ("rules taken over", self.rules_loaded),
             ("rules refused", self.rules_refused),
             ("sampler: no rate", self.sampler_invalid),
