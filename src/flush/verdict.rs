@@ -125,3 +125,6 @@ impl OnRoot {
         self.asked.or(held)
     }
 }
+
+#[cfg(test)]
+mod tests;

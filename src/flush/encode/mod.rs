@@ -32,7 +32,7 @@ mod time;
 pub(crate) mod value;
 
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 #[cfg(test)]
 mod tests;
 
