@@ -231,6 +231,14 @@ impl Out {
     }
 }
 
+#[cfg(test)]
+impl Out {
+    /// For those who have a clock of their own.
+    pub(super) fn set_anchor(&mut self, anchor: Anchor) {
+        self.anchor = anchor;
+    }
+}
+
 impl Source for Lane {
     fn number(&self) -> u32 {
         self.number
