@@ -32,7 +32,7 @@ mod time;
 pub(crate) mod value;
 
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 #[cfg(test)]
 mod tests;
 
@@ -438,7 +438,7 @@ fn sample_rate(out: &mut Vec<u8>, millionths: u32) {
 
 /// Start and end in unix nanoseconds; never an end before its start.
 #[inline]
-fn times(record: &SpanRecord, anchor: &Anchor) -> (u64, u64) {
+pub(super) fn times(record: &SpanRecord, anchor: &Anchor) -> (u64, u64) {
     let moment = |raw, is_unix: u8| {
         if record.flags & is_unix != 0 { raw } else { anchor.unix_nanos(raw) }
     };
