@@ -139,7 +139,7 @@ fn layers(path: &str, text: &str) -> Vec<String> {
 const SHARED: [&[&str]; 6] = [
     &["registry", "settings"],
     &["ring", "names"],
-    &["seqlock", "arena"],
+    &["seqlock", "arena", "trace"],
     &["free_list", "layout"],
     &["id", "clock", "ledger"],
     &["per_process"],
