@@ -112,7 +112,10 @@ mod inflight;
 mod macros;
 mod methods;
 mod name;
+mod propagate;
 mod record;
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing calls it yet"))]
+mod sampling;
 mod shared;
 mod span;
 mod stats;
@@ -131,6 +134,7 @@ pub use guard::{Guard, Report, init};
 pub use hub::{Hub, Scope};
 pub use inflight::{InFlight, inflight};
 pub use name::{IntoName, Name};
+pub use propagate::{Incoming, PropagationTarget, TraceHeaders};
 pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};
 pub use span::{Span, SpanRef, start_child};

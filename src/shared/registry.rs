@@ -85,6 +85,8 @@ pub(crate) struct Counters {
     pub(crate) sampled: Counter,
     /// Transactions that sampling left out.
     pub(crate) unsampled: Counter,
+    /// Recorded on trial, and taken back at their end by the thread itself.
+    pub(crate) discarded: Pair,
     /// Lost on the thread, by reason.
     ring_full: Pair,
     reentrant: Pair,
