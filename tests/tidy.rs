@@ -115,6 +115,8 @@ fn layers(path: &str, text: &str) -> Vec<String> {
         Some("record") => &["record", "sampling", "propagate", "shared", "value", "status"],
         Some("flush") => &["flush", "sampling", "propagate", "shared", "status", "transport"],
         Some("shared") => &["shared"],
+        // Settings are read as everywhere.
+        Some("sampling") => &["sampling", "shared", "read"],
         Some("propagate") => &["propagate", "shared"],
         Some("sampling") => &["sampling", "shared"],
         _ => return Vec::new(),
@@ -137,9 +139,9 @@ fn layers(path: &str, text: &str) -> Vec<String> {
 
 /// `shared/mod.rs` draws this; a file names what stands behind it, or itself.
 const SHARED: [&[&str]; 6] = [
-    &["registry", "settings"],
-    &["ring", "names"],
-    &["seqlock", "arena", "trace"],
+    &["registry", "settings", "payload"],
+    &["ring", "names", "traces"],
+    &["seqlock", "arena"],
     &["free_list", "layout"],
     &["id", "clock", "ledger"],
     &["per_process"],

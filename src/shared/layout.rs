@@ -110,6 +110,8 @@ pub(crate) enum Kind {
     /// The transaction's name when headers of its trace first left the process: as `name` id, or
     /// `Text` when that is `INLINE`; an empty one: they left without.
     Frozen = 15,
+    /// Whether code asked for a root to be kept: one byte, 0 or 1. The last one counts.
+    Asked = 16,
 }
 
 impl Kind {
@@ -131,6 +133,7 @@ impl Kind {
             13 => Self::Dsc,
             14 => Self::Link,
             15 => Self::Frozen,
+            16 => Self::Asked,
             _ => return None,
         })
     }
@@ -142,8 +145,17 @@ impl Kind {
 
     /// Whether the slot holds something that was set on a span.
     pub(crate) const fn is_attribute(self) -> bool {
-        !self.is_span()
-            && !matches!(self, Self::Turn | Self::Parted | Self::Trace | Self::Dsc | Self::Frozen)
+        matches!(
+            self,
+            Self::Tag
+                | Self::Data
+                | Self::Measurement
+                | Self::Status
+                | Self::HttpStatus
+                | Self::Description
+                | Self::Op
+                | Self::Link
+        )
     }
 }
 

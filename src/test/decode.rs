@@ -253,7 +253,8 @@ fn apply(set: &mut Set, item: &[Slot]) -> Option<()> {
         | Kind::Trace
         | Kind::Dsc
         | Kind::Link
-        | Kind::Frozen => return None,
+        | Kind::Frozen
+        | Kind::Asked => return None,
     }
     Some(())
 }

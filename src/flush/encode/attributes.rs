@@ -4,7 +4,7 @@
 use crate::shared::id::NameId;
 use crate::shared::layout::{CUT, Kind, Scalar, Slot};
 use crate::shared::names;
-use crate::shared::trace::Continued;
+use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
 
 use super::fragments::{Fragments, Piece, Role};
@@ -209,8 +209,8 @@ impl Attributes {
                 }
                 return Some(());
             }
-            // Read when the header is written.
-            Kind::Dsc => return Some(()),
+            // Read when the header is written; what decided whether there is an envelope.
+            Kind::Dsc | Kind::Asked => return Some(()),
             Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
         };
         let key = if header.name == NameId::INLINE {

@@ -8,7 +8,8 @@ use crate::shared::layout::{
     slots_for,
 };
 use crate::shared::names;
-use crate::shared::trace::{Continued, Link};
+use crate::shared::payload::Link;
+use crate::shared::traces::Continued;
 
 /// A value as a caller sets it.
 #[derive(Clone, Debug)]

@@ -13,12 +13,13 @@
 use std::ops::Range;
 
 use crate::flush::envelope::SENT_AT_BLANK;
+use crate::propagate::dsc::{decode_into, raw_members};
+use crate::sampling::decide::Why;
 use crate::shared::layout::{Kind, Scalar, continued};
-use crate::shared::trace::Continued;
+use crate::shared::traces::Continued;
 
 use super::attributes::Page;
 use super::fragments::Piece;
-use super::members::{self, members};
 use super::site::Pieces;
 use super::value::Payload;
 use super::{json, scan, time};
@@ -35,7 +36,7 @@ pub(super) struct Heading<'a> {
     pub(super) trace_id: &'a [u8],
     /// The probability with which it was kept, and what for.
     pub(super) threshold: u32,
-    pub(super) why: u8,
+    pub(super) why: Why,
     /// Of a head: its `sample_rand`, and its name as others know it.
     pub(super) sample_rand: u32,
     pub(super) name: Option<Piece>,
@@ -81,7 +82,8 @@ impl Header {
 
     /// Appends `trace` with the members that came; nothing, if none of them is good.
     fn passed_on(&mut self, page: &mut Page<'_>, heading: &Heading<'_>, continued: &Continued) {
-        let is_theirs = continued.flags & continued::PARENT_DECIDED != 0 && heading.why == 0;
+        let is_theirs =
+            continued.flags & continued::PARENT_DECIDED != 0 && heading.why == Why::Head;
         let own = (!is_theirs).then_some(heading.threshold);
         let mark = page.out.len();
         page.out.extend_from_slice(b",\"trace\":{");
@@ -98,7 +100,7 @@ impl Header {
                 continue;
             }
             let Some(text) = self.payload.of(slots, &header) else { continue };
-            for (key, value) in members(text) {
+            for (key, value) in raw_members(text) {
                 let before = page.out.len();
                 if before - mark > BYTES_MAX {
                     break;
@@ -143,16 +145,16 @@ fn has(keys: &[Range<usize>], out: &[u8], key: &[u8]) -> bool {
 /// is one. `None`: it is no good, and only a part of it was appended.
 fn member(
     out: &mut Vec<u8>,
-    (key, value): (&[u8], &[u8]),
+    (key, value): (&str, &[u8]),
     own: Option<u32>,
     (keys, plain): (&mut Vec<Range<usize>>, &mut Vec<u8>),
 ) -> Option<()> {
     let at = out.len() + 1;
     out.push(b',');
-    json::string(out, members::decoded(key, plain)?);
+    json::string(out, key);
     let written = at..out.len();
     let key = out.get(at..)?;
-    if keys.len() >= MEMBERS_MAX || key == b"\"\"" || has(keys, out, key) {
+    if keys.len() >= MEMBERS_MAX || has(keys, out, key) {
         return None;
     }
     match own {
@@ -160,7 +162,7 @@ fn member(
         Some(_) if key == SAMPLED => out.extend_from_slice(b":\"true\""),
         _ => {
             out.push(b':');
-            json::string(out, members::decoded(value, plain)?);
+            json::string(out, decode_into(value, plain));
         }
     }
     keys.push(written);

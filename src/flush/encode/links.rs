@@ -6,7 +6,7 @@
 use crate::shared::id::NameId;
 use crate::shared::layout::AttributeHeader;
 use crate::shared::names;
-use crate::shared::trace;
+use crate::shared::payload;
 
 use super::attributes::SECTION_MAX;
 use super::value::split_name;
@@ -38,7 +38,7 @@ pub(super) const fn beside(data: usize) -> usize {
 /// A link, and its type.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
-    link: trace::Link,
+    link: payload::Link,
     of_type: NameId,
 }
 
@@ -47,7 +47,7 @@ impl Link {
     /// out.
     pub(super) fn of(header: &AttributeHeader, payload: &[u8]) -> Option<Self> {
         let (_, payload) = split_name(header.name, payload)?;
-        Some(Self { link: trace::Link::of(payload)?, of_type: header.name })
+        Some(Self { link: payload::Link::of(payload)?, of_type: header.name })
     }
 
     /// Its type, if that is a word.

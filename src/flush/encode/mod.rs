@@ -27,7 +27,6 @@ mod fragments;
 mod header;
 mod json;
 mod links;
-mod members;
 mod scan;
 mod site;
 mod span;
@@ -40,11 +39,11 @@ mod fixture;
 mod tests;
 
 use crate::flush::envelope::{Category, Parcel};
+use crate::sampling::decide::Why;
 use crate::shared::clock::Anchor;
-use crate::shared::id::WireIds;
+use crate::shared::id::{TraceId, WireIds};
 use crate::shared::layout::{Slot, SpanRecord, flag};
 use crate::shared::ledger::Count;
-use crate::shared::trace::kept_for;
 use crate::status::SpanStatus;
 
 use attributes::{Attributes, Keys, MEASUREMENTS_MAX, Page, SECTION_MAX, Section, Trims};
@@ -166,13 +165,17 @@ impl Encoder {
         let event_id = wire.event_id(root.key);
         let event_id_hex = time::wide_hex(event_id.0);
         let continued = self.root.continued;
-        let trace = continued.map_or_else(|| wire.trace_id(root.key), |continued| continued.trace);
+        let trace = match &continued {
+            Some(continued) => TraceId(continued.trace_id),
+            None => wire.trace_id(root.key),
+        };
+        let why = Why::of(root.why);
         let trace_id = time::wide_hex(trace.0);
         let heading = Heading {
             event_id: &event_id_hex,
             trace_id: &trace_id,
             threshold: root.threshold,
-            why: root.why,
+            why,
             sample_rand: wire.sample_rand(root.key),
             name: match self.root.frozen {
                 Some(frozen) if continued.is_none() => {
@@ -229,8 +232,8 @@ impl Encoder {
                 self.root.number(Section::Data, key, count);
             }
         }
-        if let Some(why) = kept_for(root.why) {
-            self.root.word(self.keys.kept, why);
+        if why != Why::Head {
+            self.root.word(self.keys.kept, why.as_str());
         }
         self.root.keep_last(page.fragments);
         let ids = (&trace_id[..], &time::hex(wire.span_id(root.key).0)[..]);
@@ -400,7 +403,7 @@ fn contexts(
     page.out.extend_from_slice(span);
     if let Some(continued) = &set.continued {
         page.out.extend_from_slice(b"\",\"parent_span_id\":\"");
-        page.out.extend_from_slice(&time::hex(continued.parent.0));
+        page.out.extend_from_slice(&time::hex(continued.parent));
     }
     page.out.extend_from_slice(b"\",\"origin\":\"manual\"");
     let op = attributes::text(page, Role::Op, root.op, set.op, scratch);

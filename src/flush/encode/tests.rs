@@ -14,7 +14,8 @@ use crate::flush::envelope::Parcel;
 use crate::shared::clock::Anchor;
 use crate::shared::id::{NameId, SpanId, TraceId, WireIds};
 use crate::shared::layout::{CUT, Kind, LIST, Scalar, Slot, flag};
-use crate::shared::trace::{Continued, Link};
+use crate::shared::payload::Link;
+use crate::shared::traces::Continued;
 use oracle::{Header, Item, Oracle, Transaction};
 
 const WIRE: WireIds = WireIds { seed: [1, 2, 3, 4] };

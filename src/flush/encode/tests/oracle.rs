@@ -404,7 +404,7 @@ impl Oracle<'_> {
                 }
                 return;
             }
-            Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return,
+            Kind::Child | Kind::Root | Kind::Turn | Kind::Parted | Kind::Asked => return,
         };
         let key = if header.name == NameId::INLINE {
             let len = usize::from(payload[0]);
@@ -597,7 +597,8 @@ impl Oracle<'_> {
                 None => head(),
                 Some((.., flags)) if flags & continued::HAS_DSC == 0 => None,
                 Some((.., flags)) => {
-                    let is_theirs = flags & continued::PARENT_DECIDED != 0 && root.why == 0;
+                    let is_theirs =
+                        flags & continued::PARENT_DECIDED != 0 && !(1..=5).contains(&root.why);
                     passed_on(&set.members, &trace_id, (!is_theirs).then_some(&*rate))
                 }
             },
@@ -672,9 +673,8 @@ fn passed_on(members: &str, trace_id: &str, own: Option<&str>) -> Option<Object<
         let member = member.split(';').next().unwrap();
         let Some((key, value)) = member.split_once('=') else { continue };
         let Some(key) = key.trim().strip_prefix("sentry-") else { continue };
-        let (Some(key), Some(value)) = (unescaped(key), unescaped(value.trim())) else { continue };
         if !key.is_empty() && key != "trace_id" {
-            object.entry(key).or_insert(value);
+            object.entry(key.to_owned()).or_insert_with(|| unescaped(value.trim()));
         }
     }
     if object.is_empty() {
@@ -689,7 +689,7 @@ fn passed_on(members: &str, trace_id: &str, own: Option<&str>) -> Option<Object<
 }
 
 /// Percent-decoded.
-fn unescaped(text: &str) -> Option<String> {
+fn unescaped(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -707,5 +707,5 @@ fn unescaped(text: &str) -> Option<String> {
             }
         }
     }
-    String::from_utf8(bytes).ok()
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -190,9 +190,12 @@ fn run() -> impl Strategy<Value = Vec<Slot>> {
             for one in of_trace {
                 let run = piece();
                 let run = match one {
-                    OfTrace::Continues(Link { trace, span: parent, .. }, flags) => {
-                        run.continues(&Continued { trace, parent, rand: 0, flags })
-                    }
+                    OfTrace::Continues(link, flags) => run.continues(&Continued {
+                        trace_id: link.trace.0,
+                        parent: link.span.0,
+                        rand: 0,
+                        flags,
+                    }),
                     OfTrace::Dsc(members) => run.dsc(&members),
                     OfTrace::Frozen(name) => run.text(1, Kind::Frozen, &name),
                 };

@@ -1,8 +1,8 @@
-//! What the slots of continued traces and of links say: their payloads, from both sides.
+//! What the slots of continued traces and of links hold: their payloads, written and read.
 //!
 //! ```text
 //! Trace   trace id:16 | parent span id:8 | sample_rand:4 | flags:4 | spare:8
-//! Link    trace id:16 | span id:8 | sampled:1 (0 no, 1 yes, 2 not known) | spare:7
+//! Link    trace id:16 | span id:8 | sampled:1 (0 no, 1 yes, 2 not known)
 //! ```
 //!
 //! Little endian. The name in a link's header is its type (`sentry.link.type`), if it has one. An
@@ -10,25 +10,17 @@
 
 use super::id::{SpanId, TraceId};
 use super::layout::INLINE_BYTES;
+use super::traces::Continued;
 
-/// The trace that a root continues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Continued {
-    pub(crate) trace: TraceId,
-    /// The span there that the root is a child of.
-    pub(crate) parent: SpanId,
-    /// The trace's `sample_rand`, in millionths.
-    pub(crate) rand: u32,
-    /// See [`continued`](super::layout::continued).
-    pub(crate) flags: u32,
-}
+/// Bytes of a link.
+pub(crate) const LINK_BYTES: usize = 25;
 
 impl Continued {
     pub(crate) fn payload(&self) -> [u8; INLINE_BYTES] {
         let mut payload = [0; INLINE_BYTES];
         let parts = [
-            &self.trace.0.to_le_bytes()[..],
-            &self.parent.0.to_le_bytes(),
+            &self.trace_id.to_le_bytes()[..],
+            &self.parent.to_le_bytes(),
             &self.rand.to_le_bytes(),
             &self.flags.to_le_bytes(),
         ];
@@ -44,10 +36,10 @@ impl Continued {
         let (parent, rest) = rest.split_first_chunk()?;
         let (rand, rest) = rest.split_first_chunk()?;
         let (flags, _) = rest.split_first_chunk()?;
-        let (trace, parent) = (u128::from_le_bytes(*trace), u64::from_le_bytes(*parent));
-        (trace != 0 && parent != 0).then_some(Self {
-            trace: TraceId(trace),
-            parent: SpanId(parent),
+        let (trace_id, parent) = (u128::from_le_bytes(*trace), u64::from_le_bytes(*parent));
+        (trace_id != 0 && parent != 0).then_some(Self {
+            trace_id,
+            parent,
             rand: u32::from_le_bytes(*rand),
             flags: u32::from_le_bytes(*flags),
         })
@@ -64,8 +56,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn payload(&self) -> [u8; 32] {
-        let mut payload = [0; 32];
+    pub(crate) fn payload(&self) -> [u8; LINK_BYTES] {
+        let mut payload = [0; LINK_BYTES];
         let sampled = [self.sampled.map_or(2, u8::from)];
         let parts = [&self.trace.0.to_le_bytes()[..], &self.span.0.to_le_bytes(), &sampled];
         for (to, from) in payload.iter_mut().zip(parts.into_iter().flatten()) {
@@ -92,19 +84,6 @@ impl Link {
     }
 }
 
-/// What a transaction was kept for, by the code in its root's record; `None`: its head was, or
-/// nobody knows.
-pub(crate) const fn kept_for(why: u8) -> Option<&'static str> {
-    Some(match why {
-        1 => "slow",
-        2 => "slow_p99",
-        3 => "failed",
-        4 => "first",
-        5 => "asked",
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,7 +93,7 @@ mod tests {
 
     #[test]
     fn payloads_come_back() {
-        let continued = Continued { trace: TRACE, parent: SPAN, rand: 999_999, flags: 13 };
+        let continued = Continued { trace_id: TRACE.0, parent: SPAN.0, rand: 999_999, flags: 13 };
         assert_eq!(Continued::of(&continued.payload()), Some(continued));
         for sampled in [None, Some(false), Some(true)] {
             let link = Link { trace: TRACE, span: SPAN, sampled };
@@ -124,16 +103,16 @@ mod tests {
 
     #[test]
     fn short_payloads_and_ids_of_zeros_say_nothing() {
-        let continued = Continued { trace: TRACE, parent: SPAN, rand: 1, flags: 0 };
+        let continued = Continued { trace_id: TRACE.0, parent: SPAN.0, rand: 1, flags: 0 };
         let link = Link { trace: TRACE, span: SPAN, sampled: None };
         for len in 0..INLINE_BYTES {
             assert_eq!(Continued::of(&continued.payload()[..len]).is_some(), len >= 32);
-            if let Some(payload) = link.payload().get(..len) {
-                assert_eq!(Link::of(payload).is_some(), len >= 25);
-            }
         }
-        assert_eq!(Continued::of(&Continued { trace: TraceId(0), ..continued }.payload()), None);
-        assert_eq!(Continued::of(&Continued { parent: SpanId(0), ..continued }.payload()), None);
+        for len in 0..LINK_BYTES {
+            assert_eq!(Link::of(&link.payload()[..len]), None);
+        }
+        assert_eq!(Continued::of(&Continued { trace_id: 0, ..continued }.payload()), None);
+        assert_eq!(Continued::of(&Continued { parent: 0, ..continued }.payload()), None);
         assert_eq!(Link::of(&Link { trace: TraceId(0), ..link }.payload()), None);
         assert_eq!(Link::of(&Link { span: SpanId(0), ..link }.payload()), None);
     }
