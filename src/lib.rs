@@ -112,9 +112,11 @@ mod inflight;
 mod macros;
 mod methods;
 mod name;
+mod options;
 mod propagate;
+mod propagation;
+mod read;
 mod record;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing calls it yet"))]
 mod sampling;
 mod shared;
 mod span;
@@ -123,6 +125,7 @@ mod status;
 pub mod test;
 mod transaction;
 pub mod transport;
+mod tuning;
 mod value;
 
 pub use config::{Config, Delivery};
@@ -134,13 +137,17 @@ pub use guard::{Guard, Report, init};
 pub use hub::{Hub, Scope};
 pub use inflight::{InFlight, inflight};
 pub use name::{IntoName, Name};
+pub use options::TransactionOptions;
 pub use propagate::{Incoming, PropagationTarget, TraceHeaders};
+pub use propagation::{continue_from, trace_headers, trace_headers_for};
+pub use sampling::{Keep, Parent, Rule, Sampling, SamplingContext, TracesSampler};
 pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};
 pub use span::{Span, SpanRef, start_child};
 pub use stats::{Imbalance, Names, Rings, Stats, Threads, stats};
 pub use status::{ParseStatusError, SpanStatus};
 pub use transaction::{Transaction, TransactionRef, start_transaction};
+pub use tuning::{reconfigure, sampling};
 pub use value::IntoValue;
 
 /// The code in the README compiles, and runs.
