@@ -40,7 +40,7 @@
 //! it continues. [`Kind::Dsc`], behind it: the `sentry-` members of the incoming `baggage` as they
 //! came, in pieces that end between members. [`Kind::Frozen`], on a root that is the head of its
 //! trace: the name that went out with its headers. [`Kind::Link`], on any span. What the payloads
-//! of `Trace` and `Link` hold is in `shared/trace.rs`.
+//! of `Trace` and `Link` hold is in `shared/payload.rs`.
 //!
 //! A name that found no room in the name table is [`NameId::INLINE`]; the payload then begins with
 //! the name itself: one byte of length, then its UTF-8.

@@ -670,8 +670,8 @@ fn ids(payload: &[u8]) -> (u128, u64) {
 fn passed_on(members: &str, trace_id: &str, own: Option<&str>) -> Option<Object<String>> {
     let mut object = BTreeMap::new();
     for member in members.split(',') {
-        let member = member.split(';').next().unwrap();
         let Some((key, value)) = member.split_once('=') else { continue };
+        let value = value.split(';').next().unwrap();
         let Some(key) = key.trim().strip_prefix("sentry-") else { continue };
         if !key.is_empty() && key != "trace_id" {
             object.entry(key.to_owned()).or_insert_with(|| unescaped(value.trim()));
