@@ -30,7 +30,7 @@ mod incoming;
 mod outgoing;
 mod sentry_trace;
 mod targets;
-mod traceparent;
+pub(crate) mod traceparent;
 
 pub use self::incoming::Incoming;
 pub(crate) use self::incoming::{Policy, Trace, back_calculate, sampled_out};
