@@ -8,6 +8,7 @@ use std::error::Error;
 use std::{fmt, io};
 
 use crate::dsn::ParseDsnError;
+use crate::sampling::RuleError;
 
 /// Why a configuration cannot be used.
 ///
@@ -35,6 +36,10 @@ enum Kind {
     Malformed(&'static str),
     /// A setting that this build has no code for; what it would take.
     Unsupported(&'static str),
+    /// How transactions are sampled.
+    Sampling(RuleError),
+    /// A rules file that cannot be read.
+    RulesFile(io::Error),
     AlreadyInitialised,
     Thread(io::Error),
     Memory,
@@ -42,7 +47,7 @@ enum Kind {
 }
 
 impl ConfigError {
-    /// The field of `Config` that is to blame, if one is.
+    /// The field of `Config` that is to blame, if one is. For a field of a rule, `rules`.
     #[must_use]
     pub fn field(&self) -> Option<&'static str> {
         self.0.field
@@ -60,10 +65,60 @@ impl ConfigError {
         matches!(self.0.kind, Kind::Dsn(_))
     }
 
+    /// Whether what says how transactions are sampled was wrong: a rate, a cap, a rule, or the text
+    /// of a rules file. The message names the rule and what was expected.
+    ///
+    /// ```
+    /// # fn show(error: &hotspan::ConfigError) {
+    /// if error.is_sampling() {
+    ///     eprintln!("the old rules stay: {error}");
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_sampling(&self) -> bool {
+        matches!(self.0.kind, Kind::Sampling(_))
+    }
+
+    /// The position of the sampling rule that is to blame, from 1, if one is.
+    ///
+    /// ```
+    /// # fn show(error: &hotspan::ConfigError) {
+    /// if let Some(position) = error.rule_position() {
+    ///     eprintln!("look at rule {position}");
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn rule_position(&self) -> Option<usize> {
+        match &self.0.kind {
+            Kind::Sampling(error) => error.rule(),
+            _ => None,
+        }
+    }
+
+    /// Whether a rules file could not be read. [`source`](Error::source) is the system's error.
+    ///
+    /// ```
+    /// # fn show(error: &hotspan::ConfigError) {
+    /// if error.is_rules_file() {
+    ///     eprintln!("is it there? {error}");
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_rules_file(&self) -> bool {
+        matches!(self.0.kind, Kind::RulesFile(_))
+    }
+
     /// Whether a number or a duration was outside of its bounds.
     #[must_use]
     pub fn is_out_of_range(&self) -> bool {
-        matches!(self.0.kind, Kind::OutOfRange(_))
+        match &self.0.kind {
+            Kind::OutOfRange(_) => true,
+            Kind::Sampling(error) => error.is_out_of_range(),
+            _ => false,
+        }
     }
 
     /// Whether a text (a name, a proxy, a variable of the environment) was not of the right form.
@@ -130,6 +185,22 @@ impl ConfigError {
         Self::new(Some(field), Kind::Unsupported(needed))
     }
 
+    /// How transactions are sampled: the error says all, within a rule or not.
+    #[cold]
+    pub(crate) fn rule(error: RuleError) -> Self {
+        let fields = ["traces_sample_rate", "max_per_second", "floor_per_second", "rules"];
+        let field = match error.rule() {
+            Some(_) => Some("rules"),
+            None => fields.into_iter().find(|field| *field == error.field()),
+        };
+        Self::new(field, Kind::Sampling(error))
+    }
+
+    #[cold]
+    pub(crate) fn rules_file(error: io::Error) -> Self {
+        Self::new(None, Kind::RulesFile(error))
+    }
+
     #[cold]
     pub(crate) fn already_initialised() -> Self {
         Self::new(None, Kind::AlreadyInitialised)
@@ -163,6 +234,8 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, field, variable } = &*self.0;
         match (field, variable) {
+            // It names its field, in its rule.
+            _ if matches!(kind, Kind::Sampling(_)) => {}
             (Some(field), Some(variable)) => write!(f, "{field} (from {variable}) ")?,
             (Some(field), None) => write!(f, "{field} ")?,
             (None, _) => {}
@@ -173,6 +246,8 @@ impl fmt::Display for ConfigError {
             }
             Kind::OutOfRange(right) => write!(f, "is out of range: {right}"),
             Kind::Malformed(right) => write!(f, "is malformed: {right}"),
+            Kind::Sampling(error) => write!(f, "{error}"),
+            Kind::RulesFile(_) => f.write_str("the rules file could not be read"),
             Kind::Unsupported(needed) => write!(f, "is not supported by this build: {needed}"),
             Kind::AlreadyInitialised => f.write_str(
                 "hotspan is running already: drop the first guard before starting again",
@@ -199,7 +274,7 @@ impl Error for ConfigError {
     /// The foreign error behind this one. What the crate itself found wrong is in the message.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
-            Kind::Thread(error) => Some(error),
+            Kind::Thread(error) | Kind::RulesFile(error) => Some(error),
             Kind::Transport(error) => Some(&**error),
             _ => None,
         }
@@ -242,9 +317,29 @@ mod tests {
     }
 
     #[test]
+    fn rules_speak_for_themselves() {
+        let error = RuleError::out_of_range("rate", "expected a number from 0 to 1");
+        let error = ConfigError::rule(error.in_rule(2, Some("orders")));
+        let text = r#"rule 3 ("orders"): rate: expected a number from 0 to 1"#;
+        assert_eq!(error.to_string(), text);
+        assert_eq!((error.field(), error.rule_position()), (Some("rules"), Some(3)));
+        assert!(error.is_sampling() && error.is_out_of_range());
+
+        let error = ConfigError::rule(RuleError::out_of_range("max_per_second", "r"));
+        assert_eq!((error.field(), error.rule_position()), (Some("max_per_second"), None));
+        assert_eq!(error.to_string(), "max_per_second: r");
+        let error = ConfigError::rule(RuleError::new("", "expected JSON"));
+        assert_eq!((error.field(), error.is_out_of_range()), (None, false));
+
+        let error = ConfigError::rules_file(io::ErrorKind::NotFound.into());
+        assert_eq!(error.to_string(), "the rules file could not be read");
+        assert!(error.source().is_some());
+    }
+
+    #[test]
     fn each_kind_has_its_predicate() {
         type Predicate = fn(&ConfigError) -> bool;
-        let predicates: [Predicate; 8] = [
+        let predicates: [Predicate; 10] = [
             ConfigError::is_dsn,
             ConfigError::is_out_of_range,
             ConfigError::is_malformed,
@@ -253,6 +348,8 @@ mod tests {
             ConfigError::is_thread,
             ConfigError::is_memory,
             ConfigError::is_transport,
+            ConfigError::is_sampling,
+            ConfigError::is_rules_file,
         ];
         let errors = [
             ConfigError::dsn(ParseDsnError::Host),
@@ -263,6 +360,8 @@ mod tests {
             ConfigError::thread(io::ErrorKind::Other.into()),
             ConfigError::memory(),
             ConfigError::transport("t"),
+            ConfigError::rule(RuleError::new("rules", "r")),
+            ConfigError::rules_file(io::ErrorKind::NotFound.into()),
         ];
         for (e, error) in errors.iter().enumerate() {
             for (p, predicate) in predicates.iter().enumerate() {

@@ -56,6 +56,7 @@
 //! | feature | default | brings |
 //! |---|---|---|
 //! | `http` | yes | `transport::Http`: delivery over HTTP and HTTPS, gzip bodies |
+//! | `rules-file` | yes | sampling rules from a JSON file, watched while the program runs |
 //!
 //! # Limits and defaults
 //! Everything is bounded, and what is beyond a bound is dropped and counted, never waited for. What

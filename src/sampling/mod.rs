@@ -9,6 +9,8 @@
 mod budget;
 mod context;
 mod error;
+#[cfg(feature = "rules-file")]
+mod file;
 mod pattern;
 mod plan;
 mod rule;
@@ -18,6 +20,8 @@ pub use self::context::SamplingContext;
 pub use self::rule::{Keep, Parent, Rule, Sampling, TracesSampler};
 
 pub(crate) use self::error::RuleError;
+#[cfg(feature = "rules-file")]
+pub(crate) use self::file::{Edits, parse};
 pub(crate) use self::table::{Compiled, Found, Table};
 
 /// A rate from 0 to 1 in millionths, rounded up; rates of up to six decimals are exact.
