@@ -116,6 +116,9 @@ impl Detached {
 
     /// Starts a child that is detached from the beginning.
     pub fn start_child(&self, op: impl IntoName, description: impl IntoName) -> Self {
+        if let Some(carried) = self.carried.unrecorded_child() {
+            return Self { carried };
+        }
         let scope = self.enter();
         scope.start_child(op, description).detach()
     }

@@ -36,11 +36,13 @@ enum Kind {
     Malformed(&'static str),
     /// A setting that this build has no code for; what it would take.
     Unsupported(&'static str),
-    /// How transactions are sampled.
+    /// What is wrong with the sampling, or one of its rules.
     Sampling(RuleError),
-    /// A rules file that cannot be read.
+    /// A rules file that could not be read.
+    #[cfg_attr(not(feature = "rules-file"), expect(dead_code, reason = "nobody reads one"))]
     RulesFile(io::Error),
     AlreadyInitialised,
+    NotRunning,
     Thread(io::Error),
     Memory,
     Transport(Box<dyn Error + Send + Sync>),
@@ -84,13 +86,13 @@ impl ConfigError {
     ///
     /// ```
     /// # fn show(error: &hotspan::ConfigError) {
-    /// if let Some(position) = error.rule_position() {
+    /// if let Some(position) = error.rule() {
     ///     eprintln!("look at rule {position}");
     /// }
     /// # }
     /// ```
     #[must_use]
-    pub fn rule_position(&self) -> Option<usize> {
+    pub fn rule(&self) -> Option<usize> {
         match &self.0.kind {
             Kind::Sampling(error) => error.rule(),
             _ => None,
@@ -131,6 +133,12 @@ impl ConfigError {
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         matches!(self.0.kind, Kind::Unsupported(_))
+    }
+
+    /// Whether sampling was to be changed, and is not going on.
+    #[must_use]
+    pub fn is_not_running(&self) -> bool {
+        matches!(self.0.kind, Kind::NotRunning)
     }
 
     /// Whether the library was running already.
@@ -187,7 +195,7 @@ impl ConfigError {
 
     /// How transactions are sampled: the error says all, within a rule or not.
     #[cold]
-    pub(crate) fn rule(error: RuleError) -> Self {
+    pub(crate) fn sampling(error: RuleError) -> Self {
         let fields = ["traces_sample_rate", "max_per_second", "floor_per_second", "rules"];
         let field = match error.rule() {
             Some(_) => Some("rules"),
@@ -197,8 +205,14 @@ impl ConfigError {
     }
 
     #[cold]
+    #[cfg(feature = "rules-file")]
     pub(crate) fn rules_file(error: io::Error) -> Self {
         Self::new(None, Kind::RulesFile(error))
+    }
+
+    #[cold]
+    pub(crate) fn not_running() -> Self {
+        Self::new(None, Kind::NotRunning)
     }
 
     #[cold]
@@ -249,6 +263,9 @@ impl fmt::Display for ConfigError {
             Kind::Sampling(error) => write!(f, "{error}"),
             Kind::RulesFile(_) => f.write_str("the rules file could not be read"),
             Kind::Unsupported(needed) => write!(f, "is not supported by this build: {needed}"),
+            Kind::NotRunning => f.write_str(
+                "nothing is sampled: the library is not running, or tracing was off when it began",
+            ),
             Kind::AlreadyInitialised => f.write_str(
                 "hotspan is running already: drop the first guard before starting again",
             ),
@@ -319,27 +336,30 @@ mod tests {
     #[test]
     fn rules_speak_for_themselves() {
         let error = RuleError::out_of_range("rate", "expected a number from 0 to 1");
-        let error = ConfigError::rule(error.in_rule(2, Some("orders")));
+        let error = ConfigError::sampling(error.in_rule(2, Some("orders")));
         let text = r#"rule 3 ("orders"): rate: expected a number from 0 to 1"#;
         assert_eq!(error.to_string(), text);
-        assert_eq!((error.field(), error.rule_position()), (Some("rules"), Some(3)));
+        assert_eq!((error.field(), error.rule()), (Some("rules"), Some(3)));
         assert!(error.is_sampling() && error.is_out_of_range());
 
-        let error = ConfigError::rule(RuleError::out_of_range("max_per_second", "r"));
-        assert_eq!((error.field(), error.rule_position()), (Some("max_per_second"), None));
+        let error = ConfigError::sampling(RuleError::out_of_range("max_per_second", "r"));
+        assert_eq!((error.field(), error.rule()), (Some("max_per_second"), None));
         assert_eq!(error.to_string(), "max_per_second: r");
-        let error = ConfigError::rule(RuleError::new("", "expected JSON"));
+        let error = ConfigError::sampling(RuleError::new("", "expected JSON"));
         assert_eq!((error.field(), error.is_out_of_range()), (None, false));
 
-        let error = ConfigError::rules_file(io::ErrorKind::NotFound.into());
-        assert_eq!(error.to_string(), "the rules file could not be read");
-        assert!(error.source().is_some());
+        #[cfg(feature = "rules-file")]
+        {
+            let error = ConfigError::rules_file(io::ErrorKind::NotFound.into());
+            assert_eq!(error.to_string(), "the rules file could not be read");
+            assert!(error.source().is_some());
+        }
     }
 
     #[test]
     fn each_kind_has_its_predicate() {
         type Predicate = fn(&ConfigError) -> bool;
-        let predicates: [Predicate; 10] = [
+        let predicates: &[Predicate] = &[
             ConfigError::is_dsn,
             ConfigError::is_out_of_range,
             ConfigError::is_malformed,
@@ -349,7 +369,9 @@ mod tests {
             ConfigError::is_memory,
             ConfigError::is_transport,
             ConfigError::is_sampling,
+            #[cfg(feature = "rules-file")]
             ConfigError::is_rules_file,
+            ConfigError::is_not_running,
         ];
         let errors = [
             ConfigError::dsn(ParseDsnError::Host),
@@ -360,8 +382,10 @@ mod tests {
             ConfigError::thread(io::ErrorKind::Other.into()),
             ConfigError::memory(),
             ConfigError::transport("t"),
-            ConfigError::rule(RuleError::new("rules", "r")),
+            ConfigError::sampling(RuleError::new("rules", "r")),
+            #[cfg(feature = "rules-file")]
             ConfigError::rules_file(io::ErrorKind::NotFound.into()),
+            ConfigError::not_running(),
         ];
         for (e, error) in errors.iter().enumerate() {
             for (p, predicate) in predicates.iter().enumerate() {

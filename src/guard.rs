@@ -20,7 +20,7 @@ use crate::shared::arena::Arena;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
 use crate::shared::ledger::{self, Count};
-use crate::shared::settings::SETTINGS;
+use crate::shared::settings::{SETTINGS, sampling};
 use crate::shared::{names, registry};
 use crate::stats::{Stats, stats};
 use crate::transport::{File, Null, Transport};
@@ -185,7 +185,7 @@ fn start(
         );
     }
     let client = Client::start(plan, transport, ledger::books()).map_err(ConfigError::thread)?;
-    SETTINGS.switch_on(&wire, threshold, ring_slots);
+    SETTINGS.switch_on(&wire, sampling(threshold, false), ring_slots);
     Ok(Arc::new(client))
 }
 
@@ -212,7 +212,7 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
     };
     let client =
         Client::start(plan, Box::new(Null), ledger::books()).map_err(ConfigError::thread)?;
-    SETTINGS.switch_on(&wire, 1_000_000, KEEPING_RING_SLOTS);
+    SETTINGS.switch_on(&wire, sampling(1_000_000, false), KEEPING_RING_SLOTS);
     let client = Arc::new(client);
     place.keep(Some(Arc::clone(&client)));
     Ok(client)

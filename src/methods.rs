@@ -53,8 +53,7 @@ macro_rules! span_methods {
             /// tag `http.status_code` and the data `http.response.status_code` with it.
             #[inline]
             pub fn set_http_status(&mut self, code: u16) -> &mut Self {
-                let code = Value::U64(u64::from(code));
-                crate::span::set_keyless(self.at().handle(), Kind::HttpStatus, code);
+                record::http_status(self.at().handle(), code);
                 self
             }
 

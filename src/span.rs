@@ -133,14 +133,6 @@ pub(crate) fn set(handle: Handle, kind: Kind, key: &impl IntoName, value: Value<
     }
 }
 
-/// Writes what has no key.
-#[inline]
-pub(crate) fn set_keyless(handle: Handle, kind: Kind, value: Value<'_>) {
-    if handle.is_recording() {
-        record::attribute(handle, kind, NameId::NONE, value);
-    }
-}
-
 pub(crate) fn set_measurement(handle: Handle, name: &impl IntoName, value: f64, unit: &str) {
     if handle.is_recording() {
         let unit = record::name_id(unit);
@@ -151,6 +143,7 @@ pub(crate) fn set_measurement(handle: Handle, name: &impl IntoName, value: f64, 
 
 pub(crate) fn set_description(handle: Handle, text: &impl IntoName) {
     if handle.is_recording() {
+        record::freeze(handle);
         let id = text.id().0;
         if id == NameId::INLINE {
             record::attribute(handle, Kind::Description, id, Value::Text(text.text()));

@@ -10,6 +10,7 @@ use crate::shared::registry::Lane;
 use crate::shared::seqlock::meta;
 use crate::shared::settings::SETTINGS;
 use crate::shared::sync::Ordering;
+use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
 use crate::value::{List, Value};
 
@@ -24,6 +25,19 @@ pub(crate) fn status(handle: Handle, status: SpanStatus) {
     write(handle, |local, lane| {
         let payload = [status as u8];
         local.bytes(lane, handle, Kind::Status, Scalar::U64 as u8, NameId::NONE, &payload);
+        local.note_status(lane, handle, status == SpanStatus::Ok);
+    });
+}
+
+/// Writes an HTTP status code.
+pub(crate) fn http_status(handle: Handle, code: u16) {
+    if !handle.is_recording() {
+        return;
+    }
+    write(handle, |local, lane| {
+        let payload = u64::from(code).to_le_bytes();
+        local.bytes(lane, handle, Kind::HttpStatus, Scalar::U64 as u8, NameId::NONE, &payload);
+        local.note_status(lane, handle, SpanStatus::from_http(code) == SpanStatus::Ok);
     });
 }
 
@@ -184,6 +198,50 @@ impl Local {
         }
     }
 
+    /// On a root whose name left the process: that name, and once is enough.
+    pub(super) fn write_frozen(&self, lane: &Lane, handle: Handle, name: NameId) {
+        self.bytes(lane, handle, Kind::Frozen, Scalar::Text as u8, name, &[]);
+        let mut entry = lane.spans.entry(handle.depth());
+        entry.meta &= !meta::FROZEN;
+        lane.spans.write(handle.depth(), &entry, lane.spans.len());
+    }
+
+    /// On a root that is visiting: whether it is to be kept.
+    pub(super) fn ask_elsewhere(&self, lane: &Lane, handle: Handle, keep: bool) {
+        let payload = [u8::from(keep)];
+        self.bytes(lane, handle, Kind::Asked, Scalar::Bool as u8, NameId::NONE, &payload);
+    }
+
+    /// On a root that continues a trace: which, and what came with it.
+    pub(super) fn write_trace(
+        &self,
+        lane: &Lane,
+        handle: Handle,
+        continued: &Continued,
+        members: &[u8],
+    ) {
+        let mut payload = Payload::new();
+        payload.push(&continued.trace_id.to_le_bytes());
+        payload.push(&continued.parent.to_le_bytes());
+        payload.push(&continued.rand.to_le_bytes());
+        payload.push(&continued.flags.to_le_bytes());
+        payload.push(&[0; 8]);
+        let code = Scalar::U64 as u8;
+        self.bytes(lane, handle, Kind::Trace, code, NameId::NONE, payload.bytes());
+        let mut rest = members;
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(member_edge(rest));
+            let code = Scalar::Text as u8;
+            self.bytes(lane, handle, Kind::Dsc, code, NameId::NONE, piece);
+            rest = behind.strip_prefix(b",").unwrap_or(behind);
+        }
+    }
+
+    /// On a span: another one that it has to do with.
+    pub(super) fn write_link(&self, lane: &Lane, handle: Handle, link: &[u8; LINK_BYTES]) {
+        self.bytes(lane, handle, Kind::Link, Scalar::U64 as u8, NameId::NONE, link);
+    }
+
     /// A payload of any length.
     #[inline]
     fn bytes(
@@ -230,6 +288,26 @@ impl Local {
         lane.counters.attributes_lost.add(1);
         self.lost_slot(lane, handle.depth());
     }
+}
+
+/// Bytes of a link: trace id, span id, whether it was sampled.
+pub(crate) const LINK_BYTES: usize = 25;
+
+/// Writes a link of an open span.
+pub(crate) fn link(handle: Handle, link: &[u8; LINK_BYTES]) {
+    if handle.is_recording() {
+        write(handle, |local, lane| local.write_link(lane, handle, link));
+    }
+}
+
+/// Where a piece of sampling context ends that one value has room for: between two members, if
+/// there are two.
+fn member_edge(members: &[u8]) -> usize {
+    let Some(head) = members.get(..VALUE_MAX) else { return members.len() };
+    if members.get(VALUE_MAX) == Some(&b',') {
+        return VALUE_MAX;
+    }
+    head.iter().rposition(|byte| *byte == b',').filter(|at| *at > 0).unwrap_or(VALUE_MAX)
 }
 
 /// Up to `N` words of little-endian bytes, zeros behind them.

@@ -6,7 +6,7 @@ use crate::shared::ledger::{Count, Reason};
 use crate::shared::registry::Lane;
 use crate::shared::ring::RESERVE;
 use crate::shared::seqlock::{DEPTH, Entry, meta};
-use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, threshold_of};
+use crate::shared::settings::{GENERATION, ON, RULED, SETTINGS, THRESHOLD, threshold_of};
 use crate::shared::sync::Ordering;
 
 use super::handle::{Handle, UNSAMPLED, is_live, names};
@@ -19,16 +19,22 @@ const INHERITED: u64 = meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | GENERA
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Admission {
     key: u64,
-    /// Kept: the state of the settings, and [`KEPT`]. Else the place of the handle.
+    /// Kept: the state of the settings with the threshold of this transaction, what its `meta` has
+    /// besides (`PLANNED`, `CONTINUED`), and [`KEPT`]. Else the place of the handle.
     word: u64,
 }
 
 /// In a place no bit stands here, and none in a state.
-const KEPT: u64 = 1 << 31;
+pub(super) const KEPT: u64 = 1 << 63;
 
 impl Admission {
     #[inline]
-    const fn no(handle: Handle) -> Self {
+    pub(super) const fn yes(key: u64, word: u64) -> Self {
+        Self { key, word }
+    }
+
+    #[inline]
+    pub(super) const fn no(handle: Handle) -> Self {
         Self { key: handle.key, word: handle.place }
     }
 
@@ -39,10 +45,14 @@ impl Admission {
     }
 }
 
-/// Decides on a transaction.
+/// Decides on a transaction by the threshold alone; `rules` does where that is not enough.
 #[inline]
-pub(crate) fn admit() -> Admission {
-    if SETTINGS.is_on() { draw() } else { Admission::no(Handle::NONE) }
+pub(crate) fn admit(rules: impl FnOnce() -> Admission) -> Admission {
+    match SETTINGS.word() & (ON | RULED) {
+        0 | RULED => Admission::no(Handle::NONE),
+        ON => draw(),
+        _ => rules(),
+    }
 }
 
 fn draw() -> Admission {
@@ -138,7 +148,7 @@ impl Local {
 
     #[cold]
     #[inline(never)]
-    fn refuse(&self, reason: Reason) -> Admission {
+    pub(super) fn refuse(&self, reason: Reason) -> Admission {
         self.turned_away(reason, Count::transaction(0));
         Admission::no(Handle::NONE)
     }
@@ -152,13 +162,20 @@ impl Local {
             lane.counters.sampled.add(1);
             return Admission { key, word: state | KEPT };
         }
+        self.leave_out(lane, key, state)
+    }
+
+    /// Begins a transaction that sampling left out. `word` as in [`Admission`].
+    #[inline]
+    pub(super) fn leave_out(&self, lane: &Lane, key: u64, word: u64) -> Admission {
         lane.counters.unsampled.add(1);
         let mut depth = lane.spans.len();
         if depth >= DEPTH {
             self.abandon_open(lane);
             depth = 0;
         }
-        let bits = depth as u64 | meta::ROOT | meta::UNSAMPLED;
+        let given = word & (THRESHOLD | meta::CONTINUED);
+        let bits = depth as u64 | meta::ROOT | meta::UNSAMPLED | given;
         self.push(lane, depth, &Entry { root: key, meta: bits, ..Entry::default() });
         Admission::no(Handle { key, place: depth as u64 | UNSAMPLED })
     }
@@ -177,13 +194,17 @@ impl Local {
             self.abandon_open(lane);
             depth = 0;
         }
-        let mut bits = depth as u64 | meta::ROOT | (state & (GENERATION | THRESHOLD)) | born();
+        let given = state & (GENERATION | THRESHOLD | meta::PLANNED | meta::CONTINUED);
+        let mut bits = depth as u64 | meta::ROOT | given | born();
         if !self.writer.room(&lane.ring, 1, || SETTINGS.ring_slots()) {
             bits |= meta::REFUSED;
         }
         let [.., lost, _] = lane.spans.at(depth);
         lost.store(0, Ordering::Relaxed);
         self.roots.set(self.roots.get() + 1);
+        if state & meta::PLANNED != 0 {
+            self.begin_trial(lane, key, depth, self.pending.get());
+        }
         let start = clock::ticks();
         self.push(lane, depth, &Entry { key, root: key, parent: 0, start, names, meta: bits });
         Handle { key, place: depth as u64 }

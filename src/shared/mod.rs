@@ -1,7 +1,7 @@
 //! What both sides touch. All lock-free code of the crate lives here, over the atomics of [`sync`].
 //!
 //! ```text
-//!   registry, settings ─► ring, names ─► seqlock, arena ─► free_list, layout ─► id, clock, ledger
+//!   registry, settings ─► ring, names, traces ─► seqlock, arena ─► free_list, layout ─► id, clock, ledger
 //!                                                                      └─► sync, per_process
 //! ```
 
@@ -22,3 +22,5 @@ pub(crate) mod ring;
 pub(crate) mod seqlock;
 pub(crate) mod settings;
 pub(crate) mod sync;
+#[cfg(not(hotspan_loom))]
+pub(crate) mod traces;

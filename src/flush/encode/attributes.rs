@@ -180,7 +180,15 @@ impl Attributes {
                 self.number(Section::Data, keys.status_data, u64::from(code));
                 return Some(());
             }
-            Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
+            Kind::Child
+            | Kind::Root
+            | Kind::Turn
+            | Kind::Parted
+            | Kind::Trace
+            | Kind::Dsc
+            | Kind::Link
+            | Kind::Frozen
+            | Kind::Asked => return None,
         };
         let key = if header.name == NameId::INLINE {
             let payload = self.payload.of(slots, &header)?;

@@ -227,6 +227,8 @@ impl Run {
             op: self.name(op),
             description: self.name(description),
             threshold: 1_000_000,
+            why: 0,
+            plan: 0,
             unfinished: 0,
         }
     }

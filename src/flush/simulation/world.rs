@@ -347,6 +347,8 @@ impl<'a> World<'a> {
             op: NameId::NONE,
             description: NameId::NONE,
             threshold: 1_000_000,
+            why: 0,
+            plan: 0,
             unfinished,
         };
         let end = (!given).then_some(end);

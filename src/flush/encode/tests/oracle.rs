@@ -353,7 +353,15 @@ impl Oracle<'_> {
                 *place = Some(text);
                 return;
             }
-            Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return,
+            Kind::Child
+            | Kind::Root
+            | Kind::Turn
+            | Kind::Parted
+            | Kind::Trace
+            | Kind::Dsc
+            | Kind::Link
+            | Kind::Frozen
+            | Kind::Asked => return,
         };
         let key = if header.name == NameId::INLINE {
             let len = usize::from(payload[0]);
