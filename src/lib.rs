@@ -113,7 +113,9 @@ mod inflight;
 mod macros;
 mod methods;
 mod name;
+mod options;
 mod propagate;
+mod propagation;
 mod read;
 mod record;
 mod sampling;
@@ -124,6 +126,7 @@ mod status;
 pub mod test;
 mod transaction;
 pub mod transport;
+mod tuning;
 mod value;
 
 pub use config::{Config, Delivery};

@@ -6,13 +6,18 @@
 //!
 //! Everything here is a function of its arguments; nothing knows of threads, rings or time.
 
-mod budget;
+pub(crate) mod budget;
 mod context;
+pub(crate) mod decide;
 mod error;
 #[cfg(feature = "rules-file")]
 mod file;
+mod floors;
+pub(crate) mod history;
+pub(crate) mod live;
 mod pattern;
-mod plan;
+pub(crate) mod plan;
+pub(crate) mod pressure;
 mod rule;
 mod table;
 

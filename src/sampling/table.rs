@@ -28,8 +28,9 @@ use std::time::Duration;
 
 use crossbeam_utils::atomic::AtomicCell;
 
-use super::budget::{Floors, Lease};
+use super::budget::Lease;
 use super::error::RuleError;
+use super::floors::Floors;
 use super::millionths;
 use super::pattern::Pattern;
 use super::plan::Conditions;
@@ -98,6 +99,14 @@ struct Names {
 impl Table {
     pub(crate) fn compile(sampling: Sampling) -> Result<Self, RuleError> {
         Self::build(sampling, None)
+    }
+
+    /// Whether the rate is all there is to it.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.compiled.is_empty()
+            && self.sampler.is_none()
+            && self.cap.is_none()
+            && self.floors.is_none()
     }
 
     /// The table that takes the place of `before`: caps and floors that stay as they were go on
