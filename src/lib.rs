@@ -118,6 +118,8 @@ mod propagate;
 mod propagation;
 mod read;
 mod record;
+#[cfg(feature = "rules-file")]
+mod rules;
 mod sampling;
 mod shared;
 mod span;
@@ -139,6 +141,8 @@ pub use hub::{Hub, Scope};
 pub use inflight::{InFlight, inflight};
 pub use name::{IntoName, Name};
 pub use propagate::{Incoming, PropagationTarget, TraceHeaders};
+#[cfg(feature = "rules-file")]
+pub use rules::{RulesWatch, watch_rules};
 pub use sampling::{Keep, Parent, Rule, Sampling, SamplingContext, TracesSampler};
 pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};

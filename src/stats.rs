@@ -57,6 +57,9 @@ pub struct Stats {
     /// Panics of [`Config::on_stuck`](crate::Config::on_stuck); after three of one `init` it is not
     /// called again.
     pub callback_panics: u64,
+    /// What was found wrong with a rules file (`watch_rules`), so that the rules before it stayed:
+    /// once for as long as the same is wrong.
+    pub rules_broken: u64,
     /// The name table.
     pub names: Names,
     /// The rings.
@@ -163,6 +166,7 @@ fn look() -> Stats {
         attributes_lost: books.attributes_late.get(),
         stuck: books.stuck.get(),
         callback_panics: books.callback_panics.get(),
+        rules_broken: books.rules_broken.get(),
         ..Stats::default()
     };
     let mut gone = Count::default();
@@ -302,6 +306,7 @@ impl fmt::Display for Stats {
             ("texts and lists cut", self.cut),
             ("reported as stuck", self.stuck),
             ("panics of callbacks", self.callback_panics),
+            ("rules files not usable", self.rules_broken),
         ] {
             if number > 0 {
                 writeln!(f, "{name:<26}{number:>14}")?;

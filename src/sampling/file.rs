@@ -6,7 +6,7 @@
 //! failed; that is how an error names the rule and the field. Its errors say what was expected and
 //! never what was there, but for unknown fields, cut to 40 characters.
 //!
-//! A key that the file leaves out keeps what the program says ([`Edits::over`]); `null` says none.
+//! A key that the file leaves out keeps what the program says ([`Edits`]); `null` says none.
 
 use std::fmt::{self, Display};
 
@@ -18,7 +18,7 @@ use simd_json::value::tape::Node;
 use simd_json::{Buffers, ErrorType, StaticNode};
 
 use super::error::{RuleError, shown};
-use super::rule::Sampling;
+use super::rule::{Rule, Sampling};
 
 /// Bytes a rules file may have.
 pub(crate) const FILE_MAX: usize = 1 << 20;
@@ -27,28 +27,58 @@ const DEPTH_MAX: usize = 8;
 /// Bytes of an error that serde words.
 const TEXT_MAX: usize = 200;
 
-/// What a file says, of what can be said.
-#[derive(Clone, Debug)]
+/// Some of the fields of a [`Sampling`]: those that a file has.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Edits {
-    sampling: Sampling,
-    has_rate: bool,
-    has_rules: bool,
-    has_cap: bool,
-    has_floor: bool,
+    traces_sample_rate: Option<Option<f64>>,
+    rules: Option<Vec<Rule>>,
+    max_per_second: Option<Option<f64>>,
+    floor_per_second: Option<Option<f64>>,
 }
 
 impl Edits {
-    /// What the program says, with this put over it.
-    pub(crate) fn over(&self, program: &Sampling) -> Sampling {
-        let choose = |is_file| if is_file { &self.sampling } else { program };
-        Sampling {
-            traces_sample_rate: choose(self.has_rate).traces_sample_rate,
-            traces_sampler: program.traces_sampler.clone(),
-            rules: choose(self.has_rules).rules.clone(),
-            max_per_second: choose(self.has_cap).max_per_second,
-            floor_per_second: choose(self.has_floor).floor_per_second,
+    /// Puts this in the place of earlier edits: what these had hidden, and this leaves out, is as
+    /// it was. Returns what is hidden now.
+    pub(crate) fn lay(&self, sampling: &mut Sampling, hidden: &Self) -> Self {
+        Self {
+            traces_sample_rate: lay(
+                &self.traces_sample_rate,
+                &mut sampling.traces_sample_rate,
+                &hidden.traces_sample_rate,
+            ),
+            rules: lay(&self.rules, &mut sampling.rules, &hidden.rules),
+            max_per_second: lay(
+                &self.max_per_second,
+                &mut sampling.max_per_second,
+                &hidden.max_per_second,
+            ),
+            floor_per_second: lay(
+                &self.floor_per_second,
+                &mut sampling.floor_per_second,
+                &hidden.floor_per_second,
+            ),
         }
     }
+
+    /// What the program says, with this put over it.
+    pub(crate) fn over(&self, program: &Sampling) -> Sampling {
+        let mut sampling = program.clone();
+        self.lay(&mut sampling, &Self::default());
+        sampling
+    }
+
+    /// How many rules there are, if it says so.
+    pub(crate) fn rules(&self) -> Option<usize> {
+        self.rules.as_ref().map(Vec::len)
+    }
+}
+
+fn lay<T: Clone>(new: &Option<T>, field: &mut T, hidden: &Option<T>) -> Option<T> {
+    if let Some(program) = hidden {
+        field.clone_from(program);
+    }
+    let new = new.as_ref()?;
+    Some(std::mem::replace(field, new.clone()))
 }
 
 /// Reads a rules file. The numbers in it are not yet checked: `Table::compile` does that.
@@ -67,11 +97,10 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Edits, RuleError> {
         crate::read::object(Walk { rest: &mut rest }).map_err(|problem| problem.placed(&tape.0))?;
     let has = |key| member(&tape.0, key).is_some();
     Ok(Edits {
-        sampling,
-        has_rate: has("traces_sample_rate"),
-        has_rules: has("rules"),
-        has_cap: has("max_per_second"),
-        has_floor: has("floor_per_second"),
+        traces_sample_rate: has("traces_sample_rate").then_some(sampling.traces_sample_rate),
+        rules: has("rules").then_some(sampling.rules),
+        max_per_second: has("max_per_second").then_some(sampling.max_per_second),
+        floor_per_second: has("floor_per_second").then_some(sampling.floor_per_second),
     })
 }
 

@@ -294,6 +294,8 @@ pub(crate) struct Books {
     /// Transactions that were reported as stuck, and panics of the host's hook for that.
     pub(crate) stuck: Total,
     pub(crate) callback_panics: Total,
+    /// States of a rules file that could not be used.
+    pub(crate) rules_broken: Total,
 }
 
 impl Books {
@@ -316,6 +318,7 @@ impl Books {
             restarts: Total::new(),
             stuck: Total::new(),
             callback_panics: Total::new(),
+            rules_broken: Total::new(),
         }
     }
 

@@ -98,6 +98,28 @@ fn what_is_left_out_stays_as_the_program_says_and_null_is_none() {
 }
 
 #[test]
+fn what_a_file_no_longer_has_is_as_the_program_says() {
+    let mut sampling = Sampling {
+        traces_sample_rate: Some(0.5),
+        max_per_second: Some(5.0),
+        ..Sampling::default()
+    };
+    let first = edits(r#"{"traces_sample_rate": 0.1, "rules": [{}]}"#);
+    let hidden = first.lay(&mut sampling, &Edits::default());
+    assert_eq!((sampling.traces_sample_rate, sampling.rules.len()), (Some(0.1), 1));
+    // The program changes what the file does not have, and what it has.
+    sampling.max_per_second = Some(7.0);
+    sampling.traces_sample_rate = Some(0.9);
+    let second = edits(r#"{"traces_sample_rate": 0.2, "floor_per_second": 1}"#);
+    let hidden = second.lay(&mut sampling, &hidden);
+    assert_eq!((sampling.traces_sample_rate, sampling.rules.len()), (Some(0.2), 0));
+    assert_eq!((sampling.max_per_second, sampling.floor_per_second), (Some(7.0), Some(1.0)));
+    let hidden = edits("{}").lay(&mut sampling, &hidden);
+    assert_eq!((sampling.traces_sample_rate, sampling.floor_per_second), (Some(0.5), None));
+    assert_eq!(hidden, Edits::default());
+}
+
+#[test]
 fn mistakes_name_the_rule_and_the_field() {
     const NUMBER: &str = "expected a number or null";
     for (text, expected) in [

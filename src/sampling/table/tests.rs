@@ -226,6 +226,7 @@ fn a_cap_that_stays_keeps_its_place() {
     let other = Table::compile_after(set(Vec::new(), 11.0, 0.6), &other).unwrap();
     assert_eq!(same(&after, &other), (false, false));
     assert_ne!(before.number, after.number);
+    assert_eq!((after.session, other.session), (before.number, before.number));
 }
 
 /// Compiles what is left when each rule that cannot be reached is taken out, having looked that it
