@@ -140,7 +140,9 @@ pub use guard::{Guard, Report, init};
 pub use hub::{Hub, Scope};
 pub use inflight::{InFlight, inflight};
 pub use name::{IntoName, Name};
+pub use options::TransactionOptions;
 pub use propagate::{Incoming, PropagationTarget, TraceHeaders};
+pub use propagation::{continue_from, trace_headers, trace_headers_for};
 #[cfg(feature = "rules-file")]
 pub use rules::{RulesWatch, watch_rules};
 pub use sampling::{Keep, Parent, Rule, Sampling, SamplingContext, TracesSampler};
@@ -150,6 +152,7 @@ pub use span::{Span, SpanRef, start_child};
 pub use stats::{Imbalance, Names, Rings, Stats, Threads, stats};
 pub use status::{ParseStatusError, SpanStatus};
 pub use transaction::{Transaction, TransactionRef, start_transaction};
+pub use tuning::{reconfigure, sampling};
 pub use value::IntoValue;
 
 /// The code in the README compiles, and runs.

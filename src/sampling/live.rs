@@ -14,10 +14,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use crossbeam_utils::atomic::AtomicCell;
 
+use super::RuleError;
 use super::pressure;
 use super::rule::Sampling;
 use super::table::Table;
-use super::RuleError;
 use crate::shared::settings::{SETTINGS, sampling};
 
 /// The table in force; none while nothing is sampled.

@@ -27,7 +27,7 @@ pub use self::rule::{Keep, Parent, Rule, Sampling, TracesSampler};
 pub(crate) use self::error::RuleError;
 #[cfg(feature = "rules-file")]
 pub(crate) use self::file::{Edits, FILE_MAX, parse};
-pub(crate) use self::table::{Compiled, Found, Table};
+pub(crate) use self::table::{Found, Table};
 
 /// A rate from 0 to 1 in millionths, rounded up; rates of up to six decimals are exact.
 #[expect(

@@ -23,6 +23,7 @@
 //! hashes the name for each place whose op matches. Nothing allocates.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,6 +97,12 @@ struct Names {
     exact: Map<u16>,
     /// In order.
     loose: Vec<(Pattern, u16)>,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
 }
 
 impl Table {
