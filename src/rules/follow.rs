@@ -88,7 +88,8 @@ impl Follower {
         let (mut session, mut hidden) = (None, Edits::default());
         let is_sampling = live::change_in(|number, sampling| {
             // In a new session the program has what it said, and not what the file made of it.
-            let before = if self.session == Some(number) { &self.hidden } else { &Edits::default() };
+            let before =
+                if self.session == Some(number) { &self.hidden } else { &Edits::default() };
             hidden = edits.lay(sampling, before);
             session = Some(number);
         })?;

@@ -11,8 +11,8 @@
 use std::fmt::{self, Display};
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer, MapAccess,
-    SeqAccess, Unexpected, Visitor,
+    DeserializeSeed, Deserializer, Error, Expected, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, Visitor,
 };
 use simd_json::value::tape::Node;
 use simd_json::{Buffers, ErrorType, StaticNode};

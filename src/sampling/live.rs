@@ -52,9 +52,7 @@ pub(crate) fn change(mut change: impl FnMut(&mut Sampling)) -> Result<bool, Rule
 }
 
 /// The same; `change` is told which session it is.
-pub(crate) fn change_in(
-    mut change: impl FnMut(u64, &mut Sampling),
-) -> Result<bool, RuleError> {
+pub(crate) fn change_in(mut change: impl FnMut(u64, &mut Sampling)) -> Result<bool, RuleError> {
     loop {
         let Some(before) = CURRENT.load_full() else { return Ok(false) };
         let mut source = before.source.clone();
