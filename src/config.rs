@@ -20,6 +20,8 @@ use serde::Deserialize;
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::resolve::{Resolved, process_environment};
 use crate::inflight::InFlight;
+use crate::propagate::PropagationTarget;
+use crate::sampling::{Rule, TracesSampler};
 use crate::transport::Transport;
 
 /// Everything that can be set.

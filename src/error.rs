@@ -169,7 +169,6 @@ impl ConfigError {
     }
 
     #[cold]
-    #[cfg(feature = "rules-file")]
     pub(crate) fn rules_file(error: io::Error) -> Self {
         Self::new(None, Kind::RulesFile(error))
     }

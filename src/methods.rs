@@ -93,6 +93,28 @@ macro_rules! span_methods {
                 crate::span::trace_id(self.at().handle())
             }
 
+            /// The headers for a request that leaves from this span, so that what it causes elsewhere
+            /// becomes part of the trace; of a no-op guard as
+            /// [`trace_headers`](crate::trace_headers) has them. `None` for a span that has ended,
+            /// and without [`init`](crate::init). Allocates only for a `baggage` of more than 512
+            /// bytes.
+            #[must_use]
+            pub fn trace_headers(&self) -> Option<TraceHeaders> {
+                crate::propagation::headers(Some(self.at().handle()))
+            }
+
+            /// Notes another span that this one has to do with: the message of a batch, an earlier
+            /// attempt. `sampled`, if it is known of that trace. One slot; at most 128 are sent.
+            pub fn add_link(
+                &mut self,
+                trace_id: TraceId,
+                span_id: SpanId,
+                sampled: Option<bool>,
+            ) -> &mut Self {
+                crate::span::link(self.at().handle(), trace_id, span_id, sampled);
+                self
+            }
+
             /// The id of the span; `None` for a no-op guard. Computed at each call.
             #[must_use]
             pub fn span_id(&self) -> Option<SpanId> {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::name::IntoName;
 use crate::propagate::Incoming;
-use crate::record::{self, Request};
+use crate::record::{self, Handle, Request};
 use crate::shared::id::NameId;
 use crate::span;
 use crate::transaction::Transaction;
@@ -91,6 +91,13 @@ pub(crate) fn start(
     op: &impl IntoName,
     name: &impl IntoName,
 ) -> Transaction {
+    if !record::is_on() {
+        // Tracing without transactions: what came goes on in what leaves.
+        if let Some(incoming) = options.incoming {
+            incoming.adopt();
+        }
+        return Transaction::new(Handle::NONE);
+    }
     let op_id = op.id().0;
     let admission = record::draw_by_rules(&Request {
         op: op_id,
@@ -105,10 +112,10 @@ pub(crate) fn start(
         Some(handle) => handle,
         None => {
             let name_id = name.id().0;
-            let handle = record::open_root(admission, op_id, name_id);
-            if let Some(incoming) = options.incoming {
-                record::write_trace(handle, incoming);
-            }
+            let handle = match options.incoming {
+                Some(incoming) => record::open_continued(admission, op_id, name_id, incoming),
+                None => record::open_root(admission, op_id, name_id),
+            };
             if op_id == NameId::INLINE || name_id == NameId::INLINE {
                 span::inline_names(handle, (op_id, op.text()), (name_id, name.text()));
             }

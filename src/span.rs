@@ -6,9 +6,11 @@ use std::time::SystemTime;
 use crate::detached::{Detached, SpanContext};
 use crate::methods::{description_methods, local_methods, span_methods};
 use crate::name::IntoName;
+use crate::propagate::TraceHeaders;
 use crate::record::{self, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
 use crate::shared::layout::Kind;
+use crate::shared::traces;
 use crate::status::SpanStatus;
 use crate::test::ids;
 use crate::value::{IntoValue, Value};
@@ -155,7 +157,21 @@ pub(crate) fn set_description(handle: Handle, text: &impl IntoName) {
 }
 
 pub(crate) fn trace_id(handle: Handle) -> Option<TraceId> {
-    record::root_of(handle).map(ids::trace_id)
+    let root = record::root_of(handle)?;
+    Some(match traces::read(root, |_| {}) {
+        Some(continued) => TraceId(continued.trace_id),
+        None => ids::trace_id(root),
+    })
+}
+
+pub(crate) fn link(handle: Handle, trace_id: TraceId, span_id: SpanId, sampled: Option<bool>) {
+    let mut link = [0; record::LINK_BYTES];
+    let sampled = sampled.map_or(2, u8::from).to_le_bytes();
+    let bytes = trace_id.0.to_le_bytes().into_iter().chain(span_id.0.to_le_bytes()).chain(sampled);
+    for (to, from) in link.iter_mut().zip(bytes) {
+        *to = from;
+    }
+    record::link(handle, &link);
 }
 
 pub(crate) fn span_id(handle: Handle) -> Option<SpanId> {

@@ -1,5 +1,6 @@
 //! Writing tags, data and the rest of what a span carries: each a slot, or a few in a row.
 
+use crate::propagate::pieces;
 use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{
@@ -228,12 +229,9 @@ impl Local {
         payload.push(&[0; 8]);
         let code = Scalar::U64 as u8;
         self.bytes(lane, handle, Kind::Trace, code, NameId::NONE, payload.bytes());
-        let mut rest = members;
-        while !rest.is_empty() {
-            let (piece, behind) = rest.split_at(member_edge(rest));
+        for piece in pieces(members, VALUE_MAX) {
             let code = Scalar::Text as u8;
             self.bytes(lane, handle, Kind::Dsc, code, NameId::NONE, piece);
-            rest = behind.strip_prefix(b",").unwrap_or(behind);
         }
     }
 
@@ -298,16 +296,6 @@ pub(crate) fn link(handle: Handle, link: &[u8; LINK_BYTES]) {
     if handle.is_recording() {
         write(handle, |local, lane| local.write_link(lane, handle, link));
     }
-}
-
-/// Where a piece of sampling context ends that one value has room for: between two members, if
-/// there are two.
-fn member_edge(members: &[u8]) -> usize {
-    let Some(head) = members.get(..VALUE_MAX) else { return members.len() };
-    if members.get(VALUE_MAX) == Some(&b',') {
-        return VALUE_MAX;
-    }
-    head.iter().rposition(|byte| *byte == b',').filter(|at| *at > 0).unwrap_or(VALUE_MAX)
 }
 
 /// Up to `N` words of little-endian bytes, zeros behind them.

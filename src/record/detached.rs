@@ -37,7 +37,7 @@ use crate::shared::sync::Ordering;
 use super::close::{adorn, child_record};
 use super::handle::{Handle, UNSAMPLED, VISITING, is_live, low};
 use super::local::{LOCAL, Local, forget_trace};
-use super::trial::{asked, asked_flags};
+use super::trial::{asked, asked_flags, first};
 
 /// A span on its way.
 #[derive(Clone, Copy, Debug, Default)]
@@ -395,6 +395,7 @@ impl Local {
             // Its spans may be anywhere: the flusher decides.
             record.plan = carried.root_names;
             record.flags |= asked_flags(entry.meta);
+            record.why = first(entry.meta);
         }
         adorn(&mut record, entry, ending.at);
         if ending.cancelled {

@@ -18,14 +18,14 @@ use arc_swap::ArcSwapOption;
 use arc_swap::cache::Cache;
 
 use crate::propagate::{Incoming, Trace, back_calculate};
-use crate::sampling::decide::{Ask, head};
+use crate::sampling::decide::{Ask, Why, head};
 use crate::sampling::live::CURRENT;
 use crate::sampling::{Found, SamplingContext, Table, history, millionths, pressure};
 use crate::shared::id::{NameId, mix, sample_rand};
 use crate::shared::layout::continued;
 use crate::shared::ledger::{self, Reason};
 use crate::shared::seqlock::meta;
-use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, sampling};
+use crate::shared::settings::{ON, SETTINGS, THRESHOLD, sampling};
 use crate::shared::traces::{self, Continued};
 
 use super::handle::Handle;
@@ -55,14 +55,21 @@ pub(crate) struct Request<'a> {
 }
 
 /// What was decided about a transaction that is recorded, until it is opened.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
     pub(super) plan: u64,
     pub(super) rand: u32,
+    /// If the transaction is `CONTINUED`.
+    pub(super) continued: Continued,
 }
 
 impl Pending {
-    pub(super) const NONE: Self = Self { plan: 0, rand: 0 };
+    pub(super) const NONE: Self = Self { plan: 0, rand: 0, continued: Continued::NONE };
+}
+
+/// Whether transactions are decided on at all.
+pub(crate) fn is_on() -> bool {
+    SETTINGS.word() & ON != 0
 }
 
 /// Decides on a transaction by everything there is.
@@ -86,10 +93,15 @@ pub(crate) fn draw_by_rules(request: &Request<'_>) -> Admission {
 }
 
 /// What the table says.
+#[derive(Default)]
 struct Verdict {
     threshold: u32,
     sampled: bool,
     plan: u64,
+    /// Kept as the first of its name.
+    is_first: bool,
+    /// The decision was the parent's.
+    by_parent: bool,
 }
 
 impl Local {
@@ -110,10 +122,11 @@ impl Local {
         // The keys first: started = keys - unsampled must not run backwards.
         self.note_keys(lane);
         let mut word = state & !THRESHOLD | sampling(verdict.threshold, false) & THRESHOLD;
+        let mut pending = Pending { plan: verdict.plan, rand, ..Pending::NONE };
         if let (Some(trace), Some(incoming)) = (trace, request.incoming) {
             word |= meta::CONTINUED;
-            let facts = facts(trace, incoming, rand, request.sampled.is_none());
-            if !traces::insert(key, &facts, incoming.members()) {
+            pending.continued = facts(trace, incoming, rand, verdict.by_parent);
+            if !traces::insert(key, &pending.continued, incoming.members()) {
                 ledger::books().traces_lost.add(1);
             }
         }
@@ -122,7 +135,10 @@ impl Local {
             if verdict.plan != 0 {
                 word |= meta::PLANNED;
             }
-            self.pending.set(Pending { plan: verdict.plan, rand });
+            if verdict.is_first {
+                word |= meta::PLANNED | meta::FIRST;
+            }
+            self.pending.set(pending);
             Admission::yes(key, word | KEPT)
         } else {
             self.leave_out(lane, key, word)
@@ -144,7 +160,7 @@ impl Local {
             let table = snapshot.load().as_deref()?;
             Some(self.verdict_of(table, request, trace, key, rand))
         });
-        verdict.ok().flatten().unwrap_or(Verdict { threshold: 0, sampled: false, plan: 0 })
+        verdict.ok().flatten().unwrap_or_default()
     }
 
     fn verdict_of(
@@ -162,12 +178,13 @@ impl Local {
         let parent = trace.and_then(|trace| trace.sampled);
         let parent_rate = trace.and_then(|trace| trace.rate);
         let rate = rule.and_then(|rule| rule.rate).or(table.rate).unwrap_or(0);
+        let follows = rule.is_none_or(|rule| rule.follows_parent);
         let sampler = table.sampler.as_ref().filter(|_| request.sampled.is_none());
         let sampler = sampler.and_then(|sampler| {
-            let fallback = match parent {
-                Some(true) if rule.is_none_or(|rule| rule.follows_parent) => 1_000_000,
-                Some(false) if rule.is_none_or(|rule| rule.follows_parent) => 0,
-                _ => rate,
+            let fallback = match parent.filter(|_| follows) {
+                Some(true) => 1_000_000,
+                Some(false) => 0,
+                None => rate,
             };
             ask_sampler(|| {
                 sampler(&SamplingContext {
@@ -175,13 +192,15 @@ impl Local {
                     name: request.name_text,
                     parent_sampled: parent,
                     parent_sample_rate: parent_rate.map(|rate| f64::from(rate) / 1e6),
-                    trace_id: trace.map(|trace| trace.trace_id),
-                    rate: f64::from(fallback) / 1e6,
+                    trace_id: match trace {
+                        Some(trace) => trace.trace_id,
+                        None => SETTINGS.wire_ids().trace_id(key),
+                    },
+                    rate: Some(f64::from(fallback) / 1e6),
                     custom: request.custom,
                 })
             })
         });
-        let _ = key;
         let head = head(&Ask {
             explicit: request.sampled,
             sampler,
@@ -195,7 +214,17 @@ impl Local {
             pressure: pressure::factor(),
             first,
         });
-        Verdict { threshold: head.threshold, sampled: head.sampled, plan: head.plan.0 }
+        Verdict {
+            threshold: head.threshold,
+            sampled: head.sampled,
+            plan: head.plan.0,
+            is_first: head.why == Why::First,
+            by_parent: request.sampled.is_none()
+                && sampler.is_none()
+                && follows
+                && parent == Some(true)
+                && Some(head.threshold) == parent_rate.or(Some(1_000_000)),
+        }
     }
 
     /// The rule that a transaction falls under, and its name if that was looked up.
@@ -243,13 +272,14 @@ fn facts(trace: &Trace, incoming: &Incoming, rand: u32, by_parent: bool) -> Cont
 fn ask_sampler(sampler: impl FnOnce() -> f64) -> Option<u32> {
     match catch_unwind(AssertUnwindSafe(sampler)) {
         Ok(rate) => Some(millionths(rate).unwrap_or_else(|| {
-            ledger::books().sampler_invalid.add(1);
+            ledger::books().sampling.sampler_invalid.add(1);
             0
         })),
         Err(payload) => {
             #[expect(clippy::mem_forget, reason = "its drop is a stranger's, and may panic")]
             std::mem::forget(payload);
             ledger::books().callback_panics.add(1);
+            ledger::books().sampling.sampler_panics.add(1);
             None
         }
     }

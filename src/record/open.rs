@@ -1,5 +1,6 @@
 //! Starting transactions and spans.
 
+use crate::propagate::Incoming;
 use crate::shared::clock;
 use crate::shared::id::{NameId, sample_rand};
 use crate::shared::ledger::{Count, Reason};
@@ -14,6 +15,9 @@ use super::local::{LOCAL, Local};
 
 /// What a child has of its parent's `meta`.
 const INHERITED: u64 = meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | GENERATION;
+
+/// What a drawn transaction's `meta` has of its admission besides.
+const FROM_DRAW: u64 = meta::PLANNED | meta::CONTINUED | meta::FIRST;
 
 /// What sampling says to a transaction: two words, so that it is returned in registers.
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +49,13 @@ impl Admission {
     }
 }
 
-/// Decides on a transaction by the threshold alone; `rules` does where that is not enough.
+/// Decides on a transaction by the threshold alone; `None`: that is not enough.
 #[inline]
-pub(crate) fn admit(rules: impl FnOnce() -> Admission) -> Admission {
+pub(crate) fn admit() -> Option<Admission> {
     match SETTINGS.word() & (ON | RULED) {
-        0 | RULED => Admission::no(Handle::NONE),
-        ON => draw(),
-        _ => rules(),
+        0 | RULED => Some(Admission::no(Handle::NONE)),
+        ON => Some(draw()),
+        _ => None,
     }
 }
 
@@ -82,6 +86,25 @@ pub(crate) fn open_root(admission: Admission, op: NameId, name: NameId) -> Handl
             handle
         })
         .unwrap_or(Handle::NONE)
+}
+
+/// Starts a transaction that was admitted and goes on with a trace.
+pub(crate) fn open_continued(
+    admission: Admission,
+    op: NameId,
+    name: NameId,
+    incoming: &Incoming,
+) -> Handle {
+    let handle = open_root(admission, op, name);
+    let _ = LOCAL.try_with(|local| {
+        let Some(lane) = local.enter() else { return };
+        let entry = lane.spans.entry(handle.depth());
+        if !handle.is_none() && entry.meta & (meta::CONTINUED | meta::REFUSED) == meta::CONTINUED {
+            local.write_trace(lane, handle, &local.pending.get().continued, incoming.members());
+        }
+        local.leave(lane);
+    });
+    handle
 }
 
 /// Whether a child that is started now has a recorded parent.
@@ -194,7 +217,7 @@ impl Local {
             self.abandon_open(lane);
             depth = 0;
         }
-        let given = state & (GENERATION | THRESHOLD | meta::PLANNED | meta::CONTINUED);
+        let given = state & (GENERATION | THRESHOLD | FROM_DRAW);
         let mut bits = depth as u64 | meta::ROOT | given | born();
         if !self.writer.room(&lane.ring, 1, || SETTINGS.ring_slots()) {
             bits |= meta::REFUSED;

@@ -17,7 +17,8 @@
 
 use std::cell::Cell;
 
-use crate::sampling::decide::{Facts, end};
+use crate::sampling::decide::{Facts, Why, end};
+use crate::sampling::live;
 use crate::sampling::plan::Plan;
 use crate::shared::clock::{self, Anchor};
 use crate::shared::id::mix;
@@ -26,7 +27,6 @@ use crate::shared::ledger::Count;
 use crate::shared::registry::Lane;
 use crate::shared::ring::{Mark, RESERVE};
 use crate::shared::seqlock::{Entry, meta};
-use crate::shared::settings::{GENERATION, SETTINGS};
 use crate::shared::sync::Ordering;
 
 use super::draw::Pending;
@@ -100,6 +100,11 @@ pub(super) const fn asked_flags(bits: u64) -> u8 {
     }
 }
 
+/// What a root was kept for by its head.
+pub(super) const fn first(bits: u64) -> u8 {
+    if bits & meta::FIRST == 0 { Why::Head as u8 } else { Why::First as u8 }
+}
+
 impl Local {
     /// Begins the trial of a root that is about to be pushed to `depth`.
     pub(super) fn begin_trial(&self, lane: &Lane, key: u64, depth: usize, pending: Pending) {
@@ -131,6 +136,7 @@ impl Local {
         let [.., plan] = lane.spans.at(depth);
         let plan = plan.load(Ordering::Relaxed);
         record.flags |= asked_flags(entry.meta);
+        record.why = first(entry.meta);
         let nth = (self.roots.get() as usize).wrapping_sub(1);
         let trial = self.trials.get(nth).map(Cell::get).filter(|trial| trial.key == entry.key);
         let Some(trial) = trial.filter(|_| entry.meta & meta::SHARED == 0) else {
@@ -148,11 +154,13 @@ impl Local {
             name: record.description.0,
             random: mix(entry.key ^ record.end),
         };
-        let end = end(Plan(plan), record.threshold, trial.rand, &facts);
+        let end = end(Plan(plan), record.threshold, trial.rand, live::cap(), &facts);
         if end.kept {
             record.flags &= !flag::KEEP;
             record.threshold = end.threshold;
-            record.why = end.why as u8;
+            if end.why != Why::Head {
+                record.why = end.why as u8;
+            }
             return Verdict::Write;
         }
         if let Some(children) = self.take_back_trial(lane, &trial) {
@@ -203,11 +211,6 @@ impl Local {
             entry.meta = entry.meta & !meta::FAILED | failed;
             lane.spans.write(handle.depth(), &entry, lane.spans.len());
         }
-    }
-
-    /// Whether a line is of the generation that is on.
-    pub(super) fn is_current(entry: &Entry) -> bool {
-        (entry.meta ^ SETTINGS.state()) & GENERATION == 0
     }
 }
 

@@ -15,10 +15,10 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use crossbeam_utils::atomic::AtomicCell;
 
-use super::{budget, pressure};
+use super::RuleError;
 use super::rule::Sampling;
 use super::table::Table;
-use super::RuleError;
+use super::{budget, pressure};
 use crate::shared::settings::{SETTINGS, sampling};
 
 /// The table in force; none while nothing is sampled.

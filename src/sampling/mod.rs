@@ -23,7 +23,7 @@ pub use self::context::SamplingContext;
 pub use self::rule::{Keep, Parent, Rule, Sampling, TracesSampler};
 
 pub(crate) use self::error::RuleError;
-pub(crate) use self::table::{Compiled, Found, Table};
+pub(crate) use self::table::{Found, Table};
 
 /// A rate from 0 to 1 in millionths, rounded up; rates of up to six decimals are exact.
 #[expect(

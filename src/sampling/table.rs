@@ -23,13 +23,15 @@
 //! hashes the name for each place whose op matches. Nothing allocates.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_utils::atomic::AtomicCell;
 
-use super::budget::{Floors, Lease};
+use super::budget::Lease;
 use super::error::RuleError;
+use super::floors::Floors;
 use super::millionths;
 use super::pattern::Pattern;
 use super::plan::Conditions;
@@ -93,6 +95,12 @@ struct Names {
     exact: Map<u16>,
     /// In order.
     loose: Vec<(Pattern, u16)>,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
 }
 
 impl Table {

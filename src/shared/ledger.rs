@@ -300,6 +300,8 @@ pub(crate) struct Books {
     pub(crate) restarts: Total,
     /// Transactions that were reported as stuck, and panics of the host's hook for that.
     pub(crate) stuck: Total,
+    /// Continued traces for which there was no place to be found again.
+    pub(crate) traces_lost: Total,
     pub(crate) callback_panics: Total,
 }
 
@@ -323,6 +325,7 @@ impl Books {
             cycles: Total::new(),
             restarts: Total::new(),
             stuck: Total::new(),
+            traces_lost: Total::new(),
             callback_panics: Total::new(),
         }
     }

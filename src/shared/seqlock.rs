@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   entry:  key | root | parent | start | names | meta | lost | plan  one cache line
-//!   meta:   flags:6 | (threshold:20) | flags:2 | generation:12 | flags:9 | root's depth:9
+//!   meta:   flags:7 | (threshold:20) | flags:2 | generation:12 | flags:9 | root's depth:9
 //! ```
 //!
 //! # Invariants
@@ -82,6 +82,8 @@ pub(crate) mod meta {
     /// On a planned root: code asked for it to be kept, or not to be.
     pub(crate) const KEEP: u64 = 1 << 55;
     pub(crate) const DISCARD: u64 = 1 << 56;
+    /// On a planned root: the head kept it as the first of its name.
+    pub(crate) const FIRST: u64 = 1 << 58;
     /// On a root: its name has left the process, in headers.
     pub(crate) const FROZEN: u64 = 1 << 57;
     /// Anything that the fast path of an ending span leaves to the slow one.

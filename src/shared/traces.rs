@@ -52,6 +52,11 @@ pub(crate) struct Continued {
     pub(crate) flags: u32,
 }
 
+impl Continued {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self { trace_id: 0, parent: 0, rand: 0, flags: 0 };
+}
+
 type Place = [AtomicU64; WORDS];
 /// Owner, trace id, parent, rand and flags, length, unused, unused; then the context.
 const HEAD: usize = 8;

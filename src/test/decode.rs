@@ -252,7 +252,9 @@ fn apply(set: &mut Set, item: &[Slot]) -> Option<()> {
         | Kind::Parted
         | Kind::Trace
         | Kind::Dsc
-        | Kind::Link => return None,
+        | Kind::Link
+        | Kind::Frozen
+        | Kind::Asked => return None,
     }
     Some(())
 }
