@@ -41,6 +41,8 @@ const STACK_BYTES: usize = 512 * 1024;
 const PANICS_MAX: u32 = 5;
 /// How long a new flusher waits for one that a shutdown gave up: it is busy, not blocked.
 const READING_MAX: Duration = Duration::from_secs(10);
+/// How soon it is noticed that there are budgets to tick.
+const NOTICE: Duration = Duration::from_secs(1);
 /// The last look at the rings comes this much after the one before: threads that were just
 /// publishing when recording went off are through by then.
 const LAST_LOOK: Duration = Duration::from_millis(1);
@@ -131,12 +133,6 @@ impl Client {
         self.control.ask(|state| state.stop = true);
         self.control.wait(timeout, |state| state.stopped);
         self.uploader.close(deadline.saturating_sub(clock::monotonic()));
-    }
-
-    /// Has the flusher see that there are caps or floors now which need it more often than the rings
-    /// do.
-    pub(crate) fn nudge(&self) {
-        self.control.ask(|_| {});
     }
 
     /// What the queue holds.
@@ -260,17 +256,14 @@ impl Role {
     fn idle(&mut self, pause: Duration) -> (u64, bool) {
         let until = clock::monotonic().saturating_add(pause);
         loop {
-            let ticking = live::is_ticking();
+            let step = if live::is_ticking() { TICK } else { NOTICE };
             let left = until.saturating_sub(clock::monotonic());
-            let step = if ticking { left.min(TICK) } else { left };
             let (state, _) = self
                 .control
                 .work
-                .wait_timeout_while(self.control.lock(), step, |state| {
-                    state.is_quiet() && live::is_ticking() == ticking
-                })
+                .wait_timeout_while(self.control.lock(), left.min(step), |state| state.is_quiet())
                 .unwrap_or_else(PoisonError::into_inner);
-            if !state.is_quiet() || clock::monotonic() >= until {
+            if !state.is_quiet() || left <= step {
                 return (state.asked, state.stop);
             }
             drop(state);
