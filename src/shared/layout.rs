@@ -231,6 +231,12 @@ pub(crate) mod continued {
     pub(crate) const HAS_DSC: u32 = 8;
 }
 
+/// `sample_rand` in a slot of [`Kind::Trace`].
+pub(crate) const fn sample_rand_of(trace: &Slot) -> u32 {
+    let [_, _, _, _, _, _, facts, _] = *trace;
+    facts as u32
+}
+
 /// A span's record, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SpanRecord {

@@ -34,7 +34,7 @@ mod time;
 pub(crate) mod value;
 
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 #[cfg(test)]
 mod tests;
 
@@ -427,7 +427,7 @@ fn contexts(
 
 /// Start and end in unix nanoseconds; never an end before its start.
 #[inline]
-fn times(record: &SpanRecord, anchor: &Anchor) -> (u64, u64) {
+pub(super) fn times(record: &SpanRecord, anchor: &Anchor) -> (u64, u64) {
     let moment = |raw, is_unix: u8| {
         if record.flags & is_unix != 0 { raw } else { anchor.unix_nanos(raw) }
     };
