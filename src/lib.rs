@@ -56,6 +56,7 @@
 //! | feature | default | brings |
 //! |---|---|---|
 //! | `http` | yes | `transport::Http`: delivery over HTTP and HTTPS, gzip bodies |
+//! | `rules-file` | yes | sampling rules from a JSON file, watched while the program runs |
 //!
 //! # Limits and defaults
 //! Everything is bounded, and what is beyond a bound is dropped and counted, never waited for. What
@@ -117,6 +118,8 @@ mod propagate;
 mod propagation;
 mod read;
 mod record;
+#[cfg(feature = "rules-file")]
+mod rules;
 mod sampling;
 mod shared;
 mod span;
@@ -140,6 +143,8 @@ pub use name::{IntoName, Name};
 pub use options::TransactionOptions;
 pub use propagate::{Incoming, PropagationTarget, TraceHeaders};
 pub use propagation::{continue_from, trace_headers, trace_headers_for};
+#[cfg(feature = "rules-file")]
+pub use rules::{RulesWatch, watch_rules};
 pub use sampling::{Keep, Parent, Rule, Sampling, SamplingContext, TracesSampler};
 pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};

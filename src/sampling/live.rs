@@ -49,10 +49,15 @@ pub(crate) fn end() {
 /// # Errors
 /// What is wrong with the new one; the old one stays.
 pub(crate) fn change(mut change: impl FnMut(&mut Sampling)) -> Result<bool, RuleError> {
+    change_in(|_, sampling| change(sampling))
+}
+
+/// The same; `change` is told which session it is.
+pub(crate) fn change_in(mut change: impl FnMut(u64, &mut Sampling)) -> Result<bool, RuleError> {
     loop {
         let Some(before) = CURRENT.load_full() else { return Ok(false) };
         let mut source = before.source.clone();
-        change(&mut source);
+        change(before.session, &mut source);
         let table = Arc::new(Table::compile_after(source, &before)?);
         let found = CURRENT.compare_and_swap(&before, Some(table));
         if found.as_ref().is_some_and(|found| Arc::ptr_eq(found, &before)) {
@@ -73,6 +78,12 @@ pub(crate) fn tick(now: Duration) {
 /// Whether anything takes stock.
 pub(crate) fn is_ticking() -> bool {
     budget::is_any() || CURRENT.load().as_ref().is_some_and(|table| table.floors.is_some())
+}
+
+/// From one [`begin`] to its [`end`], numbered; `None`: nothing is sampled.
+#[cfg(feature = "rules-file")]
+pub(crate) fn session() -> Option<u64> {
+    CURRENT.load().as_ref().map(|table| table.session)
 }
 
 /// The sampling in force.

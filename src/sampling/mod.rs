@@ -10,6 +10,8 @@ pub(crate) mod budget;
 mod context;
 pub(crate) mod decide;
 mod error;
+#[cfg(feature = "rules-file")]
+mod file;
 mod floors;
 pub(crate) mod history;
 pub(crate) mod live;
@@ -23,6 +25,8 @@ pub use self::context::SamplingContext;
 pub use self::rule::{Keep, Parent, Rule, Sampling, TracesSampler};
 
 pub(crate) use self::error::RuleError;
+#[cfg(feature = "rules-file")]
+pub(crate) use self::file::{Edits, FILE_MAX, parse};
 pub(crate) use self::table::{Found, Table};
 
 /// A rate from 0 to 1 in millionths, rounded up; rates of up to six decimals are exact.
