@@ -58,7 +58,7 @@ pub fn envelope(data: &[u8]) -> Option<Vec<u8>> {
                 9 => u32::MAX,
                 index => ids.get(usize::from(index)).map_or(12_345, |id| id.0),
             };
-            *header = u64::from(kind % 16)
+            *header = u64::from(kind % 17)
                 | u64::from(code & 0xc7) << 8
                 | len << 16
                 | u64::from(name) << 32;
