@@ -174,6 +174,7 @@ fn start(resolved: Resolved, transport: Box<dyn Transport>) -> Result<Arc<Client
         ring_slots,
         queue_bytes: resolved.queue_bytes,
         client_reports: resolved.send_client_reports,
+        backpressure: true,
         keep: None,
         watch: resolved.stuck_after.map(|after| {
             let hook = resolved.on_stuck.clone().map(|on_stuck| inflight::hook(on_stuck, wire));
@@ -210,6 +211,7 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         ring_slots: KEEPING_RING_SLOTS,
         queue_bytes: 1,
         client_reports: false,
+        backpressure: false,
         keep: Some(keep),
         watch: None,
         site: Site::default(),
@@ -335,11 +337,13 @@ pub struct Report {
     pub delivered: Count,
     /// Lost, for whatever reason; [`stats`] tells them apart.
     pub dropped: Count,
-    /// Neither: open, or on the way.
+    /// Recorded on trial, and not kept at their end: no loss.
+    pub discarded: Count,
+    /// None of these: open, or on the way.
     pub left: Count,
     /// From `flush`: whether it was through in time, with everything that had ended before either
-    /// delivered or lost. From `close`: whether everything since `init` was delivered, nothing lost
-    /// and nothing left.
+    /// delivered, discarded or lost. From `close`: whether nothing since `init` was lost, and
+    /// nothing left.
     pub complete: bool,
 }
 
@@ -393,7 +397,9 @@ impl Guard {
         let started = now.started - self.before.started;
         let delivered = now.delivered - self.before.delivered;
         let dropped = now.dropped_in_all() - self.before.dropped_in_all();
-        Report { delivered, dropped, left: started - delivered - dropped, complete }
+        let discarded = now.discarded - self.before.discarded;
+        let left = started - delivered - dropped - discarded;
+        Report { delivered, dropped, discarded, left, complete }
     }
 }
 

@@ -149,7 +149,7 @@ pub use sampling::{Keep, Parent, Rule, Sampling, SamplingContext, TracesSampler}
 pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};
 pub use span::{Span, SpanRef, start_child};
-pub use stats::{Imbalance, Names, Rings, Stats, Threads, stats};
+pub use stats::{Decisions, Imbalance, Names, Rings, Stats, Threads, stats};
 pub use status::{ParseStatusError, SpanStatus};
 pub use transaction::{Transaction, TransactionRef, start_transaction};
 pub use tuning::{reconfigure, sampling};

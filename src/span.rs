@@ -10,6 +10,7 @@ use crate::propagate::TraceHeaders;
 use crate::record::{self, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
 use crate::shared::layout::Kind;
+use crate::shared::payload::Link;
 use crate::shared::traces;
 use crate::status::SpanStatus;
 use crate::test::ids;
@@ -165,13 +166,7 @@ pub(crate) fn trace_id(handle: Handle) -> Option<TraceId> {
 }
 
 pub(crate) fn link(handle: Handle, trace_id: TraceId, span_id: SpanId, sampled: Option<bool>) {
-    let mut link = [0; record::LINK_BYTES];
-    let sampled = sampled.map_or(2, u8::from).to_le_bytes();
-    let bytes = trace_id.0.to_le_bytes().into_iter().chain(span_id.0.to_le_bytes()).chain(sampled);
-    for (to, from) in link.iter_mut().zip(bytes) {
-        *to = from;
-    }
-    record::link(handle, &link);
+    record::link(handle, &Link { trace: trace_id, span: span_id, sampled });
 }
 
 pub(crate) fn span_id(handle: Handle) -> Option<SpanId> {

@@ -214,7 +214,7 @@ fn the_share_that_is_kept_follows_and_what_is_open_goes_on() {
 fn a_broken_file_keeps_the_rules_and_is_said_and_counted_once() {
     let session = Session::start(|_| {});
     listen();
-    let counted = || stats().rules_broken - session.before.rules_broken;
+    let counted = || stats().sampling.rules_refused - session.before.sampling.rules_refused;
     let rules = Rules::new(r#"{"traces_sample_rate": 0.5}"#);
     let _watch = rules.watch();
     rules.write(r#"{"traces_sample_rate": 0.6, "rules": [{"rate": 2}]}"#);
@@ -241,6 +241,7 @@ fn a_broken_file_keeps_the_rules_and_is_said_and_counted_once() {
     fs::remove_file(&rules.path).unwrap();
     wait_until("it was missed", || counted() == 4);
     assert!(said().pop().unwrap().contains("it cannot be read"), "{:?}", said());
+    assert!(stats().sampling.last_refusal.unwrap().starts_with("it cannot be read"));
     assert_eq!(in_force().traces_sample_rate, Some(0.8));
     rules.write(r#"{"traces_sample_rate": 0.9}"#);
     wait_for_rate(0.9);

@@ -139,7 +139,7 @@ fn layers(path: &str, text: &str) -> Vec<String> {
 
 /// `shared/mod.rs` draws this; a file names what stands behind it, or itself.
 const SHARED: [&[&str]; 6] = [
-    &["registry", "settings"],
+    &["registry", "settings", "payload"],
     &["ring", "names", "traces"],
     &["seqlock", "arena"],
     &["free_list", "layout"],

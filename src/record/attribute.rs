@@ -7,6 +7,7 @@ use crate::shared::layout::{
     CUT, INLINE_BYTES, INLINE_NAME_MAX, Kind, LIST, PAYLOAD_MAX, Scalar, Slot, VALUE_MAX, WORDS,
     attribute_header, slots_for, turn,
 };
+use crate::shared::payload::Link;
 use crate::shared::registry::Lane;
 use crate::shared::seqlock::meta;
 use crate::shared::settings::SETTINGS;
@@ -221,14 +222,8 @@ impl Local {
         continued: &Continued,
         members: &[u8],
     ) {
-        let mut payload = Payload::new();
-        payload.push(&continued.trace_id.to_le_bytes());
-        payload.push(&continued.parent.to_le_bytes());
-        payload.push(&continued.rand.to_le_bytes());
-        payload.push(&continued.flags.to_le_bytes());
-        payload.push(&[0; 8]);
         let code = Scalar::U64 as u8;
-        self.bytes(lane, handle, Kind::Trace, code, NameId::NONE, payload.bytes());
+        self.bytes(lane, handle, Kind::Trace, code, NameId::NONE, &continued.payload());
         for piece in pieces(members, VALUE_MAX) {
             let code = Scalar::Text as u8;
             self.bytes(lane, handle, Kind::Dsc, code, NameId::NONE, piece);
@@ -236,8 +231,9 @@ impl Local {
     }
 
     /// On a span: another one that it has to do with.
-    pub(super) fn write_link(&self, lane: &Lane, handle: Handle, link: &[u8; LINK_BYTES]) {
-        self.bytes(lane, handle, Kind::Link, Scalar::U64 as u8, NameId::NONE, link);
+    pub(super) fn write_link(&self, lane: &Lane, handle: Handle, link: &Link) {
+        let payload = link.payload();
+        self.bytes(lane, handle, Kind::Link, Scalar::U64 as u8, NameId::NONE, &payload);
     }
 
     /// A payload of any length.
@@ -288,11 +284,8 @@ impl Local {
     }
 }
 
-/// Bytes of a link: trace id, span id, whether it was sampled.
-pub(crate) const LINK_BYTES: usize = 25;
-
 /// Writes a link of an open span.
-pub(crate) fn link(handle: Handle, link: &[u8; LINK_BYTES]) {
+pub(crate) fn link(handle: Handle, link: &Link) {
     if handle.is_recording() {
         write(handle, |local, lane| local.write_link(lane, handle, link));
     }

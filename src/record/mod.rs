@@ -37,7 +37,7 @@ mod tests;
 mod trial;
 
 pub(crate) use attribute::{
-    LINK_BYTES, attribute, attribute_with_name, http_status, link, measurement, status,
+    attribute, attribute_with_name, http_status, link, measurement, status,
 };
 pub(crate) use cache::name_id;
 pub(crate) use close::{close_child, close_child_at, close_root, close_unsampled};

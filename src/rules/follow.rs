@@ -107,8 +107,8 @@ impl Follower {
             Some(before) if before.is_said => {}
             Some(before) => {
                 before.is_said = true;
-                ledger::books().rules_broken.add(1);
                 let (path, text) = (self.path.display(), &before.text);
+                ledger::books().sampling.rules_refused(text.clone());
                 log::warn!(target: "hotspan", "the sampling rules stay as they were: {path}: {text}");
             }
             None => self.trouble = trouble.map(|text| Trouble { text, is_said: false }),

@@ -66,11 +66,6 @@ impl Edits {
         self.lay(&mut sampling, &Self::default());
         sampling
     }
-
-    /// How many rules there are, if it says so.
-    pub(crate) fn rules(&self) -> Option<usize> {
-        self.rules.as_ref().map(Vec::len)
-    }
 }
 
 fn lay<T: Clone>(new: &Option<T>, field: &mut T, hidden: &Option<T>) -> Option<T> {

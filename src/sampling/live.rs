@@ -10,14 +10,16 @@
 //!   pressure of the moment: who changes one of them makes them agree, and looks again afterwards.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use crossbeam_utils::atomic::AtomicCell;
 
 use super::RuleError;
-use super::pressure;
 use super::rule::Sampling;
 use super::table::Table;
+use super::{budget, pressure};
+use crate::shared::ledger;
 use crate::shared::settings::{SETTINGS, sampling};
 
 /// The table in force; none while nothing is sampled.
@@ -61,6 +63,7 @@ pub(crate) fn change_in(mut change: impl FnMut(u64, &mut Sampling)) -> Result<bo
         let found = CURRENT.compare_and_swap(&before, Some(table));
         if found.as_ref().is_some_and(|found| Arc::ptr_eq(found, &before)) {
             refresh();
+            ledger::books().sampling.rules_loaded();
             return Ok(true);
         }
     }
@@ -70,6 +73,19 @@ pub(crate) fn change_in(mut change: impl FnMut(u64, &mut Sampling)) -> Result<bo
 #[cfg(feature = "rules-file")]
 pub(crate) fn session() -> Option<u64> {
     CURRENT.load().as_ref().map(|table| table.session)
+}
+
+/// Has caps and floors take stock. `now` is from a clock that does not go back.
+pub(crate) fn tick(now: Duration) {
+    budget::tick(now);
+    if let Some(floors) = CURRENT.load().as_ref().and_then(|table| table.floors.as_ref()) {
+        floors.tick(now);
+    }
+}
+
+/// Whether anything takes stock.
+pub(crate) fn is_ticking() -> bool {
+    budget::is_any() || CURRENT.load().as_ref().is_some_and(|table| table.floors.is_some())
 }
 
 /// The sampling in force.
