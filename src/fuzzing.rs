@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::flush::encode::{Encoder, Site};
 use crate::flush::envelope::Category;
 use crate::flush::limits::Limits;
+use crate::propagate::{
+    Dsc, Incoming, Outgoing, Policy, Trace, TraceHeaders, back_calculate, dsc, traceparent,
+};
 use crate::shared::clock::Anchor;
 use crate::shared::id::WireIds;
 use crate::shared::layout::{Kind, Scalar, Slot, SpanRecord, WORDS, attribute_header};
@@ -135,4 +138,86 @@ pub fn encode(children: u64, attributes: bool) -> impl FnMut() -> usize {
         }
         buffer.len()
     }
+}
+
+/// Reads a `sentry-trace`. One that is valid means the same when it is written again.
+pub fn sentry_trace(value: &[u8]) {
+    let incoming = Incoming::read([("sentry-trace", value)], &Policy::default());
+    let Some(&trace) = incoming.trace() else { return };
+    assert!(trace.trace_id.0 != 0 && trace.parent.0 != 0);
+    let headers = TraceHeaders::new(&Outgoing {
+        trace_id: trace.trace_id,
+        span_id: trace.parent,
+        sampled: trace.sampled,
+        dsc: Dsc::Empty,
+        traceparent: true,
+    });
+    let text = headers.sentry_trace().as_bytes();
+    // One of those that were joined by commas, but for capitals.
+    let mut parts = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    assert!(parts.any(|part| part.eq_ignore_ascii_case(text)));
+    let again = Incoming::read(&headers, &Policy::default());
+    assert_eq!(again.trace(), Some(&trace));
+    let parent = headers.traceparent().and_then(|text| traceparent::parse(text.as_bytes()));
+    assert_eq!(parent, Some((trace.trace_id, trace.parent, trace.sampled == Some(true))));
+}
+
+/// Reads a `traceparent`. The ids and the flag of a valid one stand where they should.
+pub fn traceparent(value: &[u8]) {
+    let Some((trace_id, span_id, sampled)) = traceparent::parse(value) else { return };
+    let text = String::from_utf8_lossy(value.trim_ascii()).into_owned();
+    let parts: Vec<&str> = text.split('-').collect();
+    assert!(parts.len() >= 4 && parts.first().is_some_and(|version| version.len() == 2));
+    assert_eq!(parts.get(1).map(|id| id.parse()), Some(Ok(trace_id)));
+    assert_eq!(parts.get(2).map(|id| id.parse()), Some(Ok(span_id)));
+    let flags = parts.get(3).and_then(|flags| u8::from_str_radix(flags, 16).ok());
+    assert_eq!(flags.map(|flags| flags & 1 == 1), Some(sampled));
+}
+
+/// Reads a `baggage` that came in any number of headers, hands it on, and merges it with one that
+/// an outgoing request has. What goes out is legal and bounded; what came is in it.
+pub fn baggage(headers: &[&[u8]], existing: &str) {
+    const VALID: &[u8] = b"4c79f60c11214eb38604f4ae0781bfb2-fa90fdead5f74052-1";
+    let named = headers.iter().map(|header| ("baggage", *header));
+    let with_ids = named.chain([("sentry-trace", VALID)]);
+    let incoming = Incoming::read(with_ids, &Policy::default());
+    let &trace = incoming.trace().expect("it is valid");
+    let kept = incoming.members();
+    assert!(kept.len() <= dsc::BYTES_MAX);
+    assert!(back_calculate(&trace, kept.len() as u64) < 1_000_000);
+    assert!(trace.rate.is_none_or(|rate| rate <= 1_000_000));
+
+    let Trace { trace_id, parent: span_id, sampled, .. } = trace;
+    let dsc = incoming.dsc().expect("it is continued");
+    let out = TraceHeaders::new(&Outgoing { trace_id, span_id, sampled, dsc, traceparent: false });
+    assert_eq!(out.baggage().unwrap_or_default().as_bytes(), kept);
+    assert_legal(out.baggage().unwrap_or_default());
+    let mut merged = String::new();
+    out.merge_baggage(existing, &mut merged).expect("a string takes it");
+    assert_legal(&merged);
+    // Ours are whole or not at all in the order they have, and nobody else's are called like them.
+    let ours = merged.split(',').filter(|member| member.starts_with("sentry-"));
+    let mut left = out.baggage().unwrap_or_default().split(',');
+    ours.for_each(|member| assert!(left.any(|own| own == member), "{member}"));
+
+    let mut keys = std::collections::HashSet::new();
+    let mut buffer = Vec::new();
+    for ((key, text), (_, value)) in dsc::members(kept).zip(dsc::raw_members(kept)) {
+        assert!(keys.insert(key), "{key} twice");
+        assert_eq!(dsc::decode_into(value, &mut buffer), text);
+        // As it came, somewhere, but for what had to be encoded.
+        let came = format!("sentry-{key}").into_bytes();
+        assert!(headers.iter().any(|header| header.windows(came.len()).any(|at| at == came)));
+    }
+    let pieces: Vec<&[u8]> = dsc::pieces(kept, dsc::MEMBER_MAX).collect();
+    assert!(pieces.iter().all(|piece| piece.len() <= dsc::MEMBER_MAX));
+    assert_eq!(pieces.join(&b','), kept);
+    let again = Incoming::read(&out, &Policy::default());
+    assert_eq!(again.members(), kept);
+}
+
+/// What must hold for any header that goes out.
+fn assert_legal(value: &str) {
+    assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{value:?}");
+    assert!(value.len() <= 8192 && value.split(',').count() <= 64);
 }

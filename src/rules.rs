@@ -55,8 +55,8 @@ const STOP_STEPS: u32 = 1000;
 /// ```
 ///
 /// A file that is broken, away or too large changes nothing: the rules before stay. That is logged
-/// (target `hotspan`, level warn) and counted ([`Stats::sampling`](crate::Stats::sampling), its
-/// `rules_refused`), once for as long as the same is wrong.
+/// (target `hotspan`, level warn), once for as long as the same is wrong, and counted in
+/// [`Stats::sampling`](crate::Stats::sampling).
 ///
 /// It may be called before [`init`](crate::init) or after it, and goes on over a later one: what
 /// the file says then applies from shortly after `init`. It does not turn on tracing where `init`

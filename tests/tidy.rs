@@ -118,7 +118,6 @@ fn layers(path: &str, text: &str) -> Vec<String> {
         // Settings are read as everywhere.
         Some("sampling") => &["sampling", "shared", "read"],
         Some("propagate") => &["propagate", "shared"],
-        Some("sampling") => &["sampling", "shared"],
         _ => return Vec::new(),
     };
     let mut complaints = Vec::new();

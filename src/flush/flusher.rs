@@ -118,7 +118,7 @@ pub(super) struct Out {
 
 impl Sink for Out {
     fn transaction(&mut self, run: &[Slot]) {
-        match Verdict::of(run, &self.wire, &self.anchor, live::cap) {
+        match Verdict::of(run, &self.wire, &self.anchor) {
             Verdict::Decided => self.kept(run),
             Verdict::Kept(root) => {
                 let mut copy = std::mem::take(&mut self.copy);

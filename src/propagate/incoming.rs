@@ -158,13 +158,12 @@ impl Trace {
 
 impl Policy<'_> {
     fn continues(&self, theirs: Option<&str>) -> bool {
-        let said =
-            |org: Option<&'_ str>| org.map(str::trim).filter(|org| !org.is_empty()).is_some();
-        match (self.org_id, theirs) {
-            (Some(own), Some(theirs)) if said(Some(own)) && said(Some(theirs)) => {
-                own.trim() == theirs.trim()
-            }
-            (own, theirs) => said(own) == said(theirs) || !self.strict,
+        let said = |org: &&str| !org.is_empty();
+        let own = self.org_id.map(str::trim).filter(said);
+        match (own, theirs.map(str::trim).filter(said)) {
+            (Some(own), Some(theirs)) => own == theirs,
+            (None, None) => true,
+            _ => !self.strict,
         }
     }
 }

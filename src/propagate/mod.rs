@@ -8,8 +8,8 @@
 //!
 //! Read in this order: [`sentry_trace`] (ids and decision, one short header), [`baggage`] (a list
 //! that many write to), [`dsc`] (the members of it that are Sentry's: the dynamic sampling context,
-//! by which the server samples whole traces), [`incoming`] (when a trace is continued), [`outgoing`]
-//! (what is sent on), [`targets`] (to whom). [`decimal`] is how rates are written.
+//! by which the server samples whole traces), [`incoming`] (when a trace is continued),
+//! [`outgoing`] (what is sent on), [`targets`] (to whom). [`decimal`] is how rates are written.
 //!
 //! # Invariants
 //! * P1: whatever comes in, nothing panics; ids are read by position from bytes, never by slicing
@@ -26,7 +26,7 @@ mod incoming;
 mod outgoing;
 mod sentry_trace;
 mod targets;
-mod traceparent;
+pub(crate) mod traceparent;
 
 pub(crate) use self::dsc::pieces;
 pub use self::incoming::Incoming;

@@ -209,7 +209,7 @@ impl Local {
             rand,
             rate,
             rule,
-            cap: table.cap.as_ref().map(|cap| cap.budget()),
+            cap: table.cap.as_deref(),
             floor: table.floors.as_ref().and_then(|floors| floors.of(request.op.0)),
             pressure: pressure::factor(),
             first,
@@ -272,13 +272,14 @@ fn facts(trace: &Trace, incoming: &Incoming, rand: u32, by_parent: bool) -> Cont
 fn ask_sampler(sampler: impl FnOnce() -> f64) -> Option<u32> {
     match catch_unwind(AssertUnwindSafe(sampler)) {
         Ok(rate) => Some(millionths(rate).unwrap_or_else(|| {
-            ledger::books().sampler_invalid.add(1);
+            ledger::books().sampling.sampler_invalid.add(1);
             0
         })),
         Err(payload) => {
             #[expect(clippy::mem_forget, reason = "its drop is a stranger's, and may panic")]
             std::mem::forget(payload);
             ledger::books().callback_panics.add(1);
+            ledger::books().sampling.sampler_panics.add(1);
             None
         }
     }

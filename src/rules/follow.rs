@@ -10,6 +10,7 @@ use super::look::{Looker, Sight};
 use crate::error::ConfigError;
 use crate::sampling::{Edits, RuleError, Sampling, Table, live, parse};
 use crate::shared::ledger;
+use crate::tuning;
 
 /// Between a file and what is in force.
 #[derive(Debug)]
@@ -61,7 +62,12 @@ impl Follower {
         let trouble = match self.looker.look(&self.path) {
             Sight::Failed(error) => Some(format!("it cannot be read: {error}")),
             Sight::Text(text) => {
-                self.mistake = self.read(&text).err().map(|error| error.to_string());
+                let put = parse(&text).and_then(|edits| self.put(edits));
+                self.mistake = put.err().map(|error| error.to_string());
+                if self.mistake.is_none() {
+                    let path = self.path.display();
+                    log::info!(target: "hotspan", "sampling rules were read anew: {path}");
+                }
                 self.mistake.clone()
             }
             Sight::Same => self.mistake.clone(),
@@ -77,12 +83,6 @@ impl Follower {
         self.report(trouble);
     }
 
-    fn read(&mut self, text: &[u8]) -> Result<(), RuleError> {
-        self.put(parse(text)?)?;
-        log::info!(target: "hotspan", "sampling rules were read anew: {}", self.path.display());
-        Ok(())
-    }
-
     /// Puts it in force, or only looks whether that could be done where nothing is.
     fn put(&mut self, edits: Edits) -> Result<(), RuleError> {
         let (mut session, mut hidden) = (None, Edits::default());
@@ -93,7 +93,10 @@ impl Follower {
             hidden = edits.lay(sampling, before);
             session = Some(number);
         })?;
-        if !is_sampling {
+        if is_sampling {
+            ledger::books().sampling.rules_loaded();
+            tuning::changed();
+        } else {
             Table::compile(edits.over(&Sampling::default()))?;
             (session, hidden) = (None, Edits::default());
         }
@@ -107,8 +110,8 @@ impl Follower {
             Some(before) if before.is_said => {}
             Some(before) => {
                 before.is_said = true;
+                ledger::books().sampling.rules_refused(before.text.clone());
                 let (path, text) = (self.path.display(), &before.text);
-                ledger::books().sampling.rules_refused(text.clone());
                 log::warn!(target: "hotspan", "the sampling rules stay as they were: {path}: {text}");
             }
             None => self.trouble = trouble.map(|text| Trouble { text, is_said: false }),

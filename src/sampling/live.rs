@@ -13,25 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use crossbeam_utils::atomic::AtomicCell;
 
 use super::RuleError;
 use super::rule::Sampling;
 use super::table::Table;
 use super::{budget, pressure};
-use crate::shared::ledger;
 use crate::shared::settings::{SETTINGS, sampling};
 
 /// The table in force; none while nothing is sampled.
 pub(crate) static CURRENT: ArcSwapOption<Table> = ArcSwapOption::const_empty();
-
-/// The place of its cap, for those at the end of an item.
-static CAP: AtomicCell<u16> = AtomicCell::new(0);
-
-/// The cap over everything.
-pub(crate) fn cap() -> Option<u16> {
-    Some(CAP.load()).filter(|index| *index != 0)
-}
 
 /// Puts a first table in force; what the settings are to say of it.
 pub(crate) fn begin(table: Arc<Table>) -> u64 {
@@ -63,16 +53,9 @@ pub(crate) fn change_in(mut change: impl FnMut(u64, &mut Sampling)) -> Result<bo
         let found = CURRENT.compare_and_swap(&before, Some(table));
         if found.as_ref().is_some_and(|found| Arc::ptr_eq(found, &before)) {
             refresh();
-            ledger::books().sampling.rules_loaded();
             return Ok(true);
         }
     }
-}
-
-/// From one [`begin`] to its [`end`], numbered; `None`: nothing is sampled.
-#[cfg(feature = "rules-file")]
-pub(crate) fn session() -> Option<u64> {
-    CURRENT.load().as_ref().map(|table| table.session)
 }
 
 /// Has caps and floors take stock. `now` is from a clock that does not go back.
@@ -86,6 +69,12 @@ pub(crate) fn tick(now: Duration) {
 /// Whether anything takes stock.
 pub(crate) fn is_ticking() -> bool {
     budget::is_any() || CURRENT.load().as_ref().is_some_and(|table| table.floors.is_some())
+}
+
+/// From one [`begin`] to its [`end`], numbered; `None`: nothing is sampled.
+#[cfg(feature = "rules-file")]
+pub(crate) fn session() -> Option<u64> {
+    CURRENT.load().as_ref().map(|table| table.session)
 }
 
 /// The sampling in force.
@@ -107,7 +96,6 @@ pub(crate) fn refresh() {
 }
 
 fn word(table: &Table) -> u64 {
-    CAP.store(table.cap.as_ref().map_or(0, |cap| cap.index()));
     let ruled = !table.is_plain();
     // Where there are rules, nobody looks at the threshold.
     sampling(pressure::apply(table.rate.unwrap_or(0)), ruled)

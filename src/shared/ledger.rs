@@ -300,8 +300,6 @@ pub(crate) struct Books {
     pub(crate) restarts: Total,
     /// Transactions that were reported as stuck, and panics of the host's hook for that.
     pub(crate) stuck: Total,
-    /// Answers of a sampler that were no rate.
-    pub(crate) sampler_invalid: Total,
     /// Continued traces for which there was no place to be found again.
     pub(crate) traces_lost: Total,
     pub(crate) callback_panics: Total,
@@ -327,7 +325,6 @@ impl Books {
             cycles: Total::new(),
             restarts: Total::new(),
             stuck: Total::new(),
-            sampler_invalid: Total::new(),
             traces_lost: Total::new(),
             callback_panics: Total::new(),
         }

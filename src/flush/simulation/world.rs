@@ -121,7 +121,7 @@ impl Trial {
                 | bit(plan.failed, Conditions::FAILED)
                 | bit(plan.asked, Conditions::ASKED);
             let nanos = plan.slower_than.unwrap_or(0);
-            Plan::new(Conditions::new(conditions), plan.end, 0, nanos).0
+            Plan::new(Conditions::new(conditions), plan.end, [0, 0], nanos).0
         })
     }
 }

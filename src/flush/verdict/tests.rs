@@ -31,14 +31,14 @@ fn with(conditions: u8, set: impl FnOnce(Run) -> Run, change: impl FnOnce(&mut S
         (0, 10),
     );
     set(run).root("op", "name", (1000, 2000)).edit(|record| {
-        record.plan = Plan::new(Conditions::new(conditions), 1_000_000, 0, 1_000).0;
+        record.plan = Plan::new(Conditions::new(conditions), 1_000_000, [0, 0], 1_000).0;
         record.threshold = 0;
         change(record);
     })
 }
 
 fn verdict(run: &Run) -> Verdict {
-    Verdict::of(&run.slots, &WIRE, &ANCHOR, || None)
+    Verdict::of(&run.slots, &WIRE, &ANCHOR)
 }
 
 /// Threshold and reason of what is kept.
@@ -60,12 +60,11 @@ fn what_was_decided_goes_on_as_it_is_and_asks_for_nothing() {
             record.plan = 0;
             change(record);
         });
-        let cap = || panic!("nothing is charged");
-        assert_eq!(Verdict::of(&run.slots, &WIRE, &ANCHOR, cap), Verdict::Decided);
+        assert_eq!(Verdict::of(&run.slots, &WIRE, &ANCHOR), Verdict::Decided);
     };
     decided(|_| ());
     decided(|record| record.flags = flag::KEEP | flag::PANICKED | flag::SHARED);
-    assert_eq!(Verdict::of(&[], &WIRE, &ANCHOR, || None), Verdict::Decided);
+    assert_eq!(Verdict::of(&[], &WIRE, &ANCHOR), Verdict::Decided);
 }
 
 #[test]
@@ -162,7 +161,7 @@ fn the_random_number_is_the_one_of_the_trace() {
             payload[24..28].copy_from_slice(&rand.to_le_bytes());
             run.raw(ROOT, Kind::Trace, Scalar::U64 as u8, NameId::NONE, &payload)
         };
-        let plan = Plan::new(Conditions::new(Conditions::SLOW), end, 0, 1_000);
+        let plan = Plan::new(Conditions::new(Conditions::SLOW), end, [0, 0], 1_000);
         kept(&with(0, trace, |record| record.plan = plan.0))
     };
     assert!(own > 10 && own < 999_990);
