@@ -62,7 +62,12 @@ impl Follower {
         let trouble = match self.looker.look(&self.path) {
             Sight::Failed(error) => Some(format!("it cannot be read: {error}")),
             Sight::Text(text) => {
-                self.mistake = self.read(&text).err().map(|error| error.to_string());
+                let put = parse(&text).and_then(|edits| self.put(edits));
+                self.mistake = put.err().map(|error| error.to_string());
+                if self.mistake.is_none() {
+                    let path = self.path.display();
+                    log::info!(target: "hotspan", "sampling rules were read anew: {path}");
+                }
                 self.mistake.clone()
             }
             Sight::Same => self.mistake.clone(),
@@ -76,12 +81,6 @@ impl Follower {
             }
         };
         self.report(trouble);
-    }
-
-    fn read(&mut self, text: &[u8]) -> Result<(), RuleError> {
-        self.put(parse(text)?)?;
-        log::info!(target: "hotspan", "sampling rules were read anew: {}", self.path.display());
-        Ok(())
     }
 
     /// Puts it in force, or only looks whether that could be done where nothing is.

@@ -31,6 +31,8 @@ pub use self::rule::{Keep, Parent, Rule, Sampling, TracesSampler};
 pub(crate) use self::error::RuleError;
 #[cfg(feature = "rules-file")]
 pub(crate) use self::file::{Edits, FILE_MAX, parse};
+#[cfg(all(fuzzing, feature = "rules-file"))]
+pub(crate) use self::pattern::naive;
 pub(crate) use self::table::{Found, Table};
 
 /// A rate from 0 to 1 in millionths, rounded up; rates of up to six decimals are exact.
