@@ -1,7 +1,7 @@
 //! [`Config`]: everything that can be set, with its default and its bound.
 //!
 //! A plain struct, so that `..Config::default()` works and that a host can read it from its own
-//! files with serde (`config/read.rs`). Nothing is checked until `init`, which turns it into a
+//! files with serde (`read.rs`). Nothing is checked until `init`, which turns it into a
 //! [`Resolved`]: the environment asked where a field is left open, every value parsed or bounded
 //! (`config/resolve.rs`), the proxy chosen (`config/proxy.rs`). Behind that point no setting can
 //! hold nonsense.
@@ -20,6 +20,8 @@ use serde::Deserialize;
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::resolve::{Resolved, process_environment};
 use crate::inflight::InFlight;
+use crate::propagate::PropagationTarget;
+use crate::sampling::{Rule, TracesSampler};
 use crate::transport::Transport;
 
 /// Everything that can be set.
@@ -103,28 +105,84 @@ pub struct Config {
     ///
     /// That something was lost is logged in any case, through the `log` crate, once a minute at
     /// most.
-    #[serde(deserialize_with = "read::open_switch")]
+    #[serde(deserialize_with = "crate::read::open_switch")]
     pub debug: Option<bool>,
     /// The share of transactions to keep, 0 to 1. Default: `SENTRY_TRACES_SAMPLE_RATE`, else none.
     ///
     /// None turns tracing off; 0 leaves it on and keeps nothing. The rate in force is a whole
     /// number of millionths: what lies between two is rounded up, so that nothing above 0
     /// becomes 0. That rounded rate is the one the server is told.
-    #[serde(deserialize_with = "read::rate")]
+    #[serde(deserialize_with = "crate::read::open_number")]
     pub traces_sample_rate: Option<f64>,
+    /// Asked for each transaction for which the caller decided nothing itself; its answer, 0 to 1,
+    /// goes before a parent's decision, before rules' rates and before `traces_sample_rate`.
+    /// Default: none. Not read from files.
+    ///
+    /// It runs on the thread that starts the transaction, and costs what it costs there. An answer
+    /// that is no number from 0 to 1 counts as 0; a panic is caught, and the decision goes on as if
+    /// there were no sampler. Both are counted ([`Stats::sampling`](crate::Stats::sampling)).
+    /// A transaction that it starts itself is not recorded.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// let config = hotspan::Config {
+    ///     traces_sampler: Some(Arc::new(|context| match context.op() {
+    ///         "health" => 0.0,
+    ///         _ => context.rate().unwrap_or(0.01),
+    ///     })),
+    ///     ..hotspan::Config::default()
+    /// };
+    /// # assert!(config.traces_sampler.is_some());
+    /// ```
+    #[serde(skip)]
+    pub traces_sampler: Option<TracesSampler>,
+    /// Rates, caps and conditions for certain ops and names; the first rule that matches applies.
+    /// Default: none. Rules alone turn tracing on, too: what matches none is then not kept.
+    ///
+    /// What can be changed while the program runs is this and the three fields around it: see
+    /// [`reconfigure`](crate::reconfigure), and [`watch_rules`](crate::watch_rules) for a file.
+    pub rules: Vec<Rule>,
+    /// How many transactions are kept in a second, all together; see
+    /// [`Sampling::max_per_second`]. Default: no cap.
+    #[serde(deserialize_with = "crate::read::open_number")]
+    pub max_per_second: Option<f64>,
+    /// How many transactions of each op are kept in a second whatever the rates; see
+    /// [`Sampling::floor_per_second`]. Default: no floor.
+    #[serde(deserialize_with = "crate::read::open_number")]
+    pub floor_per_second: Option<f64>,
+    /// Whether sampling gives way while delivering is in trouble: every 10 s in which the queue
+    /// overflowed, or a rate limit of the server was active, halves the rates once more, at most
+    /// ten times; as soon as neither is the case they are as before. Default: yes.
+    #[serde(deserialize_with = "crate::read::switch")]
+    pub enable_backpressure_handling: bool,
+    /// Which requests get trace headers, by the URL as it is given to
+    /// [`trace_headers_for`](crate::trace_headers_for). Default: none set, which means all; an
+    /// empty list means none. The server of the DSN gets none in any case.
+    pub trace_propagation_targets: Option<Vec<PropagationTarget>>,
+    /// Whether W3C `traceparent` goes out besides `sentry-trace`. Default: no.
+    #[serde(deserialize_with = "crate::read::switch")]
+    pub propagate_traceparent: bool,
+    /// Whether a trace is continued only if it names the same organisation as this process. By
+    /// default one that names none is continued, too, and one of another organisation never.
+    #[serde(deserialize_with = "crate::read::switch")]
+    pub strict_trace_continuation: bool,
+    /// The organisation's id, digits. Default: the one in the DSN's host (`o123.ingest...`), if
+    /// there is one.
+    pub org_id: Option<String>,
     /// Children kept in a transaction; more are dropped and counted. 1 to 100,000, default 1000.
     ///
     /// The server cuts a transaction's spans at 800 KiB, which 1000 seldom reach; what would be cut
     /// there is dropped and counted here.
-    #[serde(deserialize_with = "read::count")]
+    #[serde(deserialize_with = "crate::read::count")]
     pub max_spans: usize,
     /// Whether the server is told what was dropped and why: every 30 s at most, and at each flush.
     /// Default: yes.
-    #[serde(deserialize_with = "read::switch")]
+    #[serde(deserialize_with = "crate::read::switch")]
     pub send_client_reports: bool,
     /// How long the guard's drop waits for what is still to be sent; what is not settled by then is
     /// dropped and counted. 0 to 1 day, default 2 s.
-    #[serde(deserialize_with = "read::seconds")]
+    #[serde(deserialize_with = "crate::read::seconds")]
     pub shutdown_timeout: Duration,
     /// The proxy for an `http` DSN, and for an `https` one that has no proxy of its own. Default:
     /// `http_proxy`, else `HTTP_PROXY` (not read under CGI, where a client could set it).
@@ -147,10 +205,10 @@ pub struct Config {
     pub ca_certs: Option<PathBuf>,
     /// How long a request may take, connecting and the answer included; the operating system's
     /// look-up of a host name has time-outs of its own. 1 ms to 1 day, default 10 s.
-    #[serde(deserialize_with = "read::seconds")]
+    #[serde(deserialize_with = "crate::read::seconds")]
     pub request_timeout: Duration,
     /// How long connecting may take. 1 ms to 1 day, default 3 s.
-    #[serde(deserialize_with = "read::seconds")]
+    #[serde(deserialize_with = "crate::read::seconds")]
     pub connect_timeout: Duration,
     /// Where envelopes go. Default: to the DSN's server. In files: `"http"`, `"null"` or
     /// `{"file": "FOLDER"}`.
@@ -158,32 +216,32 @@ pub struct Config {
     /// Slots of 64 bytes that one thread may fill before the flusher has read them; a span takes
     /// one, and each attribute one or more. What finds none is dropped and counted. 64 to
     /// `ring_bytes / 64`, default 131,072 (8 MiB).
-    #[serde(deserialize_with = "read::count")]
+    #[serde(deserialize_with = "crate::read::count")]
     pub ring_slots: usize,
     /// Memory of all rings together, in bytes, rounded up to whole MiB. From 4096, default 16 MiB,
     /// at most 1 GiB.
     ///
     /// Threads share it in pieces of 64 KiB, as they need them.
-    #[serde(deserialize_with = "read::count")]
+    #[serde(deserialize_with = "crate::read::count")]
     pub ring_bytes: usize,
     /// Envelopes waiting for the uploader, in bytes; what does not fit is dropped and counted.
     /// From 1, default 8 MiB, at most 64 GiB (1 GiB on 32 bits).
-    #[serde(deserialize_with = "read::count")]
+    #[serde(deserialize_with = "crate::read::count")]
     pub queue_bytes: usize,
     /// How long a finished transaction waits at most before the flusher looks for it; it looks
     /// sooner while rings fill. 1 ms to 1 day, default 20 ms.
-    #[serde(deserialize_with = "read::seconds")]
+    #[serde(deserialize_with = "crate::read::seconds")]
     pub flush_interval: Duration,
     /// Transactions of which the flusher may hold parts, because they published some of their
     /// children early; beyond, the oldest is given up and counted. 1 to 16,777,216, default 10,000.
-    #[serde(deserialize_with = "read::count")]
+    #[serde(deserialize_with = "crate::read::count")]
     pub open_transactions: usize,
     /// Slots of 64 bytes that the flusher holds for unfinished transactions. 1 to 16,777,216 (1
     /// GiB), default 65,536 (4 MiB).
-    #[serde(deserialize_with = "read::count")]
+    #[serde(deserialize_with = "crate::read::count")]
     pub open_slots: usize,
     /// The age at which an unfinished transaction is given up. 1 ms to 1 day, default 1 hour.
-    #[serde(deserialize_with = "read::seconds")]
+    #[serde(deserialize_with = "crate::read::seconds")]
     pub open_age: Duration,
     /// The age at which an open transaction is reported as stuck, once: to `on_stuck`, in the log
     /// (target `hotspan`, level warn; one line a minute at most, naming one and counting the
@@ -199,7 +257,7 @@ pub struct Config {
     /// holds (`open_transactions`, `open_slots`, `open_age`) or whose leave of their thread found
     /// no room in its ring, while they are on no thread. One whose end was lost (`ring_full`,
     /// `no_ring`) may be reported.
-    #[serde(deserialize_with = "read::open_seconds")]
+    #[serde(deserialize_with = "crate::read::open_seconds")]
     pub stuck_after: Option<Duration>,
     /// What to call for each transaction that is stuck; needs `stuck_after`. Default: nothing. Not
     /// read from files.
@@ -238,6 +296,15 @@ impl Default for Config {
             server_name: None,
             debug: None,
             traces_sample_rate: None,
+            traces_sampler: None,
+            rules: Vec::new(),
+            max_per_second: None,
+            floor_per_second: None,
+            enable_backpressure_handling: true,
+            trace_propagation_targets: None,
+            propagate_traceparent: false,
+            strict_trace_continuation: false,
+            org_id: None,
             max_spans: 1000,
             send_client_reports: true,
             shutdown_timeout: Duration::from_secs(2),
@@ -274,6 +341,15 @@ impl fmt::Debug for Config {
             server_name,
             debug,
             traces_sample_rate,
+            traces_sampler,
+            rules,
+            max_per_second,
+            floor_per_second,
+            enable_backpressure_handling,
+            trace_propagation_targets,
+            propagate_traceparent,
+            strict_trace_continuation,
+            org_id,
             max_spans,
             send_client_reports,
             shutdown_timeout,
@@ -303,6 +379,15 @@ impl fmt::Debug for Config {
             .field("server_name", server_name)
             .field("debug", debug)
             .field("traces_sample_rate", traces_sample_rate)
+            .field("traces_sampler", &traces_sampler.as_ref().map(|_| format_args!("..")))
+            .field("rules", rules)
+            .field("max_per_second", max_per_second)
+            .field("floor_per_second", floor_per_second)
+            .field("enable_backpressure_handling", enable_backpressure_handling)
+            .field("trace_propagation_targets", trace_propagation_targets)
+            .field("propagate_traceparent", propagate_traceparent)
+            .field("strict_trace_continuation", strict_trace_continuation)
+            .field("org_id", org_id)
             .field("max_spans", max_spans)
             .field("send_client_reports", send_client_reports)
             .field("shutdown_timeout", shutdown_timeout)

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::{fmt, io};
 
 use crate::dsn::ParseDsnError;
+use crate::sampling::RuleError;
 
 /// Why a configuration cannot be used.
 ///
@@ -35,7 +36,12 @@ enum Kind {
     Malformed(&'static str),
     /// A setting that this build has no code for; what it would take.
     Unsupported(&'static str),
+    /// What is wrong with the sampling, or one of its rules.
+    Sampling(RuleError),
+    /// A file of rules that could not be read.
+    RulesFile(io::Error),
     AlreadyInitialised,
+    NotRunning,
     Thread(io::Error),
     Memory,
     Transport(Box<dyn Error + Send + Sync>),
@@ -76,6 +82,33 @@ impl ConfigError {
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         matches!(self.0.kind, Kind::Unsupported(_))
+    }
+
+    /// Whether a sampling rule, or a number that concerns sampling alone, was not right.
+    #[must_use]
+    pub fn is_sampling(&self) -> bool {
+        matches!(self.0.kind, Kind::Sampling(_))
+    }
+
+    /// The position of the sampling rule that is to blame, from 1, if one is.
+    #[must_use]
+    pub fn rule(&self) -> Option<usize> {
+        match &self.0.kind {
+            Kind::Sampling(error) => error.rule(),
+            _ => None,
+        }
+    }
+
+    /// Whether a file of rules could not be read. [`source`](Error::source) is the system's error.
+    #[must_use]
+    pub fn is_rules_file(&self) -> bool {
+        matches!(self.0.kind, Kind::RulesFile(_))
+    }
+
+    /// Whether sampling was to be changed, and is not going on.
+    #[must_use]
+    pub fn is_not_running(&self) -> bool {
+        matches!(self.0.kind, Kind::NotRunning)
     }
 
     /// Whether the library was running already.
@@ -131,6 +164,21 @@ impl ConfigError {
     }
 
     #[cold]
+    pub(crate) fn sampling(error: RuleError) -> Self {
+        Self::new(None, Kind::Sampling(error))
+    }
+
+    #[cold]
+    pub(crate) fn rules_file(error: io::Error) -> Self {
+        Self::new(None, Kind::RulesFile(error))
+    }
+
+    #[cold]
+    pub(crate) fn not_running() -> Self {
+        Self::new(None, Kind::NotRunning)
+    }
+
+    #[cold]
     pub(crate) fn already_initialised() -> Self {
         Self::new(None, Kind::AlreadyInitialised)
     }
@@ -174,6 +222,11 @@ impl fmt::Display for ConfigError {
             Kind::OutOfRange(right) => write!(f, "is out of range: {right}"),
             Kind::Malformed(right) => write!(f, "is malformed: {right}"),
             Kind::Unsupported(needed) => write!(f, "is not supported by this build: {needed}"),
+            Kind::Sampling(error) => write!(f, "sampling: {error}"),
+            Kind::RulesFile(_) => f.write_str("the file of rules could not be read"),
+            Kind::NotRunning => f.write_str(
+                "nothing is sampled: the library is not running, or tracing was off when it began",
+            ),
             Kind::AlreadyInitialised => f.write_str(
                 "hotspan is running already: drop the first guard before starting again",
             ),
@@ -199,7 +252,7 @@ impl Error for ConfigError {
     /// The foreign error behind this one. What the crate itself found wrong is in the message.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
-            Kind::Thread(error) => Some(error),
+            Kind::Thread(error) | Kind::RulesFile(error) => Some(error),
             Kind::Transport(error) => Some(&**error),
             _ => None,
         }
@@ -244,7 +297,7 @@ mod tests {
     #[test]
     fn each_kind_has_its_predicate() {
         type Predicate = fn(&ConfigError) -> bool;
-        let predicates: [Predicate; 8] = [
+        let predicates: [Predicate; 10] = [
             ConfigError::is_dsn,
             ConfigError::is_out_of_range,
             ConfigError::is_malformed,
@@ -253,6 +306,8 @@ mod tests {
             ConfigError::is_thread,
             ConfigError::is_memory,
             ConfigError::is_transport,
+            ConfigError::is_sampling,
+            ConfigError::is_not_running,
         ];
         let errors = [
             ConfigError::dsn(ParseDsnError::Host),
@@ -263,6 +318,8 @@ mod tests {
             ConfigError::thread(io::ErrorKind::Other.into()),
             ConfigError::memory(),
             ConfigError::transport("t"),
+            ConfigError::sampling(RuleError::new("f", "r")),
+            ConfigError::not_running(),
         ];
         for (e, error) in errors.iter().enumerate() {
             for (p, predicate) in predicates.iter().enumerate() {

@@ -58,7 +58,7 @@ pub fn envelope(data: &[u8]) -> Option<Vec<u8>> {
                 9 => u32::MAX,
                 index => ids.get(usize::from(index)).map_or(12_345, |id| id.0),
             };
-            *header = u64::from(kind % 11)
+            *header = u64::from(kind % 16)
                 | u64::from(code & 0xc7) << 8
                 | len << 16
                 | u64::from(name) << 32;
@@ -90,7 +90,7 @@ pub fn encode(children: u64, attributes: bool) -> impl FnMut() -> usize {
     let [op, name, child_op, child, rows, cached] =
         ["queue.process", "orders", "db.query", "load order", "rows", "cached"].map(names::intern);
     let span = |kind, key, parent, (op, description), (start, end)| {
-        let (flags, lost, unfinished, threshold) = (0, 0, 0, 1_000_000);
+        let (flags, lost, unfinished, threshold, why, plan) = (0, 0, 0, 1_000_000, 0, 0);
         SpanRecord {
             kind,
             flags,
@@ -103,6 +103,8 @@ pub fn encode(children: u64, attributes: bool) -> impl FnMut() -> usize {
             op,
             description,
             threshold,
+            why,
+            plan,
             unfinished,
         }
         .words()

@@ -112,10 +112,13 @@ fn layers(path: &str, text: &str) -> Vec<String> {
     let mut named = named_after(&code, "crate::");
     let allowed: &[&str] = match inside.split('/').next() {
         // Values and statuses are what users hand in; the crate's root is not theirs to name.
-        Some("record") => &["record", "shared", "value", "status"],
-        Some("flush") => &["flush", "shared", "status", "transport"],
+        Some("record") => &["record", "sampling", "propagate", "shared", "value", "status"],
+        Some("flush") => &["flush", "sampling", "propagate", "shared", "status", "transport"],
         Some("shared") => &["shared"],
+        // Settings are read as everywhere.
+        Some("sampling") => &["sampling", "shared", "read"],
         Some("propagate") => &["propagate", "shared"],
+        Some("sampling") => &["sampling", "shared"],
         _ => return Vec::new(),
     };
     let mut complaints = Vec::new();
@@ -136,8 +139,8 @@ fn layers(path: &str, text: &str) -> Vec<String> {
 
 /// `shared/mod.rs` draws this; a file names what stands behind it, or itself.
 const SHARED: [&[&str]; 6] = [
-    &["registry", "settings"],
-    &["ring", "names"],
+    &["registry", "settings", "payload"],
+    &["ring", "names", "traces"],
     &["seqlock", "arena"],
     &["free_list", "layout"],
     &["id", "clock", "ledger"],

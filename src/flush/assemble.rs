@@ -500,6 +500,8 @@ mod tests {
             op: NameId::NONE,
             description: NameId::NONE,
             threshold: 0,
+            why: 0,
+            plan: 0,
             unfinished: 0,
         }
         .words()

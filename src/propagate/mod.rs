@@ -19,10 +19,6 @@
 //! * P3: what was said about sampling upstream is handed on unchanged: a continued trace's members
 //!   are never invented, merged with our own, or completed.
 
-// To go when `src/*.rs` binds this to users.
-#![expect(unused_imports, reason = "nothing is bound to users yet")]
-#![cfg_attr(not(test), expect(dead_code, reason = "nothing is bound to users yet"))]
-
 pub(crate) mod baggage;
 mod decimal;
 pub(crate) mod dsc;
@@ -32,6 +28,7 @@ mod sentry_trace;
 mod targets;
 pub(crate) mod traceparent;
 
+pub(crate) use self::dsc::pieces;
 pub use self::incoming::Incoming;
 pub(crate) use self::incoming::{Policy, Trace, back_calculate, sampled_out};
 pub use self::outgoing::TraceHeaders;

@@ -8,12 +8,15 @@
 //!  w0   kind | flags | - | - | lost:32         kind | type | len:16 | name:32     text ...
 //!  w1   key of the span                        key of the span it belongs to      ...
 //!  w2   key of its root (own key: a root)      key of that span's root            ...
-//!  w3   key of its parent (0: a root)          payload, 40 bytes                  ...
+//!  w3   key of its parent; root: its plan      payload, 40 bytes                  ...
 //!  w4   start, ticks or unix nanoseconds       ...                                ...
 //!  w5   end, ticks or unix nanoseconds         ...                                ...
 //!  w6   op:32 | description:32                 ...                                ...
-//!  w7   root: threshold:32 | unfinished:32     ...                                ...
+//!  w7   root: threshold:20, why:4, unfin.:32   ...                                ...
 //! ```
+//!
+//! A root's plan is 0, or says under which conditions it is kept: the recording thread could not
+//! decide that. `why` is what it was kept for (`sampling/decide.rs`).
 //!
 //! Two more kinds concern spans that leave their thread. [`Kind::Turn`] stands in front of what a
 //! thread sets on a span that is not its own alone: its w3 is the moment (ticks) from which that
@@ -32,6 +35,12 @@
 //! | `Text` | UTF-8 |
 //! | list of a scalar | the scalars one after the other, in the widths above |
 //! | list of text | each as a `u16` length and its UTF-8 |
+//!
+//! Four kinds of attribute are not set by users' keys. [`Kind::Trace`], on a root: the trace that
+//! it continues. [`Kind::Dsc`], behind it: the `sentry-` members of the incoming `baggage` as they
+//! came, in pieces that end between members. [`Kind::Frozen`], on a root that is the head of its
+//! trace: the name that went out with its headers. [`Kind::Link`], on any span. What the payloads
+//! of `Trace` and `Link` hold is in `shared/payload.rs`.
 //!
 //! A name that found no room in the name table is [`NameId::INLINE`]; the payload then begins with
 //! the name itself: one byte of length, then its UTF-8.
@@ -62,6 +71,9 @@ pub(crate) const INLINE_NAME_MAX: usize = 200;
 /// The longest payload: an inline name and a value.
 pub(crate) const PAYLOAD_MAX: usize = 1 + INLINE_NAME_MAX + VALUE_MAX;
 
+/// Bits of a threshold: up to 1,000,000.
+const THRESHOLD_BITS: u32 = 20;
+
 /// What a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -89,6 +101,17 @@ pub(crate) enum Kind {
     Turn = 10,
     /// A span was detached from its thread.
     Parted = 11,
+    /// The trace that a root continues.
+    Trace = 12,
+    /// What came with that trace: sampling context for the whole of it.
+    Dsc = 13,
+    /// A span that this one has to do with; `name`: how.
+    Link = 14,
+    /// The transaction's name when headers of its trace first left the process: as `name` id, or
+    /// `Text` when that is `INLINE`; an empty one: they left without.
+    Frozen = 15,
+    /// Whether code asked for a root to be kept: one byte, 0 or 1. The last one counts.
+    Asked = 16,
 }
 
 impl Kind {
@@ -106,6 +129,11 @@ impl Kind {
             9 => Self::Op,
             10 => Self::Turn,
             11 => Self::Parted,
+            12 => Self::Trace,
+            13 => Self::Dsc,
+            14 => Self::Link,
+            15 => Self::Frozen,
+            16 => Self::Asked,
             _ => return None,
         })
     }
@@ -117,7 +145,17 @@ impl Kind {
 
     /// Whether the slot holds something that was set on a span.
     pub(crate) const fn is_attribute(self) -> bool {
-        !self.is_span() && !matches!(self, Self::Turn | Self::Parted)
+        matches!(
+            self,
+            Self::Tag
+                | Self::Data
+                | Self::Measurement
+                | Self::Status
+                | Self::HttpStatus
+                | Self::Description
+                | Self::Op
+                | Self::Link
+        )
     }
 }
 
@@ -177,6 +215,26 @@ pub(crate) mod flag {
     pub(crate) const SHARED: u8 = 8;
     /// The span's future was dropped before it was done.
     pub(crate) const CANCELLED: u8 = 16;
+    /// On a root: code asked for it to be kept, or not to be.
+    pub(crate) const KEEP: u8 = 32;
+    pub(crate) const DISCARD: u8 = 64;
+}
+
+/// Flags in [`Kind::Trace`].
+pub(crate) mod continued {
+    /// Whether the parent was sampled is known, and whether it was.
+    pub(crate) const PARENT_KNOWN: u32 = 1;
+    pub(crate) const PARENT_SAMPLED: u32 = 2;
+    /// The decision was the parent's: its sample rate stands.
+    pub(crate) const PARENT_DECIDED: u32 = 4;
+    /// `sentry-` members came with the trace, and follow.
+    pub(crate) const HAS_DSC: u32 = 8;
+}
+
+/// `sample_rand` in a slot of [`Kind::Trace`].
+pub(crate) const fn sample_rand_of(trace: &Slot) -> u32 {
+    let [_, _, _, _, _, _, facts, _] = *trace;
+    facts as u32
 }
 
 /// A span's record, decoded.
@@ -193,8 +251,12 @@ pub(crate) struct SpanRecord {
     pub(crate) end: u64,
     pub(crate) op: NameId,
     pub(crate) description: NameId,
-    /// Root: the sampling threshold, in millionths.
+    /// Root: the probability with which it was kept, in millionths.
     pub(crate) threshold: u32,
+    /// Root: what it was kept for.
+    pub(crate) why: u8,
+    /// Root: under which conditions it is kept; 0: that is decided.
+    pub(crate) plan: u64,
     /// Root: children that were still open when it ended.
     pub(crate) unfinished: u32,
 }
@@ -207,11 +269,14 @@ impl SpanRecord {
             self.kind as u64 | (self.flags as u64) << 8 | (self.lost as u64) << 32,
             self.key,
             self.root,
-            self.parent,
+            // One of them is 0.
+            self.parent | self.plan,
             self.start,
             self.end,
             self.op.0 as u64 | (self.description.0 as u64) << 32,
-            self.threshold as u64 | (self.unfinished as u64) << 32,
+            self.threshold as u64
+                | (self.why as u64) << THRESHOLD_BITS
+                | (self.unfinished as u64) << 32,
         ]
     }
 
@@ -234,7 +299,8 @@ impl SpanRecord {
 
     #[inline]
     const fn decoded(kind: Kind, slot: &Slot) -> Self {
-        let &[header, key, root, parent, start, end, names, extra] = slot;
+        let &[header, key, root, third, start, end, names, extra] = slot;
+        let (parent, plan) = if matches!(kind, Kind::Root) { (0, third) } else { (third, 0) };
         Self {
             kind,
             flags: (header >> 8) as u8,
@@ -246,7 +312,9 @@ impl SpanRecord {
             end,
             op: NameId(names as u32),
             description: NameId((names >> 32) as u32),
-            threshold: extra as u32,
+            threshold: extra as u32 & ((1 << THRESHOLD_BITS) - 1),
+            why: (extra >> THRESHOLD_BITS) as u8 & 0xf,
+            plan,
             unfinished: (extra >> 32) as u32,
         }
     }

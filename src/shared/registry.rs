@@ -85,6 +85,8 @@ pub(crate) struct Counters {
     pub(crate) sampled: Counter,
     /// Transactions that sampling left out.
     pub(crate) unsampled: Counter,
+    /// Recorded on trial, and taken back at their end by the thread itself.
+    pub(crate) discarded: Pair,
     /// Lost on the thread, by reason.
     ring_full: Pair,
     reentrant: Pair,
@@ -136,6 +138,16 @@ impl Counters {
     /// Keys given out.
     pub(crate) fn keys(&self) -> u64 {
         (self.next_key.get() & ((1 << KEY_BITS) - 1)).saturating_sub(1)
+    }
+
+    /// Spans that got a key here and are neither lost nor left out: open, in the ring, or on their
+    /// way. For differences: what leaves the thread is not taken away.
+    pub(crate) fn at_large(&self) -> u64 {
+        [&self.ring_full, &self.unfinished, &self.after_shutdown, &self.discarded]
+            .into_iter()
+            .fold(self.keys() - self.unsampled.get(), |left, pair| {
+                left.wrapping_sub(pair.spans.get())
+            })
     }
 
     /// Everything begun on the thread. What was lost to re-entrance or depth got no key.

@@ -246,7 +246,15 @@ fn apply(set: &mut Set, item: &[Slot]) -> Option<()> {
             let place = if header.kind == Kind::Op { &mut set.op } else { &mut set.description };
             *place = Some(text);
         }
-        Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
+        Kind::Child
+        | Kind::Root
+        | Kind::Turn
+        | Kind::Parted
+        | Kind::Trace
+        | Kind::Dsc
+        | Kind::Link
+        | Kind::Frozen
+        | Kind::Asked => return None,
     }
     Some(())
 }
