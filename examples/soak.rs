@@ -83,7 +83,7 @@ fn main() -> Result<ExitCode> {
     let exact = report.left == hotspan::Count::default()
         && end.check().is_ok()
         && end.is_at_rest()
-        && end.started == end.delivered + end.dropped_in_all();
+        && end.started == end.delivered + end.dropped_in_all() + end.discarded;
     let mut verdict = watched.verdict(time);
     verdict.push(("books exact", exact));
     for (name, holds) in &verdict {

@@ -152,8 +152,11 @@ def compare(before, after, place, findings):
 
 
 def judge_trace(header, event, findings):
-    """The `trace` header: what Relay reads only as strings, and what must agree."""
+    """The `trace` header: what Relay reads only as strings, and what must agree.
+
+    A trace that was continued (its root has a parent) has the header of its head, or none."""
     trace = header.get("trace")
+    is_head = "parent_span_id" not in event["contexts"]["trace"]
     if trace is None:
         return
     findings.extend(f"trace.{key}: not a string" for key in trace if not isinstance(trace[key], str))
@@ -166,8 +169,10 @@ def judge_trace(header, event, findings):
     rate, rand = float(trace["sample_rate"]), float(trace["sample_rand"])
     if not (0 <= rate <= 1 and 0 <= rand < 1 and math.isfinite(rate)):
         findings.append("trace.sample_rate: out of range")
+    if trace["sampled"] != "true" or (not is_head and rand >= rate):
+        findings.append("trace.sampled: it was kept, so the rate must be above the number")
     for key in ("release", "environment", "transaction"):
-        if key in trace and trace[key] != event.get(key):
+        if is_head and key in trace and trace[key] != event.get(key):
             findings.append(f"trace.{key}: not the event's")
 
 
@@ -233,7 +238,7 @@ def judge_event(header, payload):
 
 def judge(data):
     """Counts and findings of one envelope."""
-    counts = dict.fromkeys(("transactions", "spans", "tags", "data", "measurements"), 0)
+    counts = dict.fromkeys(("transactions", "spans", "tags", "data", "measurements", "links"), 0)
     statuses, findings = set(), []
     try:
         header, items = parse(data)
@@ -246,12 +251,36 @@ def judge(data):
             spans = event.get("spans", [])
             counts["transactions"] += 1
             counts["spans"] += len(spans)
-            for name, root in (("tags", event), ("data", trace), ("measurements", event)):
+            for name, root in (
+                ("tags", event), ("data", trace), ("measurements", event), ("links", trace),
+            ):
                 counts[name] += sum(len(place.get(name) or {}) for place in [root, *spans])
             statuses |= {place.get("status") for place in [trace, *spans]} - {None}
     except (Finding, KeyError, TypeError, AttributeError) as error:
         findings.append(f"unreadable: {error}")
     return counts, statuses, findings
+
+
+def missing_cases(all_data):
+    """What no golden envelope shows, of what one must."""
+    wanted = {
+        "a continued trace with its head's context",
+        "a continued trace without context",
+        "links of a root",
+        "links of a child",
+    }
+    for data in all_data:
+        header, [(_, payload)] = parse(data)
+        event = loads(payload)
+        trace = event["contexts"]["trace"]
+        if "parent_span_id" in trace:
+            with_context = "a continued trace with its head's context"
+            wanted.discard(with_context if "trace" in header else "a continued trace without context")
+        if trace.get("links"):
+            wanted.discard("links of a root")
+        if any(span.get("links") for span in event["spans"]):
+            wanted.discard("links of a child")
+    return [f"the golden envelopes miss {case}" for case in sorted(wanted)]
 
 
 def envelopes(paths):
@@ -276,7 +305,7 @@ def table(rows):
 
 def main(paths):
     golden = not paths
-    rows = [("envelope", "transactions", "spans", "tags", "data", "measurements", "verdict")]
+    rows = [("envelope", "transactions", "spans", "tags", "data", "measurements", "links", "verdict")]
     failures, seen = [], set()
     for path in envelopes(paths or ["tests/golden"]):
         counts, statuses, findings = judge(path.read_bytes())
@@ -284,9 +313,11 @@ def main(paths):
         rows.append((path.name, *counts.values(), f"{len(findings)} findings" if findings else "kept as it is"))
         failures += [f"{path}: {finding}" for finding in findings]
     if len(rows) > 40 and not failures:
-        totals = [sum(row[column] for row in rows[1:]) for column in range(1, 6)]
+        totals = [sum(row[column] for row in rows[1:]) for column in range(1, 7)]
         rows = [rows[0], (f"{len(rows) - 1} envelopes", *totals, "kept as they are")]
     table(rows)
+    if golden:
+        failures += missing_cases(path.read_bytes() for path in envelopes(["tests/golden"]))
     if golden and seen != STATUSES:
         failures.append(f"the golden envelopes miss the statuses {sorted(STATUSES - seen)}")
     for failure in failures[:50]:
@@ -320,6 +351,7 @@ def self_test():
     def drop_member(name):
         return lambda header, event: event.pop(name)
 
+    link = {"trace_id": "a" * 32, "span_id": "b" * 16}
     bad = {
         "an unknown status": put("contexts", "trace", "status", "borked"),
         "the status `unknown`": put("spans", 0, "status", "unknown"),
@@ -350,6 +382,14 @@ def self_test():
         "no source": drop_member("transaction_info"),
         "a numeric sample_rate": lambda header, event: header["trace"].update(sample_rate=0.5),
         "a trace of another id": lambda header, event: header["trace"].update(trace_id="a" * 32),
+        "a link to nothing": put("spans", 0, "links", [dict(link, trace_id="0" * 32)]),
+        "a link to no span": put("contexts", "trace", "links", [dict(link, span_id="x")]),
+        "more links than are kept": put("contexts", "trace", "links", [link] * 140),
+        "a parent that is none": put("contexts", "trace", "parent_span_id", "0" * 16),
+        "a continued trace that was not sampled": lambda header, event: (
+            event["contexts"]["trace"].update(parent_span_id="b" * 16),
+            header["trace"].update(sample_rate="0.1", sample_rand="0.1"),
+        ),
     }
     rows = [("made wrong", "found")]
     missed = 0

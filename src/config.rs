@@ -20,6 +20,8 @@ use serde::Deserialize;
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::resolve::{Resolved, process_environment};
 use crate::inflight::InFlight;
+use crate::propagate::PropagationTarget;
+use crate::sampling::{Rule, TracesSampler};
 use crate::transport::Transport;
 
 /// Everything that can be set.
@@ -112,6 +114,62 @@ pub struct Config {
     /// becomes 0. That rounded rate is the one the server is told.
     #[serde(deserialize_with = "crate::read::open_number")]
     pub traces_sample_rate: Option<f64>,
+    /// Asked for each transaction for which the caller decided nothing itself; its answer, 0 to 1,
+    /// goes before a parent's decision, before rules' rates and before `traces_sample_rate`.
+    /// Default: none. Not read from files.
+    ///
+    /// It runs on the thread that starts the transaction, and costs what it costs there. An answer
+    /// that is no number from 0 to 1 counts as 0; a panic is caught, and the decision goes on as if
+    /// there were no sampler. Both are counted ([`Stats::sampling`](crate::Stats::sampling)).
+    /// A transaction that it starts itself is not recorded.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// let config = hotspan::Config {
+    ///     traces_sampler: Some(Arc::new(|context| match context.op() {
+    ///         "health" => 0.0,
+    ///         _ => context.rate().unwrap_or(0.01),
+    ///     })),
+    ///     ..hotspan::Config::default()
+    /// };
+    /// # assert!(config.traces_sampler.is_some());
+    /// ```
+    #[serde(skip)]
+    pub traces_sampler: Option<TracesSampler>,
+    /// Rates, caps and conditions for certain ops and names; the first rule that matches applies.
+    /// Default: none. Rules alone turn tracing on, too: what matches none is then not kept.
+    ///
+    /// What can be changed while the program runs is this and the three fields around it: see
+    /// [`reconfigure`](crate::reconfigure), and [`watch_rules`](crate::watch_rules) for a file.
+    pub rules: Vec<Rule>,
+    /// How many transactions are kept in a second, all together; see
+    /// [`Sampling::max_per_second`]. Default: no cap.
+    #[serde(deserialize_with = "crate::read::open_number")]
+    pub max_per_second: Option<f64>,
+    /// How many transactions of each op are kept in a second whatever the rates; see
+    /// [`Sampling::floor_per_second`]. Default: no floor.
+    #[serde(deserialize_with = "crate::read::open_number")]
+    pub floor_per_second: Option<f64>,
+    /// Whether sampling gives way while delivering is in trouble: every 10 s in which the queue
+    /// overflowed, or a rate limit of the server was active, halves the rates once more, at most
+    /// ten times; as soon as neither is the case they are as before. Default: yes.
+    #[serde(deserialize_with = "crate::read::switch")]
+    pub enable_backpressure_handling: bool,
+    /// Which requests get trace headers, by the URL as it is given to
+    /// [`trace_headers_for`](crate::trace_headers_for). Default: none set, which means all; an
+    /// empty list means none. The server of the DSN gets none in any case.
+    pub trace_propagation_targets: Option<Vec<PropagationTarget>>,
+    /// Whether W3C `traceparent` goes out besides `sentry-trace`. Default: no.
+    #[serde(deserialize_with = "crate::read::switch")]
+    pub propagate_traceparent: bool,
+    /// Whether a trace is continued only if it names the same organisation as this process. By
+    /// default one that names none is continued, too, and one of another organisation never.
+    #[serde(deserialize_with = "crate::read::switch")]
+    pub strict_trace_continuation: bool,
+    /// The organisation's id, digits. Default: the one in the DSN's host (`o123.ingest...`), if
+    /// there is one.
+    pub org_id: Option<String>,
     /// Children kept in a transaction; more are dropped and counted. 1 to 100,000, default 1000.
     ///
     /// The server cuts a transaction's spans at 800 KiB, which 1000 seldom reach; what would be cut
@@ -238,6 +296,15 @@ impl Default for Config {
             server_name: None,
             debug: None,
             traces_sample_rate: None,
+            traces_sampler: None,
+            rules: Vec::new(),
+            max_per_second: None,
+            floor_per_second: None,
+            enable_backpressure_handling: true,
+            trace_propagation_targets: None,
+            propagate_traceparent: false,
+            strict_trace_continuation: false,
+            org_id: None,
             max_spans: 1000,
             send_client_reports: true,
             shutdown_timeout: Duration::from_secs(2),
@@ -274,6 +341,15 @@ impl fmt::Debug for Config {
             server_name,
             debug,
             traces_sample_rate,
+            traces_sampler,
+            rules,
+            max_per_second,
+            floor_per_second,
+            enable_backpressure_handling,
+            trace_propagation_targets,
+            propagate_traceparent,
+            strict_trace_continuation,
+            org_id,
             max_spans,
             send_client_reports,
             shutdown_timeout,
@@ -303,6 +379,15 @@ impl fmt::Debug for Config {
             .field("server_name", server_name)
             .field("debug", debug)
             .field("traces_sample_rate", traces_sample_rate)
+            .field("traces_sampler", &traces_sampler.as_ref().map(|_| format_args!("..")))
+            .field("rules", rules)
+            .field("max_per_second", max_per_second)
+            .field("floor_per_second", floor_per_second)
+            .field("enable_backpressure_handling", enable_backpressure_handling)
+            .field("trace_propagation_targets", trace_propagation_targets)
+            .field("propagate_traceparent", propagate_traceparent)
+            .field("strict_trace_continuation", strict_trace_continuation)
+            .field("org_id", org_id)
             .field("max_spans", max_spans)
             .field("send_client_reports", send_client_reports)
             .field("shutdown_timeout", shutdown_timeout)

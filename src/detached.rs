@@ -5,13 +5,14 @@ use std::time::SystemTime;
 
 use crate::methods::{description_methods, span_methods};
 use crate::name::IntoName;
+use crate::propagate::TraceHeaders;
 use crate::record::{self, Carried, Ending, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
 use crate::shared::layout::Kind;
 use crate::span::{self, OnThisThread, Span};
 use crate::status::SpanStatus;
 use crate::transaction::Transaction;
-use crate::value::{IntoValue, Value};
+use crate::value::IntoValue;
 
 /// A transaction or a span that is open on no thread in particular: 64 bytes of plain data, to be
 /// put into a message, a task or a struct. It ends when it is dropped, on whatever thread that is,
@@ -116,8 +117,23 @@ impl Detached {
 
     /// Starts a child that is detached from the beginning.
     pub fn start_child(&self, op: impl IntoName, description: impl IntoName) -> Self {
+        if let Some(carried) = self.carried.unrecorded_child() {
+            return Self { carried };
+        }
         let scope = self.enter();
         scope.start_child(op, description).detach()
+    }
+
+    /// Asks for a transaction to be kept, as [`Transaction::keep`] does.
+    pub fn keep(&mut self) -> &mut Self {
+        self.carried.ask(true);
+        self
+    }
+
+    /// Asks for a transaction not to be kept, as [`Transaction::discard`] does.
+    pub fn discard(&mut self) -> &mut Self {
+        self.carried.ask(false);
+        self
     }
 
     /// Gives it another start, for work that began before the span could be started.

@@ -62,6 +62,14 @@ impl Dsn {
         self.port
     }
 
+    /// Host and port as they stand in an URL: the scheme's own port is left out.
+    pub(crate) fn authority(&self) -> String {
+        match (self.scheme(), self.port) {
+            ("http", 80) | ("https", 443) => self.host.clone(),
+            (_, port) => format!("{}:{port}", self.host),
+        }
+    }
+
     /// The public key. It lets anyone send to the project: treat it as half a secret.
     #[must_use]
     pub fn public_key(&self) -> &str {

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::{fmt, io};
 
 use crate::dsn::ParseDsnError;
+use crate::sampling::RuleError;
 
 /// Why a configuration cannot be used.
 ///
@@ -35,14 +36,20 @@ enum Kind {
     Malformed(&'static str),
     /// A setting that this build has no code for; what it would take.
     Unsupported(&'static str),
+    /// What is wrong with the sampling, or one of its rules.
+    Sampling(RuleError),
+    /// A rules file that could not be read.
+    #[cfg_attr(not(feature = "rules-file"), expect(dead_code, reason = "nobody reads one"))]
+    RulesFile(io::Error),
     AlreadyInitialised,
+    NotRunning,
     Thread(io::Error),
     Memory,
     Transport(Box<dyn Error + Send + Sync>),
 }
 
 impl ConfigError {
-    /// The field of `Config` that is to blame, if one is.
+    /// The field of `Config` that is to blame, if one is. For a field of a rule, `rules`.
     #[must_use]
     pub fn field(&self) -> Option<&'static str> {
         self.0.field
@@ -60,10 +67,60 @@ impl ConfigError {
         matches!(self.0.kind, Kind::Dsn(_))
     }
 
+    /// Whether what says how transactions are sampled was wrong: a rate, a cap, a rule, or the text
+    /// of a rules file. The message names the rule and what was expected.
+    ///
+    /// ```
+    /// # fn show(error: &hotspan::ConfigError) {
+    /// if error.is_sampling() {
+    ///     eprintln!("the old rules stay: {error}");
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_sampling(&self) -> bool {
+        matches!(self.0.kind, Kind::Sampling(_))
+    }
+
+    /// The position of the sampling rule that is to blame, from 1, if one is.
+    ///
+    /// ```
+    /// # fn show(error: &hotspan::ConfigError) {
+    /// if let Some(position) = error.rule() {
+    ///     eprintln!("look at rule {position}");
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn rule(&self) -> Option<usize> {
+        match &self.0.kind {
+            Kind::Sampling(error) => error.rule(),
+            _ => None,
+        }
+    }
+
+    /// Whether a rules file could not be read. [`source`](Error::source) is the system's error.
+    ///
+    /// ```
+    /// # fn show(error: &hotspan::ConfigError) {
+    /// if error.is_rules_file() {
+    ///     eprintln!("is it there? {error}");
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn is_rules_file(&self) -> bool {
+        matches!(self.0.kind, Kind::RulesFile(_))
+    }
+
     /// Whether a number or a duration was outside of its bounds.
     #[must_use]
     pub fn is_out_of_range(&self) -> bool {
-        matches!(self.0.kind, Kind::OutOfRange(_))
+        match &self.0.kind {
+            Kind::OutOfRange(_) => true,
+            Kind::Sampling(error) => error.is_out_of_range(),
+            _ => false,
+        }
     }
 
     /// Whether a text (a name, a proxy, a variable of the environment) was not of the right form.
@@ -76,6 +133,12 @@ impl ConfigError {
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         matches!(self.0.kind, Kind::Unsupported(_))
+    }
+
+    /// Whether sampling was to be changed, and is not going on.
+    #[must_use]
+    pub fn is_not_running(&self) -> bool {
+        matches!(self.0.kind, Kind::NotRunning)
     }
 
     /// Whether the library was running already.
@@ -130,6 +193,27 @@ impl ConfigError {
         Self::new(Some(field), Kind::Unsupported(needed))
     }
 
+    /// How transactions are sampled: the error says all, within a rule or not.
+    #[cold]
+    pub(crate) fn sampling(error: RuleError) -> Self {
+        let fields = ["traces_sample_rate", "max_per_second", "floor_per_second", "rules"];
+        let field = match error.rule() {
+            Some(_) => Some("rules"),
+            None => fields.into_iter().find(|field| *field == error.field()),
+        };
+        Self::new(field, Kind::Sampling(error))
+    }
+
+    #[cold]
+    pub(crate) fn rules_file(error: io::Error) -> Self {
+        Self::new(None, Kind::RulesFile(error))
+    }
+
+    #[cold]
+    pub(crate) fn not_running() -> Self {
+        Self::new(None, Kind::NotRunning)
+    }
+
     #[cold]
     pub(crate) fn already_initialised() -> Self {
         Self::new(None, Kind::AlreadyInitialised)
@@ -163,6 +247,8 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { kind, field, variable } = &*self.0;
         match (field, variable) {
+            // It names its field, in its rule.
+            _ if matches!(kind, Kind::Sampling(_)) => {}
             (Some(field), Some(variable)) => write!(f, "{field} (from {variable}) ")?,
             (Some(field), None) => write!(f, "{field} ")?,
             (None, _) => {}
@@ -173,7 +259,12 @@ impl fmt::Display for ConfigError {
             }
             Kind::OutOfRange(right) => write!(f, "is out of range: {right}"),
             Kind::Malformed(right) => write!(f, "is malformed: {right}"),
+            Kind::Sampling(error) => write!(f, "{error}"),
+            Kind::RulesFile(_) => f.write_str("the rules file could not be read"),
             Kind::Unsupported(needed) => write!(f, "is not supported by this build: {needed}"),
+            Kind::NotRunning => f.write_str(
+                "nothing is sampled: the library is not running, or tracing was off when it began",
+            ),
             Kind::AlreadyInitialised => f.write_str(
                 "hotspan is running already: drop the first guard before starting again",
             ),
@@ -199,7 +290,7 @@ impl Error for ConfigError {
     /// The foreign error behind this one. What the crate itself found wrong is in the message.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.kind {
-            Kind::Thread(error) => Some(error),
+            Kind::Thread(error) | Kind::RulesFile(error) => Some(error),
             Kind::Transport(error) => Some(&**error),
             _ => None,
         }
@@ -242,9 +333,32 @@ mod tests {
     }
 
     #[test]
+    fn rules_speak_for_themselves() {
+        let error = RuleError::out_of_range("rate", "expected a number from 0 to 1");
+        let error = ConfigError::sampling(error.in_rule(2, Some("orders")));
+        let text = r#"rule 3 ("orders"): rate: expected a number from 0 to 1"#;
+        assert_eq!(error.to_string(), text);
+        assert_eq!((error.field(), error.rule()), (Some("rules"), Some(3)));
+        assert!(error.is_sampling() && error.is_out_of_range());
+
+        let error = ConfigError::sampling(RuleError::out_of_range("max_per_second", "r"));
+        assert_eq!((error.field(), error.rule()), (Some("max_per_second"), None));
+        assert_eq!(error.to_string(), "max_per_second: r");
+        let error = ConfigError::sampling(RuleError::new("", "expected JSON"));
+        assert_eq!((error.field(), error.is_out_of_range()), (None, false));
+
+        #[cfg(feature = "rules-file")]
+        {
+            let error = ConfigError::rules_file(io::ErrorKind::NotFound.into());
+            assert_eq!(error.to_string(), "the rules file could not be read");
+            assert!(error.source().is_some());
+        }
+    }
+
+    #[test]
     fn each_kind_has_its_predicate() {
         type Predicate = fn(&ConfigError) -> bool;
-        let predicates: [Predicate; 8] = [
+        let predicates: &[Predicate] = &[
             ConfigError::is_dsn,
             ConfigError::is_out_of_range,
             ConfigError::is_malformed,
@@ -253,6 +367,10 @@ mod tests {
             ConfigError::is_thread,
             ConfigError::is_memory,
             ConfigError::is_transport,
+            ConfigError::is_sampling,
+            #[cfg(feature = "rules-file")]
+            ConfigError::is_rules_file,
+            ConfigError::is_not_running,
         ];
         let errors = [
             ConfigError::dsn(ParseDsnError::Host),
@@ -263,6 +381,10 @@ mod tests {
             ConfigError::thread(io::ErrorKind::Other.into()),
             ConfigError::memory(),
             ConfigError::transport("t"),
+            ConfigError::sampling(RuleError::new("rules", "r")),
+            #[cfg(feature = "rules-file")]
+            ConfigError::rules_file(io::ErrorKind::NotFound.into()),
+            ConfigError::not_running(),
         ];
         for (e, error) in errors.iter().enumerate() {
             for (p, predicate) in predicates.iter().enumerate() {

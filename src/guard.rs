@@ -9,6 +9,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use serde::Serialize;
 
 use crate::config::{Config, Delivery, Resolved, process_environment};
+use crate::dsn::Dsn;
 use crate::error::ConfigError;
 use crate::flush::assemble::Bounds;
 use crate::flush::client::{Client, Plan};
@@ -16,6 +17,9 @@ use crate::flush::encode::Site;
 use crate::flush::keep::Keep;
 use crate::flush::watch::Watch;
 use crate::inflight;
+use crate::propagate::site_members;
+use crate::propagation::{Outbound, set_outbound};
+use crate::sampling::{Sampling, Table, live};
 use crate::shared::arena::Arena;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
@@ -73,10 +77,12 @@ pub fn init(config: Config) -> Result<Guard, ConfigError> {
     let place = Place::take()?;
     // Without the lock: making a transport runs a stranger's code, which may ask for `stats`.
     let before = stats();
-    let client = match (resolved.sample_threshold, transport(&resolved)?) {
-        (Some(threshold), Some(transport)) => Some(start(resolved, threshold, transport)?),
+    let outbound = outbound(&resolved);
+    let client = match transport(&resolved)? {
+        Some(transport) if resolved.is_tracing => Some(start(resolved, transport)?),
         _ => None,
     };
+    set_outbound(Some(outbound));
     place.keep(client.clone());
     Ok(Guard { client, shutdown_timeout, before, process: std::process::id(), closed: false })
 }
@@ -150,15 +156,12 @@ fn leave_to_parent() {
     ledger::open_new_books();
 }
 
-fn start(
-    resolved: Resolved,
-    threshold: u32,
-    transport: Box<dyn Transport>,
-) -> Result<Arc<Client>, ConfigError> {
+fn start(resolved: Resolved, transport: Box<dyn Transport>) -> Result<Arc<Client>, ConfigError> {
     Arena::global().reserve(resolved.ring_bytes).map_err(|_| ConfigError::memory())?;
     let wire = WireIds::from_os(clock::unix_nanos());
     let ring_slots = resolved.ring_slots as u64;
     let (debug, ring_bytes) = (resolved.debug, resolved.ring_bytes);
+    let table = Arc::clone(&resolved.sampling);
     let plan = Plan {
         bounds: Bounds {
             transactions: resolved.open_transactions,
@@ -171,6 +174,7 @@ fn start(
         ring_slots,
         queue_bytes: resolved.queue_bytes,
         client_reports: resolved.send_client_reports,
+        backpressure: resolved.enable_backpressure_handling,
         keep: None,
         watch: resolved.stuck_after.map(|after| {
             let hook = resolved.on_stuck.clone().map(|on_stuck| inflight::hook(on_stuck, wire));
@@ -180,18 +184,21 @@ fn start(
     };
     if debug {
         log::info!(
-            "hotspan records {threshold} of a million transactions; rings take up to {ring_bytes} \
-             bytes in all, {ring_slots} slots a thread"
+            "hotspan samples by {:?}; rings take up to {ring_bytes} bytes in all, {ring_slots} \
+             slots a thread",
+            table.source
         );
     }
     let client = Client::start(plan, transport, ledger::books()).map_err(ConfigError::thread)?;
-    SETTINGS.switch_on(&wire, threshold, ring_slots);
+    SETTINGS.switch_on(&wire, live::begin(table), ring_slots);
     Ok(Arc::new(client))
 }
 
 /// Starts a client that gives everything to `keep`, in the place that `init` would take.
 pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigError> {
     let place = Place::take()?;
+    let everything = Sampling { traces_sample_rate: Some(1.0), ..Sampling::default() };
+    let table = Arc::new(Table::compile(everything).map_err(ConfigError::sampling)?);
     Arena::global().reserve(KEEPING_RING_BYTES).map_err(|_| ConfigError::memory())?;
     let wire = WireIds::from_os(clock::unix_nanos());
     let plan = Plan {
@@ -206,13 +213,15 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         ring_slots: KEEPING_RING_SLOTS,
         queue_bytes: 1,
         client_reports: false,
+        backpressure: false,
         keep: Some(keep),
         watch: None,
         site: Site::default(),
     };
     let client =
         Client::start(plan, Box::new(Null), ledger::books()).map_err(ConfigError::thread)?;
-    SETTINGS.switch_on(&wire, 1_000_000, KEEPING_RING_SLOTS);
+    SETTINGS.switch_on(&wire, live::begin(table), KEEPING_RING_SLOTS);
+    set_outbound(Some(Outbound::default()));
     let client = Arc::new(client);
     place.keep(Some(Arc::clone(&client)));
     Ok(client)
@@ -220,7 +229,9 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
 
 /// Stops what [`start_keeping`] started.
 pub(crate) fn stop_keeping(client: &Client, timeout: Duration) {
+    set_outbound(None);
     SETTINGS.switch_off();
+    live::end();
     client.close(timeout);
     CLIENT.store(None);
     HOLDER.store(0);
@@ -231,11 +242,28 @@ pub(crate) fn stop_keeping(client: &Client, timeout: Duration) {
 const KEEPING_RING_BYTES: usize = 128 << 20;
 const KEEPING_RING_SLOTS: u64 = 1 << 20;
 
+/// What is said of this process in trace headers.
+fn outbound(resolved: &Resolved) -> Outbound {
+    Outbound {
+        site: site_members(
+            resolved.dsn.as_ref().map(Dsn::public_key),
+            resolved.release.as_deref(),
+            resolved.environment.as_deref(),
+            resolved.org_id.as_deref(),
+        ),
+        org_id: resolved.org_id.clone(),
+        strict: resolved.strict_trace_continuation,
+        traceparent: resolved.propagate_traceparent,
+        targets: Arc::clone(&resolved.targets),
+        inherited: resolved.inherited.clone(),
+    }
+}
+
 fn site(resolved: Resolved) -> Site {
     let dsn = resolved.dsn.as_ref();
     Site {
         public_key: dsn.map(|dsn| dsn.public_key().to_owned()),
-        org_id: dsn.and_then(|dsn| dsn.org_id()).map(|id| id.to_string()),
+        org_id: resolved.org_id,
         release: resolved.release,
         environment: resolved.environment,
         dist: resolved.dist,
@@ -278,7 +306,7 @@ fn transport(resolved: &Resolved) -> Result<Option<Box<dyn Transport>>, ConfigEr
 }
 
 #[cfg(feature = "http")]
-fn http(resolved: &Resolved, dsn: &crate::Dsn) -> Result<Box<dyn Transport>, ConfigError> {
+fn http(resolved: &Resolved, dsn: &Dsn) -> Result<Box<dyn Transport>, ConfigError> {
     use crate::transport::{Http, HttpOptions};
 
     let options = HttpOptions::resolved(resolved, dsn);
@@ -314,11 +342,13 @@ pub struct Report {
     pub delivered: Count,
     /// Lost, for whatever reason; [`stats`] tells them apart.
     pub dropped: Count,
-    /// Neither: open, or on the way.
+    /// Recorded on trial, and not kept at their end: no loss.
+    pub discarded: Count,
+    /// None of these: open, or on the way.
     pub left: Count,
     /// From `flush`: whether it was through in time, with everything that had ended before either
-    /// delivered or lost. From `close`: whether everything since `init` was delivered, nothing lost
-    /// and nothing left.
+    /// delivered, discarded or lost. From `close`: whether nothing since `init` was lost, and
+    /// nothing left.
     pub complete: bool,
 }
 
@@ -357,8 +387,10 @@ impl Guard {
             std::mem::forget(self.client.take());
             return;
         }
+        set_outbound(None);
         if let Some(client) = &self.client {
             SETTINGS.switch_off();
+            live::end();
             client.close(timeout);
         }
         CLIENT.store(None);
@@ -370,7 +402,9 @@ impl Guard {
         let started = now.started - self.before.started;
         let delivered = now.delivered - self.before.delivered;
         let dropped = now.dropped_in_all() - self.before.dropped_in_all();
-        Report { delivered, dropped, left: started - delivered - dropped, complete }
+        let discarded = now.discarded - self.before.discarded;
+        let left = started - delivered - dropped - discarded;
+        Report { delivered, dropped, discarded, left, complete }
     }
 }
 

@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use crate::config::OnStuck;
 use crate::flush::watch::{Hook, Sighting, texts};
+use crate::record;
 use crate::shared::clock::Anchor;
 use crate::shared::id::{SpanId, TraceId, WireIds};
 use crate::shared::registry::{self, Label};
 use crate::shared::ring::State;
 use crate::shared::seqlock::Entry;
-use crate::shared::settings::SETTINGS;
 use crate::test::ids;
 
 /// An open transaction, and the step it is in: on a thread, or, in a report of
@@ -62,7 +62,7 @@ pub struct InFlight {
 /// ```
 #[must_use]
 pub fn inflight() -> Vec<InFlight> {
-    if !SETTINGS.is_on() {
+    if !record::is_on() {
         return Vec::new();
     }
     let anchor = Anchor::now();

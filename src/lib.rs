@@ -56,6 +56,7 @@
 //! | feature | default | brings |
 //! |---|---|---|
 //! | `http` | yes | `transport::Http`: delivery over HTTP and HTTPS, gzip bodies |
+//! | `rules-file` | yes | sampling rules from a JSON file, watched while the program runs |
 //!
 //! # Limits and defaults
 //! Everything is bounded, and what is beyond a bound is dropped and counted, never waited for. What
@@ -112,9 +113,13 @@ mod inflight;
 mod macros;
 mod methods;
 mod name;
+mod options;
+mod propagate;
+mod propagation;
 mod read;
 mod record;
-#[allow(dead_code, clippy::allow_attributes, reason = "not all of it is called yet")]
+#[cfg(feature = "rules-file")]
+mod rules;
 mod sampling;
 mod shared;
 mod span;
@@ -123,6 +128,7 @@ mod status;
 pub mod test;
 mod transaction;
 pub mod transport;
+mod tuning;
 mod value;
 
 pub use config::{Config, Delivery};
@@ -134,13 +140,19 @@ pub use guard::{Guard, Report, init};
 pub use hub::{Hub, Scope};
 pub use inflight::{InFlight, inflight};
 pub use name::{IntoName, Name};
+pub use options::TransactionOptions;
+pub use propagate::{Incoming, PropagationTarget, TraceHeaders};
+pub use propagation::{continue_from, trace_headers, trace_headers_for};
+#[cfg(feature = "rules-file")]
+pub use rules::{RulesWatch, watch_rules};
 pub use sampling::{Keep, Parent, Rule, Sampling, SamplingContext, TracesSampler};
 pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};
 pub use span::{Span, SpanRef, start_child};
-pub use stats::{Imbalance, Names, Rings, Stats, Threads, stats};
+pub use stats::{Decisions, Imbalance, Names, Rings, Stats, Threads, stats};
 pub use status::{ParseStatusError, SpanStatus};
 pub use transaction::{Transaction, TransactionRef, start_transaction};
+pub use tuning::{reconfigure, sampling};
 pub use value::IntoValue;
 
 /// The code in the README compiles, and runs.

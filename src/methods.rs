@@ -53,8 +53,7 @@ macro_rules! span_methods {
             /// tag `http.status_code` and the data `http.response.status_code` with it.
             #[inline]
             pub fn set_http_status(&mut self, code: u16) -> &mut Self {
-                let code = Value::U64(u64::from(code));
-                crate::span::set_keyless(self.at().handle(), Kind::HttpStatus, code);
+                record::http_status(self.at().handle(), code);
                 self
             }
 
@@ -92,6 +91,29 @@ macro_rules! span_methods {
             #[must_use]
             pub fn trace_id(&self) -> Option<TraceId> {
                 crate::span::trace_id(self.at().handle())
+            }
+
+            /// The headers for a request that leaves from this span, so that what it causes elsewhere
+            /// becomes part of the trace; of a no-op guard as
+            /// [`trace_headers`](crate::trace_headers) has them. `None` for a span that has ended,
+            /// and without [`init`](crate::init). Allocates only for a `baggage` of more than 512
+            /// bytes.
+            #[must_use]
+            pub fn trace_headers(&self) -> Option<TraceHeaders> {
+                crate::propagation::headers(Some(self.at().handle()))
+            }
+
+            /// Notes another span that this one has to do with: the message of a batch, an earlier
+            /// attempt. `sampled`, if it is known of that trace. One slot; at most 128 are sent,
+            /// 115 of a transaction, fewer beside much data: the server keeps no more.
+            pub fn add_link(
+                &mut self,
+                trace_id: TraceId,
+                span_id: SpanId,
+                sampled: Option<bool>,
+            ) -> &mut Self {
+                crate::span::link(self.at().handle(), trace_id, span_id, sampled);
+                self
             }
 
             /// The id of the span; `None` for a no-op guard. Computed at each call.

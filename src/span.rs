@@ -6,9 +6,12 @@ use std::time::SystemTime;
 use crate::detached::{Detached, SpanContext};
 use crate::methods::{description_methods, local_methods, span_methods};
 use crate::name::IntoName;
+use crate::propagate::TraceHeaders;
 use crate::record::{self, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
 use crate::shared::layout::Kind;
+use crate::shared::payload::Link;
+use crate::shared::traces;
 use crate::status::SpanStatus;
 use crate::test::ids;
 use crate::value::{IntoValue, Value};
@@ -133,14 +136,6 @@ pub(crate) fn set(handle: Handle, kind: Kind, key: &impl IntoName, value: Value<
     }
 }
 
-/// Writes what has no key.
-#[inline]
-pub(crate) fn set_keyless(handle: Handle, kind: Kind, value: Value<'_>) {
-    if handle.is_recording() {
-        record::attribute(handle, kind, NameId::NONE, value);
-    }
-}
-
 pub(crate) fn set_measurement(handle: Handle, name: &impl IntoName, value: f64, unit: &str) {
     if handle.is_recording() {
         let unit = record::name_id(unit);
@@ -151,6 +146,7 @@ pub(crate) fn set_measurement(handle: Handle, name: &impl IntoName, value: f64, 
 
 pub(crate) fn set_description(handle: Handle, text: &impl IntoName) {
     if handle.is_recording() {
+        record::freeze(handle);
         let id = text.id().0;
         if id == NameId::INLINE {
             record::attribute(handle, Kind::Description, id, Value::Text(text.text()));
@@ -162,7 +158,15 @@ pub(crate) fn set_description(handle: Handle, text: &impl IntoName) {
 }
 
 pub(crate) fn trace_id(handle: Handle) -> Option<TraceId> {
-    record::root_of(handle).map(ids::trace_id)
+    let root = record::root_of(handle)?;
+    Some(match traces::read(root, |_| {}) {
+        Some(continued) => TraceId(continued.trace_id),
+        None => ids::trace_id(root),
+    })
+}
+
+pub(crate) fn link(handle: Handle, trace_id: TraceId, span_id: SpanId, sampled: Option<bool>) {
+    record::link(handle, &Link { trace: trace_id, span: span_id, sampled });
 }
 
 pub(crate) fn span_id(handle: Handle) -> Option<SpanId> {

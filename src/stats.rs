@@ -12,11 +12,15 @@ use crate::shared::ledger::{self, Count, Reason};
 use crate::shared::ring::State;
 use crate::shared::{clock, names, registry};
 
+mod sampling;
+
+pub use sampling::Decisions;
+
 /// The books of this process since it started: what was begun, and what became of it.
 ///
-/// At rest, with nothing open and nothing on the way, `started = delivered + dropped` exactly; see
-/// [`check`](Self::check). While the loop runs, sinks are read before sources, so a snapshot never
-/// shows more out than in.
+/// At rest, with nothing open and nothing on the way, `started = delivered + dropped + discarded`
+/// exactly; see [`check`](Self::check). While the loop runs, sinks are read before sources, so a
+/// snapshot never shows more out than in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -38,7 +42,10 @@ pub struct Stats {
     pub delivered: Count,
     /// Lost, by reason; reasons for which nothing was lost are not there.
     pub dropped: BTreeMap<Reason, Count>,
-    /// Transactions that sampling left out; not among `started`.
+    /// Recorded on trial, and not kept at their end: they met no condition of their rule, or code
+    /// asked for that. Not lost: among `started`, and not among `dropped`.
+    pub discarded: Count,
+    /// Transactions that sampling left out at their start; not among `started`.
     pub unsampled: u64,
     /// Tags, data and the like that found no room in a ring, or came after their transaction had
     /// ended.
@@ -57,6 +64,8 @@ pub struct Stats {
     /// Panics of [`Config::on_stuck`](crate::Config::on_stuck); after three of one `init` it is not
     /// called again.
     pub callback_panics: u64,
+    /// Sampling.
+    pub sampling: Decisions,
     /// The name table.
     pub names: Names,
     /// The rings.
@@ -142,6 +151,7 @@ fn look() -> Stats {
     let books = ledger::books();
     // Sinks before sources.
     let delivered = books.delivered.read();
+    let discarded = books.discarded.read();
     let mut dropped: BTreeMap<Reason, Count> = BTreeMap::new();
     for reason in Reason::ALL {
         dropped.insert(reason, books.lost.of(reason).read());
@@ -155,6 +165,7 @@ fn look() -> Stats {
     }
     let mut stats = Stats {
         delivered,
+        discarded,
         in_queue: held.queued,
         in_flight: held.in_flight,
         in_assembly: books.in_assembly.read(),
@@ -163,6 +174,7 @@ fn look() -> Stats {
         attributes_lost: books.attributes_late.get(),
         stuck: books.stuck.get(),
         callback_panics: books.callback_panics.get(),
+        sampling: Decisions::look(books),
         ..Stats::default()
     };
     let mut gone = Count::default();
@@ -177,6 +189,9 @@ fn look() -> Stats {
                 *dropped.entry(reason).or_default() += pair.get();
             }
         }
+        let discarded = counters.discarded.get();
+        gone += discarded;
+        stats.discarded += discarded;
         stats.open += lane.spans.open();
         detached += counters.detached.get();
         stats.unsampled += counters.unsampled.get();
@@ -236,7 +251,7 @@ impl Stats {
     /// # Errors
     /// [`Imbalance`], with both sides.
     pub fn check(&self) -> Result<(), Imbalance> {
-        let out = self.delivered + self.dropped_in_all();
+        let out = self.delivered + self.dropped_in_all() + self.discarded;
         let over = |left: u64, right: u64| left > right;
         let (started, rest) = (self.started, self.is_at_rest());
         let too_much =
@@ -254,7 +269,7 @@ impl Stats {
 pub struct Imbalance {
     /// What was begun.
     pub started: Count,
-    /// What was delivered or dropped.
+    /// What was delivered, dropped or discarded.
     pub out: Count,
     /// Whether both had to be equal.
     pub at_rest: bool,
@@ -265,7 +280,8 @@ impl fmt::Display for Imbalance {
         let relation = if self.at_rest { "is not" } else { "is less than" };
         write!(
             f,
-            "{} transactions with {} spans started {relation} {} with {} delivered or dropped",
+            "{} transactions with {} spans started {relation} {} with {} delivered, dropped or \
+             discarded",
             self.started.transactions, self.started.spans, self.out.transactions, self.out.spans,
         )
     }
@@ -285,6 +301,7 @@ impl fmt::Display for Stats {
             row(&format!("dropped: {}", reason.as_str()), *count)?;
         }
         for (name, count) in [
+            ("not kept at the end", self.discarded),
             ("open", self.open),
             ("in rings", self.in_rings),
             ("in assembly", self.in_assembly),
@@ -303,10 +320,14 @@ impl fmt::Display for Stats {
             ("reported as stuck", self.stuck),
             ("panics of callbacks", self.callback_panics),
         ] {
-            if number > 0 {
-                writeln!(f, "{name:<26}{number:>14}")?;
-            }
+            number_row(f, name, number)?;
         }
+        self.sampling.write(f)?;
         write!(f, "{}", if self.check().is_ok() { "the books add up" } else { "IMBALANCE" })
     }
+}
+
+/// A row of [`Stats`]' display, unless it is zero.
+fn number_row(f: &mut fmt::Formatter<'_>, name: &str, number: u64) -> fmt::Result {
+    if number > 0 { writeln!(f, "{name:<26}{number:>14}") } else { Ok(()) }
 }

@@ -6,12 +6,14 @@ use std::time::SystemTime;
 use crate::detached::{Detached, SpanContext};
 use crate::methods::{local_methods, span_methods};
 use crate::name::IntoName;
+use crate::options::{self, TransactionOptions};
+use crate::propagate::TraceHeaders;
 use crate::record::{self, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
 use crate::shared::layout::Kind;
 use crate::span::{self, OnThisThread, Span};
 use crate::status::SpanStatus;
-use crate::value::{IntoValue, Value};
+use crate::value::IntoValue;
 
 /// Starts a transaction: an independent root, active on this thread until the guard is dropped.
 ///
@@ -28,7 +30,10 @@ use crate::value::{IntoValue, Value};
 /// ```
 #[inline]
 pub fn start_transaction(op: impl IntoName, name: impl IntoName) -> Transaction {
-    let admission = record::admit();
+    let admission = match record::admit() {
+        Some(admission) => admission,
+        None => return options::start(&TransactionOptions::new(), &op, &name),
+    };
     let handle = match admission.refused() {
         Some(handle) => handle,
         None => {
@@ -41,6 +46,12 @@ pub fn start_transaction(op: impl IntoName, name: impl IntoName) -> Transaction 
         }
     };
     Transaction { handle, on_this_thread: PhantomData }
+}
+
+impl Transaction {
+    pub(crate) const fn new(handle: Handle) -> Self {
+        Self { handle, on_this_thread: PhantomData }
+    }
 }
 
 /// A transaction. It ends when it is dropped, or by [`finish`](Self::finish), and is then handed to
@@ -121,3 +132,27 @@ macro_rules! name_methods {
 }
 
 name_methods!(Transaction, TransactionRef);
+
+macro_rules! wish_methods {
+    ($($ty:ty),*) => { $(
+        impl $ty {
+            /// Asks for the transaction to be kept, if a rule for it says so
+            /// ([`Keep::asked`](crate::Keep::asked)). The last wish counts. Does nothing for one that
+            /// is not recorded, not even on trial.
+            pub fn keep(&mut self) -> &mut Self {
+                record::ask(self.handle, true);
+                self
+            }
+
+            /// Asks for the transaction not to be kept, though it was sampled: when it ends, it and
+            /// its children are dropped, counted in [`Stats::discarded`](crate::Stats::discarded).
+            /// What the server learns from rates does then not hold for it.
+            pub fn discard(&mut self) -> &mut Self {
+                record::ask(self.handle, false);
+                self
+            }
+        }
+    )* };
+}
+
+wish_methods!(Transaction, TransactionRef);

@@ -31,7 +31,10 @@ fn every_field_can_be_read() {
             "request_timeout": 1, "connect_timeout": 2, "transport": {"file": "folder"},
             "ring_slots": 64, "ring_bytes": 4096, "queue_bytes": 5, "flush_interval": 0.001,
             "open_transactions": 6, "open_slots": 8, "open_age": 9.5,
-            "stuck_after": 0.75
+            "stuck_after": 0.75, "rules": [{"op": "a*", "rate": 0.5}], "max_per_second": 50,
+            "floor_per_second": 0.25, "enable_backpressure_handling": false,
+            "trace_propagation_targets": ["internal", {"regex": "^https://a\\."}],
+            "propagate_traceparent": true, "strict_trace_continuation": true, "org_id": "12"
         }"#,
     )
     .unwrap();
@@ -44,6 +47,15 @@ fn every_field_can_be_read() {
         server_name,
         debug,
         traces_sample_rate,
+        traces_sampler,
+        rules,
+        max_per_second,
+        floor_per_second,
+        enable_backpressure_handling,
+        trace_propagation_targets,
+        propagate_traceparent,
+        strict_trace_continuation,
+        org_id,
         max_spans,
         send_client_reports,
         shutdown_timeout,
@@ -80,7 +92,11 @@ fn every_field_can_be_read() {
     let millis = [shutdown_timeout, request_timeout, connect_timeout, flush_interval, open_age];
     assert_eq!(millis.map(|duration| duration.as_millis()), [500, 1000, 2000, 1, 9500]);
     assert_eq!(stuck_after, Some(Duration::from_millis(750)));
-    assert!(on_stuck.is_none(), "a function comes from no file");
+    assert!(on_stuck.is_none() && traces_sampler.is_none(), "a function comes from no file");
+    assert_eq!((rules.len(), rules[0].op.as_deref(), rules[0].rate), (1, Some("a*"), Some(0.5)));
+    assert_eq!((max_per_second, floor_per_second), (Some(50.0), Some(0.25)));
+    assert!(!enable_backpressure_handling && propagate_traceparent && strict_trace_continuation);
+    assert_eq!((trace_propagation_targets.unwrap().len(), org_id), (2, text("12")));
 }
 
 #[test]

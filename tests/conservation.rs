@@ -91,7 +91,7 @@ fn watch(over: &AtomicBool, pause: Duration) -> u64 {
 
 fn assert_not_backwards(last: &Stats, now: &Stats) {
     let counts = |stats: &Stats| {
-        let mut all = vec![stats.started, stats.delivered];
+        let mut all = vec![stats.started, stats.delivered, stats.discarded];
         all.extend(reasons().map(|reason| stats.dropped.get(&reason).copied().unwrap_or_default()));
         all
     };
@@ -123,7 +123,11 @@ fn assert_exact(before: &Stats, after: &Stats, started: Count, arrived: Count) {
     after.check().unwrap();
     assert!(after.is_at_rest(), "{after}");
     assert_eq!(after.held(), Count::default(), "{after}");
-    assert_eq!(after.started, after.delivered + after.dropped_in_all(), "{after}");
+    assert_eq!(
+        after.started,
+        after.delivered + after.dropped_in_all() + after.discarded,
+        "{after}"
+    );
     assert_eq!(after.started - before.started, started, "{after}");
     assert_eq!(after.delivered - before.delivered, arrived, "{after}");
 }

@@ -128,7 +128,7 @@ fn generations_add_up_and_leave_nothing_behind() {
     let end = stats();
     end.check().unwrap();
     assert!(end.is_at_rest(), "{end}");
-    assert_eq!(end.started, end.delivered + end.dropped_in_all(), "{end}");
+    assert_eq!(end.started, end.delivered + end.dropped_in_all() + end.discarded, "{end}");
     assert_eq!(end.started.transactions, begun.load(Ordering::Relaxed), "{end}");
     assert!(end.delivered.transactions > generations, "{end}");
 
@@ -167,9 +167,10 @@ fn one_generation(generation: u64) {
     assert_eq!(difference(after.delivered, before.delivered), report.delivered, "{report:?}");
     // Not by the report's own subtraction. What was open when the last generation closed ends in
     // this one. Nothing is begun between two of them.
-    let open = difference(before.started, before.delivered + before.dropped_in_all());
+    let open =
+        difference(before.started, before.delivered + before.dropped_in_all() + before.discarded);
     let had = difference(stats().started, before.started) + open;
-    let ended = report.delivered + report.dropped + report.left;
+    let ended = report.delivered + report.dropped + report.discarded + report.left;
     assert!(ended.transactions <= had.transactions, "{report:?} {after}");
     assert!(ended.spans <= had.spans, "{report:?} {after}");
 }

@@ -118,7 +118,6 @@ fn layers(path: &str, text: &str) -> Vec<String> {
         // Settings are read as everywhere.
         Some("sampling") => &["sampling", "shared", "read"],
         Some("propagate") => &["propagate", "shared"],
-        Some("sampling") => &["sampling", "shared"],
         _ => return Vec::new(),
     };
     let mut complaints = Vec::new();
@@ -139,8 +138,8 @@ fn layers(path: &str, text: &str) -> Vec<String> {
 
 /// `shared/mod.rs` draws this; a file names what stands behind it, or itself.
 const SHARED: [&[&str]; 6] = [
-    &["registry", "settings"],
-    &["ring", "names"],
+    &["registry", "settings", "payload"],
+    &["ring", "names", "traces"],
     &["seqlock", "arena"],
     &["free_list", "layout"],
     &["id", "clock", "ledger"],

@@ -1,4 +1,4 @@
-//! How a [`Delivery`] is read: a word, or a folder. What else is not serde's own way: `crate::read`.
+//! How a [`Delivery`] is read: a word, or a folder.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -5,12 +5,14 @@
 //! none, and whatever is wrong is named by field and variable, and never shown.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Config, Delivery, OnStuck, Proxy, proxy};
 use crate::dsn::Dsn;
 use crate::error::ConfigError;
-use crate::sampling::millionths;
+use crate::propagate::{Incoming, Policy, PropagationTarget, Targets};
+use crate::sampling::{Sampling, Table, millionths};
 
 /// A configuration that has been checked: behind it nothing needs to be checked again.
 #[derive(Clone, Debug)]
@@ -23,8 +25,17 @@ pub(crate) struct Resolved {
     pub(crate) dist: Option<String>,
     pub(crate) server_name: Option<String>,
     pub(crate) debug: bool,
-    /// The share of transactions to keep, in millionths, 0 to 1,000,000. `None`: tracing is off.
-    pub(crate) sample_threshold: Option<u32>,
+    /// Whether anything says what is to be kept; if not, traces are handed on and nothing is
+    /// recorded.
+    pub(crate) is_tracing: bool,
+    pub(crate) sampling: Arc<Table>,
+    pub(crate) enable_backpressure_handling: bool,
+    pub(crate) targets: Arc<Targets>,
+    pub(crate) propagate_traceparent: bool,
+    pub(crate) strict_trace_continuation: bool,
+    pub(crate) org_id: Option<String>,
+    /// The trace that the process was started in.
+    pub(crate) inherited: Incoming,
     pub(crate) max_spans: usize,
     pub(crate) send_client_reports: bool,
     pub(crate) shutdown_timeout: Duration,
@@ -78,8 +89,28 @@ impl Config {
             None => host_name(),
             set => check_text(set, &SERVER_NAME)?,
         };
+        let sampling = Sampling {
+            traces_sample_rate: resolve_rate(self.traces_sample_rate, &env)?.map(rate_of),
+            traces_sampler: self.traces_sampler,
+            rules: self.rules,
+            max_per_second: self.max_per_second,
+            floor_per_second: self.floor_per_second,
+        };
+        let is_tracing = sampling.traces_sample_rate.is_some()
+            || sampling.traces_sampler.is_some()
+            || !sampling.rules.is_empty();
+        let org_id = resolve_org(self.org_id, dsn.as_ref())?;
+        let strict = self.strict_trace_continuation;
+        let policy = Policy { org_id: org_id.as_deref(), strict };
         Ok(Resolved {
-            sample_threshold: resolve_rate(self.traces_sample_rate, &env)?,
+            is_tracing,
+            sampling: Arc::new(Table::compile(sampling).map_err(ConfigError::sampling)?),
+            enable_backpressure_handling: self.enable_backpressure_handling,
+            targets: resolve_targets(self.trace_propagation_targets.as_deref(), dsn.as_ref())?,
+            propagate_traceparent: self.propagate_traceparent,
+            strict_trace_continuation: strict,
+            inherited: inherited(&env, &policy),
+            org_id,
             debug: resolve_debug(self.debug, &env)?,
             dsn,
             release,
@@ -224,6 +255,46 @@ fn resolve_rate(explicit: Option<f64>, env: &Environment<'_>) -> Result<Option<u
     Err(error.with_variable(Some(VARIABLE)))
 }
 
+/// The rate of so many millionths.
+fn rate_of(millionths: u32) -> f64 {
+    f64::from(millionths) / 1e6
+}
+
+/// The organisation: what is said, else what the DSN's host says.
+fn resolve_org(explicit: Option<String>, dsn: Option<&Dsn>) -> Result<Option<String>, ConfigError> {
+    match explicit.map(|id| id.trim().to_owned()) {
+        Some(id) if id.is_empty() => Ok(None),
+        Some(id) if id.len() > ORG_DIGITS_MAX || !id.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(ConfigError::malformed("org_id", "expected up to 20 digits"))
+        }
+        Some(id) => Ok(Some(id)),
+        None => Ok(dsn.and_then(Dsn::org_id).map(|id| id.to_string())),
+    }
+}
+
+fn resolve_targets(
+    list: Option<&[PropagationTarget]>,
+    dsn: Option<&Dsn>,
+) -> Result<Arc<Targets>, ConfigError> {
+    let own = dsn.map(Dsn::authority);
+    let targets = Targets::new(list, own.as_deref()).map_err(|_| {
+        let right = "expected texts, or regular expressions that compile";
+        ConfigError::malformed("trace_propagation_targets", right)
+    })?;
+    Ok(Arc::new(targets))
+}
+
+/// The trace that the environment hands on, unless it says that it is not meant.
+fn inherited(env: &Environment<'_>, policy: &Policy<'_>) -> Incoming {
+    let wanted = env.read("SENTRY_USE_ENVIRONMENT").is_none_or(|text| {
+        let no = ["false", "f", "no", "n", "off", "0"];
+        !no.contains(&text.trim_ascii().to_ascii_lowercase().as_str())
+    });
+    let variables = ["SENTRY_TRACE", "SENTRY_BAGGAGE"];
+    let pairs = variables.into_iter().filter_map(|name| Some((name, env.read(name)?)));
+    if wanted { Incoming::read(pairs, policy) } else { Incoming::default() }
+}
+
 fn resolve_debug(explicit: Option<bool>, env: &Environment<'_>) -> Result<bool, ConfigError> {
     const VARIABLE: &str = "SENTRY_DEBUG";
     if let Some(debug) = explicit {
@@ -310,6 +381,7 @@ const ENVIRONMENT_DEFAULT: &str = if cfg!(debug_assertions) { "development" } el
 const RING_BYTES_MAX: usize = 1 << 30;
 const SLOT_BYTES: usize = 64;
 const RING_SLOTS_MIN: usize = 64;
+const ORG_DIGITS_MAX: usize = 20;
 const OPEN_MAX: usize = 1 << 24;
 /// Far below where adding two of them could overflow.
 const BYTES_MAX: usize = if usize::BITS >= 64 { 1_usize.wrapping_shl(36) } else { 1 << 30 };

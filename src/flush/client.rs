@@ -1,7 +1,8 @@
 //! The flusher's thread, and starting and stopping both threads.
 //!
 //! The flusher looks at the rings once an interval, and at once again while a ring is more than an
-//! eighth full; nobody has to wake it, so recording threads make no system call for it. A panic in
+//! eighth full; nobody has to wake it, so recording threads make no system call for it. Between two
+//! looks that are far apart it wakes for the budgets of sampling, if there are any. A panic in
 //! a cycle costs what was in hand, counted; the flusher starts anew after a pause that doubles, and
 //! gives up after five in a row: recording is off then.
 //!
@@ -17,6 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::sampling::{live, pressure};
 use crate::shared::clock;
 use crate::shared::id::WireIds;
 use crate::shared::ledger::Books;
@@ -26,7 +28,7 @@ use crate::transport::Transport;
 use super::assemble::Bounds;
 use super::courier::Health;
 use super::encode::Site;
-use super::flusher::{Cycle, Flusher, Reading};
+use super::flusher::{Cycle, Flusher, Reading, TICK};
 use super::keep::Keep;
 use super::queue::{Held, Queue};
 use super::upload::Uploader;
@@ -39,6 +41,8 @@ const STACK_BYTES: usize = 512 * 1024;
 const PANICS_MAX: u32 = 5;
 /// How long a new flusher waits for one that a shutdown gave up: it is busy, not blocked.
 const READING_MAX: Duration = Duration::from_secs(10);
+/// How soon it is noticed that there are budgets to tick.
+const NOTICE: Duration = Duration::from_secs(1);
 /// The last look at the rings comes this much after the one before: threads that were just
 /// publishing when recording went off are through by then.
 const LAST_LOOK: Duration = Duration::from_millis(1);
@@ -53,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) ring_slots: u64,
     pub(crate) queue_bytes: usize,
     pub(crate) client_reports: bool,
+    /// Whether rates are lowered while the transport does not keep up.
+    pub(crate) backpressure: bool,
     /// Takes transactions instead of the transport.
     pub(crate) keep: Option<Arc<dyn Keep>>,
     /// `None`: nobody watches what is open.
@@ -86,6 +92,11 @@ impl Client {
         let mut flusher = Flusher::new(site, bounds, wire, queue, books, reading, watch);
         flusher.discard_leftovers();
         flusher.keep(plan.keep);
+        // What an earlier client found is of no concern to this one.
+        pressure::set_healthy(true);
+        if plan.backpressure {
+            flusher.heed_pressure();
+        }
         let role = Role {
             flusher,
             control: Arc::clone(&control),
@@ -156,6 +167,12 @@ struct Wishes {
     stop: bool,
     stopped: bool,
     dead: bool,
+}
+
+impl Wishes {
+    fn is_quiet(&self) -> bool {
+        self.asked == self.done && !self.stop
+    }
 }
 
 impl Control {
@@ -234,23 +251,34 @@ impl Role {
         }
     }
 
-    /// Waits for a wish, at most `pause`. C1: what is asked for later is answered by the next
-    /// cycle.
-    fn idle(&self, pause: Duration) -> (u64, bool) {
-        let (state, _) = self
-            .control
-            .work
-            .wait_timeout_while(self.control.lock(), pause, |state| {
-                state.asked == state.done && !state.stop
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        (state.asked, state.stop)
+    /// Waits for a wish, at most `pause`; meanwhile the budgets tick, if there are any. C1: what is
+    /// asked for later is answered by the next cycle.
+    fn idle(&mut self, pause: Duration) -> (u64, bool) {
+        let until = clock::monotonic().saturating_add(pause);
+        loop {
+            let step = if live::is_ticking() { TICK } else { NOTICE };
+            let left = until.saturating_sub(clock::monotonic());
+            let (state, _) = self
+                .control
+                .work
+                .wait_timeout_while(self.control.lock(), left.min(step), |state| state.is_quiet())
+                .unwrap_or_else(PoisonError::into_inner);
+            if !state.is_quiet() || left <= step {
+                return (state.asked, state.stop);
+            }
+            drop(state);
+            self.survive(Flusher::tick);
+        }
     }
 
     /// What was found; `None` after a panic.
     fn cycle(&mut self) -> Option<Cycle> {
+        self.survive(Flusher::cycle)
+    }
+
+    fn survive<R>(&mut self, work: impl FnOnce(&mut Flusher, Duration) -> R) -> Option<R> {
         let flusher = &mut self.flusher;
-        match catch_unwind(AssertUnwindSafe(|| flusher.cycle(clock::monotonic()))) {
+        match catch_unwind(AssertUnwindSafe(|| work(flusher, clock::monotonic()))) {
             Ok(found) => Some(found),
             Err(payload) => {
                 #[expect(clippy::mem_forget, reason = "its drop is a stranger's, and may panic")]

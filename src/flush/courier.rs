@@ -183,7 +183,12 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         match &answer {
             Answer::Response(response) => {
                 self.panics_in_row = 0;
+                let before = self.limits.until(Category::Transaction);
                 self.limits.update(response, now.monotonic, now.unix);
+                let until = self.limits.until(Category::Transaction);
+                if until != before {
+                    self.queue.limit(until);
+                }
                 if matches!(response.status, 200..=299) {
                     self.health(|health| health.last_success = Some(now.monotonic));
                 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_utils::atomic::AtomicCell;
 
+use crate::sampling::{self, live};
 use crate::shared::clock::{self, Anchor};
 use crate::shared::id::WireIds;
 use crate::shared::layout::Slot;
@@ -21,11 +22,19 @@ use super::assemble::{Bounds, Sink};
 use super::encode::{Encoder, Site};
 use super::intake::{Intake, Keeper, Source, records};
 use super::keep::Keep;
+use super::pressure::{self, Pressure};
 use super::queue::Queue;
+use super::verdict::Verdict;
 use super::watch::Watch;
 
 /// Slots copied at a time.
 const BATCH: u64 = 4096;
+
+/// Between two ticks of the budgets, at least.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+
+/// A copy with room for more slots is freed after use: one huge transaction must not pin its memory.
+const COPY_SLOTS_MAX: usize = 4096;
 
 /// The right to read the rings: there is one (R1 of the ring). A flusher that was given up at
 /// shutdown keeps it until it has really ended.
@@ -82,6 +91,10 @@ pub(crate) struct Flusher {
     intake: Intake,
     out: Out,
     watch: Option<Watch>,
+    /// `None`: rates are not lowered for a transport that does not keep up.
+    pressure: Option<Pressure>,
+    /// The last tick of the budgets.
+    ticked: Duration,
     /// Given back when the flusher is dropped.
     _reading: Reading,
 }
@@ -95,6 +108,8 @@ pub(super) struct Out {
     /// Takes them instead of the queue.
     keep: Option<Arc<dyn Keep>>,
     books: &'static Books,
+    /// One that was decided here, with its root's record as it is to be.
+    copy: Vec<Slot>,
     /// Span records taken in, and those that left again: what lies between is in the assembler, or
     /// was in hand when something panicked.
     taken_in: Count,
@@ -103,36 +118,21 @@ pub(super) struct Out {
 
 impl Sink for Out {
     fn transaction(&mut self, run: &[Slot]) {
-        if let Some(keep) = &self.keep {
-            keep.transaction(run);
-            let (kept, _) = records(run);
-            self.left += kept;
-            self.books.delivered.add(kept);
-            return;
-        }
-        let buffer = self.queue.buffer();
-        match self.encoder.transaction(run, &self.wire, &self.anchor, buffer) {
-            Ok((parcel, encoded)) => {
-                let kept = parcel.count;
-                self.lost(Reason::TransactionLimit, Count::spans(encoded.children_over_limit));
-                self.lost(Reason::Invalid, Count::spans(encoded.children_unfit));
-                self.books.cut.add(encoded.cut);
-                self.books.attributes_dropped.add(encoded.dropped);
-                match self.queue.push(parcel) {
-                    Ok(()) => self.left += kept,
-                    Err(parcel) => {
-                        let closed = self.queue.is_closed();
-                        let reason =
-                            if closed { Reason::ShutdownDeadline } else { Reason::QueueFull };
-                        self.lost(reason, kept);
-                        self.queue.recycle(parcel.bytes);
-                    }
+        match Verdict::of(run, &self.wire, &self.anchor) {
+            Verdict::Decided => self.kept(run),
+            Verdict::Kept(root) => {
+                let mut copy = std::mem::take(&mut self.copy);
+                copy.clear();
+                copy.extend_from_slice(run);
+                if let Some(last) = copy.last_mut() {
+                    *last = root;
+                }
+                self.kept(&copy);
+                if copy.capacity() <= COPY_SLOTS_MAX {
+                    self.copy = copy;
                 }
             }
-            Err((buffer, _)) => {
-                self.lost(Reason::Invalid, records(run).0);
-                self.queue.recycle(buffer);
-            }
+            Verdict::Discarded => self.discarded(run),
         }
     }
 
@@ -170,6 +170,52 @@ impl Keeper for Out {
 }
 
 impl Out {
+    /// Sends a transaction on its way.
+    fn kept(&mut self, run: &[Slot]) {
+        if let Some(keep) = &self.keep {
+            keep.transaction(run);
+            let (kept, _) = records(run);
+            self.left += kept;
+            self.books.delivered.add(kept);
+            return;
+        }
+        let buffer = self.queue.buffer();
+        match self.encoder.transaction(run, &self.wire, &self.anchor, buffer) {
+            Ok((parcel, encoded)) => {
+                let kept = parcel.count;
+                self.lost(Reason::TransactionLimit, Count::spans(encoded.children_over_limit));
+                self.lost(Reason::Invalid, Count::spans(encoded.children_unfit));
+                self.books.cut.add(encoded.cut);
+                self.books.attributes_dropped.add(encoded.dropped);
+                match self.queue.push(parcel) {
+                    Ok(()) => self.left += kept,
+                    Err(parcel) => {
+                        let closed = self.queue.is_closed();
+                        let reason =
+                            if closed { Reason::ShutdownDeadline } else { Reason::QueueFull };
+                        self.lost(reason, kept);
+                        self.queue.recycle(parcel.bytes);
+                    }
+                }
+            }
+            Err((buffer, _)) => {
+                self.lost(Reason::Invalid, records(run).0);
+                self.queue.recycle(buffer);
+            }
+        }
+    }
+
+    /// Writes down that a transaction is not kept. No loss, so what was set on it is not counted.
+    fn discarded(&mut self, run: &[Slot]) {
+        if let Some(keep) = &self.keep {
+            keep.discarded(run);
+        }
+        let (count, _) = records(run);
+        self.left += count;
+        self.books.discarded.add(count);
+        self.books.sampling.leave_out(pressure::cause(), count.transactions);
+    }
+
     pub(super) fn new(site: Site, wire: WireIds, queue: Arc<Queue>, books: &'static Books) -> Self {
         Self {
             encoder: Encoder::new(site),
@@ -178,9 +224,18 @@ impl Out {
             queue,
             keep: None,
             books,
+            copy: Vec::new(),
             taken_in: Count::default(),
             left: Count::default(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Out {
+    /// For those who have a clock of their own.
+    pub(super) fn set_anchor(&mut self, anchor: Anchor) {
+        self.anchor = anchor;
     }
 }
 
@@ -211,6 +266,8 @@ impl Flusher {
         Self {
             _reading: reading,
             watch,
+            pressure: None,
+            ticked: Duration::ZERO,
             intake: Intake::new(bounds, BATCH),
             out: Out::new(site, wire, queue, books),
         }
@@ -219,6 +276,11 @@ impl Flusher {
     /// Gives transactions to `keep` instead of the queue.
     pub(crate) fn keep(&mut self, keep: Option<Arc<dyn Keep>>) {
         self.out.keep = keep;
+    }
+
+    /// Lowers the rates while the transport does not keep up.
+    pub(crate) fn heed_pressure(&mut self) {
+        self.pressure = Some(Pressure::default());
     }
 
     /// Drops what an earlier generation left in the rings: its flusher was gone when it was
@@ -258,10 +320,30 @@ impl Flusher {
         self.out.books.in_assembly.set(self.intake.held());
         self.out.books.cycles.add(1);
         found.unsettled = self.intake.has_ended();
+        // After the accounts: what was left out before is told by the cause of that time.
+        self.look_for_pressure(now);
+        self.tick(now);
         if let Some(watch) = &mut self.watch {
             watch.look(now, &self.out.anchor, self.intake.assembler(), self.out.books);
         }
         found
+    }
+
+    /// Has caps and floors take stock, if the last time is long enough ago.
+    pub(crate) fn tick(&mut self, now: Duration) {
+        if now.saturating_sub(self.ticked) >= TICK {
+            self.ticked = now;
+            live::tick(now);
+        }
+    }
+
+    fn look_for_pressure(&mut self, now: Duration) {
+        let Some(pressure) = &mut self.pressure else { return };
+        let queue = &self.out.queue;
+        if let Some(is_healthy) = pressure.check(now, || queue.strain()) {
+            sampling::pressure::set_healthy(is_healthy);
+            live::refresh();
+        }
     }
 
     /// What is left when the library closes, and nothing follows.
@@ -280,10 +362,13 @@ impl Flusher {
     /// Takes what a thread lost or left out since the last time into the next client report.
     fn account(&self, lane: &Lane) {
         let unsampled = lane.counters.unsampled.get();
-        let fresh = unsampled.saturating_sub(lane.reported.unsampled.get());
-        if fresh > 0 {
+        let discarded = lane.counters.discarded.get() - lane.reported.discarded.get();
+        let unsampled_before = lane.reported.unsampled.get();
+        let left_out = unsampled.saturating_sub(unsampled_before) + discarded.transactions;
+        if left_out > 0 {
             lane.reported.unsampled.set(unsampled);
-            self.out.books.unreported_unsampled.add(Count { transactions: fresh, spans: fresh });
+            lane.reported.discarded.add(discarded);
+            self.out.books.sampling.leave_out(pressure::cause(), left_out);
         }
         for reason in LOST_ON_THREAD {
             let (Some(lost), Some(known)) =

@@ -10,8 +10,10 @@ use crate::shared::ledger::Reason;
 
 /// Takes slots instead of the encoder.
 pub(crate) trait Keep: fmt::Debug + Send + Sync {
-    /// A whole transaction: its slots, the root's record last.
+    /// A whole transaction that sampling keeps: its slots, the root's record last.
     fn transaction(&self, run: &[Slot]);
+    /// One that was recorded on trial, and is not kept.
+    fn discarded(&self, run: &[Slot]);
     /// Of a transaction from several rings, before it was put in order: what was detached is told
     /// here and nowhere else.
     fn pieces(&self, slots: &[Slot]);

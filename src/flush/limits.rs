@@ -62,11 +62,15 @@ impl Limits {
     /// A limit on `span` alone does not hold transactions back: the server takes the spans out
     /// itself.
     pub(crate) fn blocked(&self, category: Category, now: Duration) -> Option<Duration> {
-        let until = match category {
+        self.until(category).checked_sub(now).filter(|wait| !wait.is_zero())
+    }
+
+    /// The moment from which on an envelope may go.
+    pub(crate) fn until(&self, category: Category) -> Duration {
+        match category {
             Category::Transaction => self.transaction.max(self.all),
             Category::Internal => self.all,
-        };
-        until.checked_sub(now).filter(|wait| !wait.is_zero())
+        }
     }
 }
 

@@ -22,9 +22,11 @@ mod gone;
 mod intake;
 pub(crate) mod keep;
 pub(crate) mod limits;
+mod pressure;
 pub(crate) mod queue;
 pub(crate) mod report;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod upload;
+mod verdict;
 pub(crate) mod watch;

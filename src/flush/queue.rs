@@ -75,6 +75,17 @@ pub(crate) struct Held {
     pub(crate) envelopes: usize,
 }
 
+/// How the way to the server is, for those who send less when it cannot take it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Strain {
+    /// Parcels that found no room, so far.
+    pub(crate) refused: u64,
+    /// One more like the last would find none.
+    pub(crate) is_full: bool,
+    /// No transaction is sent before this moment, as the server wishes.
+    pub(crate) limited_until: Duration,
+}
+
 #[derive(Debug)]
 pub(crate) struct Queue {
     books: &'static Books,
@@ -103,6 +114,8 @@ struct State {
     spare_bytes: usize,
     /// Length of the last parcel: the guess for the next one.
     length: usize,
+    refused: u64,
+    limited_until: Duration,
 }
 
 impl Queue {
@@ -126,6 +139,7 @@ impl Queue {
         let mut state = self.lock();
         let bytes = state.bytes.saturating_add(parcel.bytes.capacity());
         if state.closed || bytes > self.bytes_max {
+            state.refused += u64::from(!state.closed);
             return Err(parcel);
         }
         self.books.queued.add(parcel.count);
@@ -256,6 +270,21 @@ impl Queue {
             in_flight: state.in_flight.unwrap_or_default(),
             bytes: state.bytes,
             envelopes: state.parcels.len(),
+        }
+    }
+
+    /// The server wants no transactions before this moment.
+    pub(crate) fn limit(&self, until: Duration) {
+        self.lock().limited_until = until;
+    }
+
+    /// How the way to the server is.
+    pub(crate) fn strain(&self) -> Strain {
+        let state = self.lock();
+        Strain {
+            refused: state.refused,
+            is_full: state.bytes + state.length > self.bytes_max,
+            limited_until: state.limited_until,
         }
     }
 
@@ -493,6 +522,26 @@ mod tests {
         let queue = Queue::new(10_000, books());
         queue.push(parcel(1000, 0)).unwrap();
         assert!((1000..2000).contains(&queue.buffer().capacity()));
+    }
+
+    #[test]
+    fn what_finds_no_room_strains_and_what_comes_after_closing_does_not() {
+        let queue = Queue::new(1000, books());
+        assert_eq!(
+            queue.strain(),
+            Strain { refused: 0, is_full: false, limited_until: Duration::ZERO }
+        );
+        queue.push(parcel(400, 0)).unwrap();
+        assert!(!queue.strain().is_full);
+        queue.push(parcel(400, 0)).unwrap();
+        assert!(queue.strain().is_full, "no room for a third one");
+        assert!(queue.push(parcel(400, 0)).is_err());
+        queue.limit(LONG);
+        assert_eq!(queue.strain(), Strain { refused: 1, is_full: true, limited_until: LONG });
+        pop(&queue);
+        queue.close();
+        assert!(queue.push(parcel(1, 0)).is_err());
+        assert_eq!(queue.strain(), Strain { refused: 1, is_full: false, limited_until: LONG });
     }
 
     #[test]

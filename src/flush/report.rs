@@ -7,8 +7,9 @@
 //! anybody counts.
 //!
 //! The server knows a closed list of reasons, and discards others; several of ours share one of
-//! its, and are merged when written. A transaction that sampling left out counts as one transaction
-//! and one span: its children were never made.
+//! its, and are merged when written. A transaction that sampling left out, at its start or at its
+//! end, counts as one transaction and one span: its children were never made, or not meant to be
+//! seen.
 //!
 //! # Limits
 //! The spec has a report hold at most 4 KiB. The reasons being a closed list, the largest possible
@@ -19,6 +20,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::envelope::{Category, Parcel, SENT_AT_BLANK};
+use crate::shared::ledger::sampling;
 use crate::shared::ledger::{Books, Count, Reason, Tally};
 
 /// Losses that were taken out of the books, to be sent or restored.
@@ -32,7 +34,7 @@ pub(crate) struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Lost(Reason),
-    Unsampled,
+    LeftOut(sampling::Cause),
 }
 
 impl Report {
@@ -40,7 +42,7 @@ impl Report {
     pub(crate) fn take(books: &Books) -> Option<Self> {
         let mut report = Self { taken: Vec::new() };
         let lost = Reason::ALL.into_iter().map(Cause::Lost);
-        for cause in lost.chain([Cause::Unsampled]) {
+        for cause in lost.chain(sampling::Cause::ALL.into_iter().map(Cause::LeftOut)) {
             let Some(name) = cause.wire_name() else { continue };
             let tally = cause.tally(books);
             let there = tally.take();
@@ -115,10 +117,9 @@ impl Report {
         let mut merged: Vec<(&'static str, Count)> = Vec::new();
         for (cause, count) in &self.taken {
             let Some(name) = cause.wire_name() else { continue };
-            let count = cause.reported(*count);
             match merged.iter_mut().find(|(other, _)| *other == name) {
-                Some((_, sum)) => *sum += count,
-                None => merged.push((name, count)),
+                Some((_, sum)) => *sum += *count,
+                None => merged.push((name, *count)),
             }
         }
         merged
@@ -135,22 +136,14 @@ impl Cause {
     fn wire_name(self) -> Option<&'static str> {
         match self {
             Self::Lost(reason) => reason.client_report(),
-            Self::Unsampled => Some("sample_rate"),
+            Self::LeftOut(cause) => Some(cause.as_str()),
         }
     }
 
     fn tally(self, books: &Books) -> &Tally {
         match self {
             Self::Lost(reason) => books.unreported.of(reason),
-            Self::Unsampled => &books.unreported_unsampled,
-        }
-    }
-
-    /// How a count is told to the server: unsampled roots as one transaction and one span each.
-    fn reported(self, count: Count) -> Count {
-        match self {
-            Self::Lost(_) => count,
-            Self::Unsampled => Count { spans: count.transactions, ..count },
+            Self::LeftOut(cause) => books.sampling.unreported(cause),
         }
     }
 }
@@ -173,6 +166,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use sampling::Cause::{Backpressure, SampleRate};
 
     const UNIX_NOW: Duration = Duration::new(1_767_225_600, 12_345_678);
 
@@ -232,8 +226,9 @@ mod tests {
         books.lose(Reason::NetworkError, Count::transaction(0));
         books.lose(Reason::TransactionLimit, Count::spans(1));
         for _ in 0..7 {
-            books.unreported_unsampled.add(Count::transaction(9));
+            books.sampling.leave_out(SampleRate, 1);
         }
+        books.sampling.leave_out(Backpressure, 3);
         let report = Report::take(&books).unwrap();
         fn event(reason: &str, category: &str, quantity: u64) -> Value {
             json!({"reason": reason, "category": category, "quantity": quantity})
@@ -249,6 +244,8 @@ mod tests {
                     event("network_error", "span", 1),
                     event("sample_rate", "transaction", 7),
                     event("sample_rate", "span", 7),
+                    event("backpressure", "transaction", 3),
+                    event("backpressure", "span", 3),
                 ]
             })
         );
@@ -269,7 +266,8 @@ mod tests {
         for (n, reason) in (1..).zip(Reason::ALL) {
             books.lose(reason, Count::transaction(n));
         }
-        books.unreported_unsampled.add(Count::transaction(5));
+        books.sampling.leave_out(SampleRate, 5);
+        books.sampling.leave_out(Backpressure, 6);
         let before = Reason::ALL.map(|reason| books.unreported.of(reason).read());
         let report = Report::take(&books).unwrap();
         assert!(books.unreported.of(Reason::RingFull).read().is_zero());
@@ -279,7 +277,11 @@ mod tests {
         let mut after = Reason::ALL.map(|reason| books.unreported.of(reason).read());
         after[0] = after[0] - Count::spans(1);
         assert_eq!(after, before);
-        assert_eq!(books.unreported_unsampled.read(), Count::transaction(5));
+        for (cause, count) in [(SampleRate, 5), (Backpressure, 6)] {
+            let both = Count { transactions: count, spans: count };
+            assert_eq!(books.sampling.unreported(cause).read(), both);
+            assert_eq!(books.sampling.left_out(cause), count);
+        }
     }
 
     #[test]
@@ -290,21 +292,23 @@ mod tests {
         for reason in Reason::ALL {
             books.lose(reason, huge);
         }
-        books.unreported_unsampled.add(huge);
+        for cause in sampling::Cause::ALL {
+            books.sampling.unreported(cause).add(huge);
+        }
         let total = |books: &Books| {
-            Reason::ALL
-                .iter()
-                .map(|reason| books.unreported.of(*reason).read())
-                .fold(books.unreported_unsampled.read(), |sum, count| sum + count)
+            let lost = Reason::ALL.into_iter().map(|reason| books.unreported.of(reason).read());
+            let left_out =
+                sampling::Cause::ALL.map(|cause| books.sampling.unreported(cause).read());
+            lost.chain(left_out).fold(Count::default(), |sum, count| sum + count)
         };
         let before = total(&books);
 
         let report = Report::take(&books).unwrap();
         let payload = payload_of(&report);
         let events = payload["discarded_events"].as_array().unwrap();
-        assert_eq!(events.len(), 2 * 8, "every reason the server knows from us, both categories");
+        assert_eq!(events.len(), 2 * 9, "every reason the server knows from us, both categories");
         assert!(events.iter().all(|event| event["quantity"].as_u64() == Some(most)), "{payload}");
-        let sent = Count { transactions: 8 * most, spans: 8 * most };
+        let sent = Count { transactions: 9 * most, spans: 9 * most };
         assert_eq!(total(&books) + sent, before);
         report.restore(&books);
         assert_eq!(total(&books), before);
@@ -325,7 +329,7 @@ mod tests {
                         for n in 0..LOSSES {
                             let reason = Reason::ALL[((thread + n) % 9) as usize];
                             books.lose(reason, Count::transaction(n % 3));
-                            books.unreported_unsampled.add(Count::transaction(0));
+                            books.sampling.leave_out(SampleRate, 1);
                         }
                     })
                 })

@@ -1,15 +1,18 @@
 //! Writing tags, data and the rest of what a span carries: each a slot, or a few in a row.
 
+use crate::propagate::pieces;
 use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{
     CUT, INLINE_BYTES, INLINE_NAME_MAX, Kind, LIST, PAYLOAD_MAX, Scalar, Slot, VALUE_MAX, WORDS,
     attribute_header, slots_for, turn,
 };
+use crate::shared::payload::Link;
 use crate::shared::registry::Lane;
 use crate::shared::seqlock::meta;
 use crate::shared::settings::SETTINGS;
 use crate::shared::sync::Ordering;
+use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
 use crate::value::{List, Value};
 
@@ -24,6 +27,19 @@ pub(crate) fn status(handle: Handle, status: SpanStatus) {
     write(handle, |local, lane| {
         let payload = [status as u8];
         local.bytes(lane, handle, Kind::Status, Scalar::U64 as u8, NameId::NONE, &payload);
+        local.note_status(lane, handle, status == SpanStatus::Ok);
+    });
+}
+
+/// Writes an HTTP status code.
+pub(crate) fn http_status(handle: Handle, code: u16) {
+    if !handle.is_recording() {
+        return;
+    }
+    write(handle, |local, lane| {
+        let payload = u64::from(code).to_le_bytes();
+        local.bytes(lane, handle, Kind::HttpStatus, Scalar::U64 as u8, NameId::NONE, &payload);
+        local.note_status(lane, handle, SpanStatus::from_http(code) == SpanStatus::Ok);
     });
 }
 
@@ -184,6 +200,42 @@ impl Local {
         }
     }
 
+    /// On a root whose name left the process: that name, and once is enough.
+    pub(super) fn write_frozen(&self, lane: &Lane, handle: Handle, name: NameId) {
+        self.bytes(lane, handle, Kind::Frozen, Scalar::Text as u8, name, &[]);
+        let mut entry = lane.spans.entry(handle.depth());
+        entry.meta &= !meta::FROZEN;
+        lane.spans.write(handle.depth(), &entry, lane.spans.len());
+    }
+
+    /// On a root that is visiting: whether it is to be kept.
+    pub(super) fn ask_elsewhere(&self, lane: &Lane, handle: Handle, keep: bool) {
+        let payload = [u8::from(keep)];
+        self.bytes(lane, handle, Kind::Asked, Scalar::Bool as u8, NameId::NONE, &payload);
+    }
+
+    /// On a root that continues a trace: which, and what came with it.
+    pub(super) fn write_trace(
+        &self,
+        lane: &Lane,
+        handle: Handle,
+        continued: &Continued,
+        members: &[u8],
+    ) {
+        let code = Scalar::U64 as u8;
+        self.bytes(lane, handle, Kind::Trace, code, NameId::NONE, &continued.payload());
+        for piece in pieces(members, VALUE_MAX) {
+            let code = Scalar::Text as u8;
+            self.bytes(lane, handle, Kind::Dsc, code, NameId::NONE, piece);
+        }
+    }
+
+    /// On a span: another one that it has to do with.
+    pub(super) fn write_link(&self, lane: &Lane, handle: Handle, link: &Link) {
+        let payload = link.payload();
+        self.bytes(lane, handle, Kind::Link, Scalar::U64 as u8, NameId::NONE, &payload);
+    }
+
     /// A payload of any length.
     #[inline]
     fn bytes(
@@ -229,6 +281,13 @@ impl Local {
     fn lost_attribute(&self, lane: &Lane, handle: Handle) {
         lane.counters.attributes_lost.add(1);
         self.lost_slot(lane, handle.depth());
+    }
+}
+
+/// Writes a link of an open span.
+pub(crate) fn link(handle: Handle, link: &Link) {
+    if handle.is_recording() {
+        write(handle, |local, lane| local.write_link(lane, handle, link));
     }
 }
 

@@ -12,7 +12,8 @@ use crate::shared::settings::{GENERATION, SETTINGS, threshold_of};
 use crate::shared::sync::Ordering;
 
 use super::handle::{Handle, is_live, low};
-use super::local::{LOCAL, Local};
+use super::local::{LOCAL, Local, forget_trace};
+use super::trial::Verdict;
 
 /// Ends a child. One that is ended inside another call stays open, and is counted with its
 /// transaction.
@@ -68,6 +69,7 @@ pub(crate) fn close_unsampled(handle: Handle) {
     let _ = LOCAL.try_with(|local| {
         if let Some(lane) = local.enter() {
             if is_live(lane, handle) {
+                forget_trace(&lane.spans.entry(handle.depth()));
                 local.pop(lane, handle.depth());
             }
             local.leave(lane);
@@ -144,6 +146,7 @@ impl Local {
                 return;
             }
             adorn(&mut record, &entry, at);
+            forget_trace(&entry);
         }
         if lane.spans.len() != depth + 1 {
             record.unfinished = self.close_above(lane, depth, entry.key);
@@ -152,6 +155,10 @@ impl Local {
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
             self.take_back_own(lane, depth);
             lane.counters.lose(Reason::AfterShutdown, Count::transaction(0));
+        } else if entry.meta & (meta::PLANNED | meta::REFUSED) == meta::PLANNED
+            && self.end_trial(lane, depth, &entry, &mut record) == Verdict::Gone
+        {
+            // Counted, and nowhere any more.
         } else if entry.meta & meta::REFUSED == 0
             && self.writer.room_for_root(&lane.ring, || SETTINGS.ring_slots())
         {

@@ -36,13 +36,15 @@ use crate::shared::sync::Ordering;
 
 use super::close::{adorn, child_record};
 use super::handle::{Handle, UNSAMPLED, VISITING, is_live, low};
-use super::local::{LOCAL, Local};
+use super::local::{LOCAL, Local, forget_trace};
+use super::trial::{asked, asked_flags, first};
 
 /// A span on its way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Carried {
     entry: Entry,
-    /// op:32 | name:32 of its root, for the line that it gets where a child is entered.
+    /// op:32 | name:32 of its root, for the line that it gets where a child is entered; of a root,
+    /// its plan.
     root_names: u64,
     /// The root's start, for the same; of a root, the slots of it that were lost.
     root_start: u64,
@@ -61,6 +63,20 @@ pub(crate) struct Ending {
 impl Carried {
     /// What is carried of nothing.
     pub(crate) const NONE: Self = Self { entry: Entry::NONE, root_names: 0, root_start: 0 };
+
+    /// What a child is of a transaction that is not recorded: it again, and nothing that ends.
+    pub(crate) fn unrecorded_child(&self) -> Option<Self> {
+        let mut copy = *self;
+        copy.entry.meta &= !meta::ROOT;
+        self.is_unsampled().then_some(copy)
+    }
+
+    /// Asks for a transaction to be kept, or not to be.
+    pub(crate) fn ask(&mut self, keep: bool) {
+        if self.is_recording() && self.is_root() {
+            self.entry.meta = asked(self.entry.meta, keep);
+        }
+    }
 
     const fn is_root(&self) -> bool {
         self.entry.meta & meta::ROOT != 0
@@ -163,6 +179,7 @@ pub(crate) fn leave(handle: Handle) {
 
 /// Ends a carried span: its record goes into this thread's ring.
 pub(crate) fn finish(carried: &Carried, ending: Ending) {
+    forget_trace(&carried.entry);
     if !carried.is_recording() {
         return;
     }
@@ -210,15 +227,21 @@ impl Local {
             entry.meta = entry.meta & !GENERATION | SETTINGS.state() & GENERATION;
         }
         if entry.meta & meta::ROOT != 0 {
-            let [.., lost, _] = lane.spans.at(depth);
+            let [.., lost, plan] = lane.spans.at(depth);
             entry.meta |= meta::SHARED;
-            return Carried { entry, root_names: 0, root_start: lost.load(Ordering::Relaxed) };
+            let plan =
+                if entry.meta & meta::PLANNED == 0 { 0 } else { plan.load(Ordering::Relaxed) };
+            let lost = lost.load(Ordering::Relaxed);
+            return Carried { entry, root_names: plan, root_start: lost };
         }
         // T4: a child that is open has an open root, here or (as an entered line) elsewhere.
         debug_assert!(entry.meta & meta::FOREIGN != 0 || root.key == entry.root);
-        entry.meta &= !meta::ROOT_START_UNIX;
+        entry.meta &= !(meta::ROOT_START_UNIX | meta::ROOT_CONTINUED);
         if root.meta & meta::START_UNIX != 0 {
             entry.meta |= meta::ROOT_START_UNIX;
+        }
+        if root.meta & meta::CONTINUED != 0 {
+            entry.meta |= meta::ROOT_CONTINUED;
         }
         Carried { entry, root_names: root.names, root_start: root.start }
     }
@@ -286,7 +309,8 @@ impl Local {
     fn enter_line(&self, lane: &Lane, carried: &Carried) -> Handle {
         let base = lane.spans.len();
         // A root takes one line, a child two; the second may find no room.
-        let depth = base + usize::from(!carried.is_root() && base + 1 < DEPTH);
+        let two = !carried.is_root() && !carried.is_unsampled();
+        let depth = base + usize::from(two && base + 1 < DEPTH);
         if depth >= DEPTH {
             // What is started from here on is too deep, and counted as that.
             return Handle::NONE;
@@ -303,6 +327,9 @@ impl Local {
             let mut inherited = entry.meta & (GENERATION | THRESHOLD | meta::REFUSED);
             if entry.meta & meta::ROOT_START_UNIX != 0 {
                 inherited |= meta::START_UNIX;
+            }
+            if entry.meta & meta::ROOT_CONTINUED != 0 {
+                inherited |= meta::CONTINUED;
             }
             let root = Entry {
                 key: entry.root,
@@ -351,7 +378,8 @@ impl Local {
         for line in base..=depth {
             // Children that stay may be detached later, and then tell of their root.
             let Entry { start, names, meta, .. } = lane.spans.entry(line);
-            let rest = Entry { start, names, meta: meta & meta::START_UNIX, ..Entry::NONE };
+            let meta = meta & (meta::START_UNIX | meta::CONTINUED | THRESHOLD);
+            let rest = Entry { start, names, meta, ..Entry::NONE };
             lane.spans.write(line, &rest, len);
         }
         self.settle(lane, len);
@@ -364,6 +392,10 @@ impl Local {
             record.kind = Kind::Root;
             record.lost = low(carried.root_start);
             record.threshold = threshold_of(entry.meta);
+            // Its spans may be anywhere: the flusher decides.
+            record.plan = carried.root_names;
+            record.flags |= asked_flags(entry.meta);
+            record.why = first(entry.meta);
         }
         adorn(&mut record, entry, ending.at);
         if ending.cancelled {

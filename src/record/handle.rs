@@ -119,6 +119,20 @@ pub(crate) fn redescribe(handle: Handle, description: NameId) {
     change(handle, |entry| entry.names = names(NameId(low(entry.names)), description));
 }
 
+/// Before an open transaction gets another name: what left the process keeps the old one.
+pub(crate) fn freeze(handle: Handle) {
+    let _ = LOCAL.try_with(|local| {
+        let Some(lane) = local.enter() else { return };
+        if handle.is_recording() && is_live(lane, handle) {
+            let entry = lane.spans.entry(handle.depth());
+            if entry.meta & (meta::ROOT | meta::FROZEN) == meta::ROOT | meta::FROZEN {
+                local.write_frozen(lane, handle, NameId(low(entry.names >> 32)));
+            }
+        }
+        local.leave(lane);
+    });
+}
+
 fn change(handle: Handle, change: impl FnOnce(&mut Entry)) {
     let _ = LOCAL.try_with(|local| {
         let Some(lane) = local.enter() else { return };

@@ -13,8 +13,11 @@ use crate::shared::registry::{self, KEY_BITS, Lane};
 use crate::shared::ring::Writer;
 use crate::shared::seqlock::{Entry, meta};
 use crate::shared::settings::{GENERATION, ON};
+use crate::shared::traces;
 
 use super::cache::Cache;
+use super::draw::{Pending, Verdicts};
+use super::trial::{self, Trials};
 
 thread_local! {
     /// The calling thread's hot state.
@@ -39,6 +42,12 @@ pub(crate) struct Local {
     /// Recorded transactions that are open.
     pub(super) roots: Cell<u64>,
     pub(super) cache: Cache,
+    /// A transaction is being decided on.
+    pub(super) deciding: Cell<bool>,
+    pub(super) verdicts: Verdicts,
+    pub(super) pending: Cell<Pending>,
+    /// Of the recorded transactions that are open, outermost first.
+    pub(super) trials: Trials,
 }
 
 impl Local {
@@ -53,6 +62,10 @@ impl Local {
             seen: Cell::new(0),
             roots: Cell::new(0),
             cache: Cache::new(),
+            deciding: Cell::new(false),
+            verdicts: Verdicts::new(),
+            pending: Cell::new(Pending::NONE),
+            trials: trial::none(),
         }
     }
 
@@ -164,6 +177,7 @@ impl Local {
         let mut lost = Count::default();
         for depth in 0..lane.spans.len() {
             let entry = lane.spans.entry(depth);
+            forget_trace(&entry);
             if entry.key != 0 && entry.meta & meta::ENTERED == 0 {
                 let root = entry.meta & meta::ROOT != 0;
                 lost += if root { Count::transaction(0) } else { Count::spans(1) };
@@ -207,6 +221,14 @@ impl Local {
         self.abandon_open(lane);
         self.take_back(lane, Reason::Unfinished);
         lane.ring.retire();
+    }
+}
+
+/// What a root continued is of no use any more, unless it goes on elsewhere.
+#[inline]
+pub(super) fn forget_trace(entry: &Entry) {
+    if entry.meta & (meta::CONTINUED | meta::ROOT | meta::ENTERED) == meta::CONTINUED | meta::ROOT {
+        traces::remove(entry.root);
     }
 }
 

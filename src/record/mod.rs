@@ -26,20 +26,30 @@ mod attribute;
 mod cache;
 mod close;
 mod detached;
+mod draw;
 mod handle;
 mod local;
 mod open;
+mod outgoing;
 mod position;
 #[cfg(test)]
 mod tests;
+mod trial;
 
-pub(crate) use attribute::{attribute, attribute_with_name, measurement, status};
+pub(crate) use attribute::{
+    attribute, attribute_with_name, http_status, link, measurement, status,
+};
 pub(crate) use cache::name_id;
 pub(crate) use close::{close_child, close_child_at, close_root, close_unsampled};
 pub(crate) use detached::{Carried, Ending, context, detach, enter, finish, leave};
-pub(crate) use handle::{Handle, current, current_root, is_open, redescribe, restart, root_of};
-pub(crate) use open::{admit, has_parent, open_child, open_child_of, open_root};
+pub(crate) use draw::{Request, draw_by_rules, is_on};
+pub(crate) use handle::{
+    Handle, current, current_root, freeze, is_open, redescribe, restart, root_of,
+};
+pub(crate) use open::{admit, has_parent, open_child, open_child_of, open_continued, open_root};
+pub(crate) use outgoing::{Origin, origin};
 pub(crate) use position::next_key;
+pub(crate) use trial::ask;
 
 #[cfg(doc)]
 use crate::shared::seqlock::OpenSpans;

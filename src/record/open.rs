@@ -1,12 +1,13 @@
 //! Starting transactions and spans.
 
+use crate::propagate::Incoming;
 use crate::shared::clock;
 use crate::shared::id::{NameId, sample_rand};
 use crate::shared::ledger::{Count, Reason};
 use crate::shared::registry::Lane;
 use crate::shared::ring::RESERVE;
 use crate::shared::seqlock::{DEPTH, Entry, meta};
-use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, threshold_of};
+use crate::shared::settings::{GENERATION, ON, RULED, SETTINGS, THRESHOLD, threshold_of};
 use crate::shared::sync::Ordering;
 
 use super::handle::{Handle, UNSAMPLED, is_live, names};
@@ -15,20 +16,29 @@ use super::local::{LOCAL, Local};
 /// What a child has of its parent's `meta`.
 const INHERITED: u64 = meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | GENERATION;
 
+/// What a drawn transaction's `meta` has of its admission besides.
+const FROM_DRAW: u64 = meta::PLANNED | meta::CONTINUED | meta::FIRST;
+
 /// What sampling says to a transaction: two words, so that it is returned in registers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Admission {
     key: u64,
-    /// Kept: the state of the settings, and [`KEPT`]. Else the place of the handle.
+    /// Kept: the state of the settings with the threshold of this transaction, what its `meta` has
+    /// besides (`PLANNED`, `CONTINUED`), and [`KEPT`]. Else the place of the handle.
     word: u64,
 }
 
 /// In a place no bit stands here, and none in a state.
-const KEPT: u64 = 1 << 31;
+pub(super) const KEPT: u64 = 1 << 63;
 
 impl Admission {
     #[inline]
-    const fn no(handle: Handle) -> Self {
+    pub(super) const fn yes(key: u64, word: u64) -> Self {
+        Self { key, word }
+    }
+
+    #[inline]
+    pub(super) const fn no(handle: Handle) -> Self {
         Self { key: handle.key, word: handle.place }
     }
 
@@ -39,10 +49,14 @@ impl Admission {
     }
 }
 
-/// Decides on a transaction.
+/// Decides on a transaction by the threshold alone; `None`: that is not enough.
 #[inline]
-pub(crate) fn admit() -> Admission {
-    if SETTINGS.is_on() { draw() } else { Admission::no(Handle::NONE) }
+pub(crate) fn admit() -> Option<Admission> {
+    match SETTINGS.word() & (ON | RULED) {
+        0 | RULED => Some(Admission::no(Handle::NONE)),
+        ON => Some(draw()),
+        _ => None,
+    }
 }
 
 fn draw() -> Admission {
@@ -72,6 +86,25 @@ pub(crate) fn open_root(admission: Admission, op: NameId, name: NameId) -> Handl
             handle
         })
         .unwrap_or(Handle::NONE)
+}
+
+/// Starts a transaction that was admitted and goes on with a trace.
+pub(crate) fn open_continued(
+    admission: Admission,
+    op: NameId,
+    name: NameId,
+    incoming: &Incoming,
+) -> Handle {
+    let handle = open_root(admission, op, name);
+    let _ = LOCAL.try_with(|local| {
+        let Some(lane) = local.enter() else { return };
+        let entry = lane.spans.entry(handle.depth());
+        if !handle.is_none() && entry.meta & (meta::CONTINUED | meta::REFUSED) == meta::CONTINUED {
+            local.write_trace(lane, handle, &local.pending.get().continued, incoming.members());
+        }
+        local.leave(lane);
+    });
+    handle
 }
 
 /// Whether a child that is started now has a recorded parent.
@@ -138,7 +171,7 @@ impl Local {
 
     #[cold]
     #[inline(never)]
-    fn refuse(&self, reason: Reason) -> Admission {
+    pub(super) fn refuse(&self, reason: Reason) -> Admission {
         self.turned_away(reason, Count::transaction(0));
         Admission::no(Handle::NONE)
     }
@@ -152,13 +185,20 @@ impl Local {
             lane.counters.sampled.add(1);
             return Admission { key, word: state | KEPT };
         }
+        self.leave_out(lane, key, state)
+    }
+
+    /// Begins a transaction that sampling left out. `word` as in [`Admission`].
+    #[inline]
+    pub(super) fn leave_out(&self, lane: &Lane, key: u64, word: u64) -> Admission {
         lane.counters.unsampled.add(1);
         let mut depth = lane.spans.len();
         if depth >= DEPTH {
             self.abandon_open(lane);
             depth = 0;
         }
-        let bits = depth as u64 | meta::ROOT | meta::UNSAMPLED;
+        let given = word & (THRESHOLD | meta::CONTINUED);
+        let bits = depth as u64 | meta::ROOT | meta::UNSAMPLED | given;
         self.push(lane, depth, &Entry { root: key, meta: bits, ..Entry::default() });
         Admission::no(Handle { key, place: depth as u64 | UNSAMPLED })
     }
@@ -177,13 +217,17 @@ impl Local {
             self.abandon_open(lane);
             depth = 0;
         }
-        let mut bits = depth as u64 | meta::ROOT | (state & (GENERATION | THRESHOLD)) | born();
+        let given = state & (GENERATION | THRESHOLD | FROM_DRAW);
+        let mut bits = depth as u64 | meta::ROOT | given | born();
         if !self.writer.room(&lane.ring, 1, || SETTINGS.ring_slots()) {
             bits |= meta::REFUSED;
         }
         let [.., lost, _] = lane.spans.at(depth);
         lost.store(0, Ordering::Relaxed);
         self.roots.set(self.roots.get() + 1);
+        if state & meta::PLANNED != 0 {
+            self.begin_trial(lane, key, depth, self.pending.get());
+        }
         let start = clock::ticks();
         self.push(lane, depth, &Entry { key, root: key, parent: 0, start, names, meta: bits });
         Handle { key, place: depth as u64 }

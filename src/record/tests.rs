@@ -11,7 +11,7 @@ use crate::shared::id::WireIds;
 use crate::shared::layout::{AttributeHeader, Kind, Slot, SpanRecord, flag, payload, slots_of};
 use crate::shared::ledger::{Count, Reason};
 use crate::shared::registry::Lane;
-use crate::shared::settings::SETTINGS;
+use crate::shared::settings::{SETTINGS, sampling};
 use crate::shared::{clock, names};
 use crate::{Hub, SpanStatus, start_child, start_transaction};
 
@@ -29,7 +29,7 @@ impl Session {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         Arena::global().reserve(BYTES_MAX / 64).unwrap();
         clock::clock();
-        SETTINGS.switch_on(&WireIds::from_os(0), threshold, ring_slots);
+        SETTINGS.switch_on(&WireIds::from_os(0), sampling(threshold, false), ring_slots);
         Self { _alone: alone }
     }
 

@@ -427,10 +427,10 @@ pub(crate) fn tick(now: Duration) {
     }
     let now = whole_nanos(now);
     let highest = HIGHEST.load(Ordering::Relaxed) as usize;
-    tick_all(POOL.iter().take(highest + 1), now);
+    tick_all(&mut POOL.iter().take(highest + 1), now);
 }
 
-fn tick_all<'a>(budgets: impl Iterator<Item = &'a Budget>, now: u64) {
+fn tick_all(budgets: &mut dyn Iterator<Item = &Budget>, now: u64) {
     for budget in budgets {
         if budget.state.load(Ordering::Relaxed) == LIVE {
             budget.tick(now);

@@ -18,11 +18,11 @@
 //! the first one may have lowered: among items of one trace the estimate is nearly unbiased, no
 //! more.
 
-use super::Compiled;
 use super::budget::{Budget, Class, Lease, WHOLE, budget, whole_nanos};
 use super::history::{HISTORY, History};
 use super::plan::{Conditions, Plan};
 use super::pressure;
+use super::table::Compiled;
 
 /// What the decision at the start depends on. Rates are in millionths.
 #[derive(Clone, Copy, Debug)]

@@ -78,8 +78,8 @@ pub struct Sampling {
     /// 1,000,000,000; below 1 it is one now and then (0.1: one in ten seconds). Default: no cap.
     ///
     /// A cap lowers the rate of what is offered as far as it takes, so that the rates which the
-    /// server is told stay true. What the caller of this process decided, and what was said
-    /// explicitly, is not held back.
+    /// server is told stay true. It holds back what callers of this process decided to keep, too;
+    /// what code decided explicitly is not held back.
     #[serde(deserialize_with = "read::open_number")]
     pub max_per_second: Option<f64>,
     /// How many transactions of each op are kept in a second although the rates would keep fewer,

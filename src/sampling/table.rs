@@ -23,6 +23,7 @@
 //! hashes the name for each place whose op matches. Nothing allocates.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ type Map<V> = HashMap<Box<str>, V, foldhash::fast::RandomState>;
 pub(crate) struct Table {
     /// T2.
     pub(crate) number: u64,
+    /// The number of the table that was the first of those that took each other's places.
+    pub(crate) session: u64,
     /// What it was made from.
     pub(crate) source: Sampling,
     /// In millionths.
@@ -96,6 +99,12 @@ struct Names {
     loose: Vec<(Pattern, u16)>,
 }
 
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
 impl Table {
     pub(crate) fn compile(sampling: Sampling) -> Result<Self, RuleError> {
         Self::build(sampling, None)
@@ -123,8 +132,10 @@ impl Table {
             return Err(RuleError::out_of_range("rules", "expected at most 1000"));
         }
         let patterns = check_rules(&sampling.rules)?;
+        let number = NUMBER.fetch_add(1);
         let mut table = Self {
-            number: NUMBER.fetch_add(1),
+            number,
+            session: before.map_or(number, |before| before.session),
             rate,
             sampler: sampling.traces_sampler.clone(),
             cap: None,

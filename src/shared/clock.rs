@@ -62,6 +62,11 @@ pub(crate) fn ticks() -> u64 {
     CLOCK.get().map_or(0, Clock::raw)
 }
 
+/// Nanoseconds in a number of ticks; 0 before the clock was made.
+pub(crate) fn nanos(ticks: u64) -> u64 {
+    CLOCK.get().map_or(0, |clock| clock.delta_as_nanos(0, ticks))
+}
+
 /// Time since the first call, for time-outs and back-offs: never goes back, never jumps.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub(crate) fn monotonic() -> Duration {

@@ -36,11 +36,11 @@
 //! | list of a scalar | the scalars one after the other, in the widths above |
 //! | list of text | each as a `u16` length and its UTF-8 |
 //!
-//! Three kinds of attribute are not set by users' keys. [`Kind::Trace`], on a root that continues a
-//! trace: its id (16 bytes), the id of the parent span there (8), `sample_rand` in millionths (4),
-//! flags (4, [`continued`]). [`Kind::Dsc`], behind it: the `sentry-` members of the incoming
-//! `baggage` as they came, in pieces that end between members. [`Kind::Link`], on any span: a trace
-//! id (16), a span id (8), whether that was sampled (1: 0 no, 1 yes, 2 not known).
+//! Four kinds of attribute are not set by users' keys. [`Kind::Trace`], on a root: the trace that
+//! it continues. [`Kind::Dsc`], behind it: the `sentry-` members of the incoming `baggage` as they
+//! came, in pieces that end between members. [`Kind::Frozen`], on a root that is the head of its
+//! trace: the name that went out with its headers. [`Kind::Link`], on any span. What the payloads
+//! of `Trace` and `Link` hold is in `shared/payload.rs`.
 //!
 //! A name that found no room in the name table is [`NameId::INLINE`]; the payload then begins with
 //! the name itself: one byte of length, then its UTF-8.
@@ -105,8 +105,13 @@ pub(crate) enum Kind {
     Trace = 12,
     /// What came with that trace: sampling context for the whole of it.
     Dsc = 13,
-    /// A span that this one has to do with.
+    /// A span that this one has to do with; `name`: how.
     Link = 14,
+    /// The transaction's name when headers of its trace first left the process: as `name` id, or
+    /// `Text` when that is `INLINE`; an empty one: they left without.
+    Frozen = 15,
+    /// Whether code asked for a root to be kept: one byte, 0 or 1. The last one counts.
+    Asked = 16,
 }
 
 impl Kind {
@@ -127,6 +132,8 @@ impl Kind {
             12 => Self::Trace,
             13 => Self::Dsc,
             14 => Self::Link,
+            15 => Self::Frozen,
+            16 => Self::Asked,
             _ => return None,
         })
     }
@@ -138,7 +145,17 @@ impl Kind {
 
     /// Whether the slot holds something that was set on a span.
     pub(crate) const fn is_attribute(self) -> bool {
-        !self.is_span() && !matches!(self, Self::Turn | Self::Parted | Self::Trace | Self::Dsc)
+        matches!(
+            self,
+            Self::Tag
+                | Self::Data
+                | Self::Measurement
+                | Self::Status
+                | Self::HttpStatus
+                | Self::Description
+                | Self::Op
+                | Self::Link
+        )
     }
 }
 
@@ -212,6 +229,12 @@ pub(crate) mod continued {
     pub(crate) const PARENT_DECIDED: u32 = 4;
     /// `sentry-` members came with the trace, and follow.
     pub(crate) const HAS_DSC: u32 = 8;
+}
+
+/// `sample_rand` in a slot of [`Kind::Trace`].
+pub(crate) const fn sample_rand_of(trace: &Slot) -> u32 {
+    let [_, _, _, _, _, _, facts, _] = *trace;
+    facts as u32
 }
 
 /// A span's record, decoded.

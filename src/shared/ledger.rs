@@ -11,6 +11,10 @@ use serde::Serialize;
 
 use super::per_process::PerProcess;
 
+pub(crate) mod sampling;
+
+use sampling::Sampling;
+
 /// Why something was not delivered. The list is closed: a loss without a reason cannot be written
 /// down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -274,12 +278,15 @@ pub(crate) struct Books {
     pub(crate) settled: Tally,
     /// Accepted by the server.
     pub(crate) delivered: Tally,
+    /// Recorded on trial, and not kept in the end: no loss. What a thread took back itself is
+    /// counted in its lane.
+    pub(crate) discarded: Tally,
     /// Everything that was lost after it left its thread, for ever.
     pub(crate) lost: Losses,
     /// The losses that no client report has carried yet, those of the recording threads included.
     pub(crate) unreported: Losses,
-    /// Transactions that sampling left out, not yet reported.
-    pub(crate) unreported_unsampled: Tally,
+    /// What sampling left out.
+    pub(crate) sampling: Sampling,
     /// What waits in the assembler, as the flusher last said.
     pub(crate) in_assembly: Gauge,
     /// Texts and lists that the encoder shortened.
@@ -293,6 +300,8 @@ pub(crate) struct Books {
     pub(crate) restarts: Total,
     /// Transactions that were reported as stuck, and panics of the host's hook for that.
     pub(crate) stuck: Total,
+    /// Continued traces for which there was no place to be found again.
+    pub(crate) traces_lost: Total,
     pub(crate) callback_panics: Total,
 }
 
@@ -305,9 +314,10 @@ impl Books {
             no_ring: Tally::new(),
             settled: Tally::new(),
             delivered: Tally::new(),
+            discarded: Tally::new(),
             lost: Losses::new(),
             unreported: Losses::new(),
-            unreported_unsampled: Tally::new(),
+            sampling: Sampling::new(),
             in_assembly: Gauge(Tally::new()),
             cut: Total::new(),
             attributes_dropped: Total::new(),
@@ -315,6 +325,7 @@ impl Books {
             cycles: Total::new(),
             restarts: Total::new(),
             stuck: Total::new(),
+            traces_lost: Total::new(),
             callback_panics: Total::new(),
         }
     }

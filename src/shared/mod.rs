@@ -1,8 +1,8 @@
 //! What both sides touch. All lock-free code of the crate lives here, over the atomics of [`sync`].
 //!
 //! ```text
-//!   registry, settings ─► ring, names ─► seqlock, arena ─► free_list, layout ─► id, clock, ledger
-//!                                                                      └─► sync, per_process
+//!   registry, settings, payload ─► ring, names, traces ─► seqlock, arena ─► free_list, layout ─┐
+//!                                                   sync, per_process ◄─ id, clock, ledger ◄──┘
 //! ```
 
 pub(crate) mod arena;
@@ -15,6 +15,8 @@ pub(crate) mod layout;
 pub(crate) mod ledger;
 #[cfg(not(hotspan_loom))]
 pub(crate) mod names;
+#[cfg(not(hotspan_loom))]
+pub(crate) mod payload;
 pub(crate) mod per_process;
 #[cfg(not(hotspan_loom))]
 pub(crate) mod registry;
@@ -22,3 +24,5 @@ pub(crate) mod ring;
 pub(crate) mod seqlock;
 pub(crate) mod settings;
 pub(crate) mod sync;
+#[cfg(not(hotspan_loom))]
+pub(crate) mod traces;

@@ -140,6 +140,16 @@ impl Counters {
         (self.next_key.get() & ((1 << KEY_BITS) - 1)).saturating_sub(1)
     }
 
+    /// Spans that got a key here and are neither lost nor left out: open, in the ring, or on their
+    /// way. For differences: what leaves the thread is not taken away.
+    pub(crate) fn at_large(&self) -> u64 {
+        [&self.ring_full, &self.unfinished, &self.after_shutdown, &self.discarded]
+            .into_iter()
+            .fold(self.keys() - self.unsampled.get(), |left, pair| {
+                left.wrapping_sub(pair.spans.get())
+            })
+    }
+
     /// Everything begun on the thread. What was lost to re-entrance or depth got no key.
     pub(crate) fn started(&self) -> Count {
         // What is taken away first: it was added last.

@@ -200,6 +200,18 @@ impl Ring {
     }
 }
 
+/// A place in a ring that its writer may go back to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    position: u64,
+    /// The chunk it stood in.
+    number: u32,
+}
+
+impl Mark {
+    pub(crate) const START: Self = Self { position: 0, number: 0 };
+}
+
 /// The writer's part of a ring: cells of the thread that owns it.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -341,6 +353,44 @@ impl Writer {
         self.number.set(self.published_number.get());
         self.chunk.set(ring.arena.chunk(self.published_number.get()));
         self.chunk_end.set((published - 1) / CHUNK * CHUNK + CHUNK);
+    }
+
+    /// Where it stands, to come back to.
+    #[inline]
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { position: self.position.get(), number: self.number.get() }
+    }
+
+    /// Whether nothing was published since.
+    #[inline]
+    pub(crate) fn is_private_since(&self, mark: Mark) -> bool {
+        self.published.get() <= mark.position
+    }
+
+    /// Takes back everything since a mark, of which nothing may have been published.
+    #[inline]
+    pub(crate) fn retreat_to(&self, ring: &Ring, mark: Mark) {
+        if self.number.get() == mark.number {
+            // In one chunk: its end and every bound are as they were.
+            self.position.set(mark.position);
+        } else if mark.position == self.published.get() {
+            self.retreat(ring);
+        } else {
+            self.position.set(mark.position);
+            self.stop.set(mark.position);
+            self.number.set(mark.number);
+            self.chunk.set(ring.arena.chunk(mark.number));
+            self.chunk_end.set((mark.position - 1) / CHUNK * CHUNK + CHUNK);
+        }
+    }
+
+    /// Slots that were written since a mark, oldest first; those that were published are not seen.
+    pub(crate) fn each_private_since(&self, ring: &Ring, mark: Mark, mut visit: impl FnMut(&Slot)) {
+        let mut skip = mark.position.saturating_sub(self.published.get());
+        self.each_private(ring, |slot| match skip.checked_sub(1) {
+            Some(left) => skip = left,
+            None => visit(slot),
+        });
     }
 
     /// Slots that were written and not published, oldest first, for counting what a retreat takes

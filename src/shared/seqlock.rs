@@ -5,8 +5,8 @@
 //! owner never waits; a reader tries again, a bounded number of times.
 //!
 //! ```text
-//!   entry:  key | root | parent | start | names | meta | - | -        one cache line
-//!   meta:   (flag:1) | (threshold:20) | - | generation:12 | flags:9 | root's depth:9
+//!   entry:  key | root | parent | start | names | meta | lost | plan  one cache line
+//!   meta:   flags:7 | (threshold:20) | flags:2 | generation:12 | flags:9 | root's depth:9
 //! ```
 //!
 //! # Invariants
@@ -71,8 +71,24 @@ pub(crate) mod meta {
     pub(crate) const MOVED: u64 = 1 << 17;
     /// While a child is carried: `START_UNIX` of its root.
     pub(crate) const ROOT_START_UNIX: u64 = 1 << 52;
+    /// A root whose end has to be looked at: it has a plan, or code asked for something.
+    pub(crate) const PLANNED: u64 = 1 << 30;
+    /// A root that continues a trace (`traces.rs`).
+    pub(crate) const CONTINUED: u64 = 1 << 31;
+    /// While a child is carried: `CONTINUED` of its root.
+    pub(crate) const ROOT_CONTINUED: u64 = 1 << 53;
+    /// On a planned root: the status that was set last is not ok.
+    pub(crate) const FAILED: u64 = 1 << 54;
+    /// On a planned root: code asked for it to be kept, or not to be.
+    pub(crate) const KEEP: u64 = 1 << 55;
+    pub(crate) const DISCARD: u64 = 1 << 56;
+    /// On a planned root: the head kept it as the first of its name.
+    pub(crate) const FIRST: u64 = 1 << 58;
+    /// On a root: its name has left the process, in headers.
+    pub(crate) const FROZEN: u64 = 1 << 57;
     /// Anything that the fast path of an ending span leaves to the slow one.
-    pub(crate) const UNUSUAL: u64 = REFUSED | START_UNIX | UNSAMPLED | FOREIGN | SHARED;
+    pub(crate) const UNUSUAL: u64 =
+        REFUSED | START_UNIX | UNSAMPLED | FOREIGN | SHARED | PLANNED | CONTINUED;
 }
 
 /// An open span.

@@ -1,7 +1,7 @@
 //! What recording threads need to know of the configuration: one word, and the seeds.
 //!
 //! ```text
-//!   state:  - | threshold:20 | - | generation:12 | - | on:1
+//!   state:  - | threshold:20 | - | generation:12 | - | ruled:1 | on:1
 //! ```
 //!
 //! # Invariants
@@ -19,6 +19,8 @@ use super::sync::{AtomicU64, Ordering};
 
 /// Bit of a state: recording is on.
 pub(crate) const ON: u64 = 1;
+/// Bit of a state: the threshold is not all there is to sampling.
+pub(crate) const RULED: u64 = 2;
 /// Bits of a state that hold the generation.
 pub(crate) const GENERATION: u64 = 0xfff << GENERATION_SHIFT;
 /// Bits of a state that hold the sampling threshold, in millionths.
@@ -59,22 +61,31 @@ impl Settings {
         self.state.load(Ordering::Acquire)
     }
 
-    /// Whether recording is on; for those that read nothing else afterwards.
+    /// The state word, for those that read nothing else by it.
     #[inline]
-    pub(crate) fn is_on(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & ON != 0
+    pub(crate) fn word(&self) -> u64 {
+        self.state.load(Ordering::Relaxed)
     }
 
-    /// Begins a generation. `threshold` is in millionths.
-    pub(crate) fn switch_on(&self, wire: &WireIds, threshold: u32, ring_slots: u64) {
+    /// Begins a generation. `sampling` is what [`sampling`] makes.
+    pub(crate) fn switch_on(&self, wire: &WireIds, sampling: u64, ring_slots: u64) {
         for (to, from) in self.seeds.iter().zip(wire.seed) {
             to.store(from, Ordering::Relaxed);
         }
         self.ring_slots.store(ring_slots, Ordering::Relaxed);
         let generation = self.next_generation();
-        let threshold = u64::from(threshold) << THRESHOLD_SHIFT & THRESHOLD;
         // ORDERING: Release, with the Acquire in `state` (G1).
-        self.state.store(generation | threshold | ON, Ordering::Release);
+        self.state.store(generation | sampling | ON, Ordering::Release);
+    }
+
+    /// Changes how a generation samples, as long as it goes on.
+    pub(crate) fn resample(&self, sampling: u64) {
+        // Relaxed: a read-modify-write goes on with the release of `switch_on`, and hands nothing
+        // over by itself.
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.state.fetch_update(set, get, |state| {
+            (state & ON != 0).then_some(state & !(THRESHOLD | RULED) | sampling)
+        });
     }
 
     /// Ends a generation.
@@ -111,6 +122,12 @@ impl Settings {
     }
 }
 
+/// How transactions are sampled, as a state word has it: by a threshold in millionths alone, or by
+/// what the table of rules says besides.
+pub(crate) const fn sampling(threshold: u32, ruled: bool) -> u64 {
+    (threshold as u64) << THRESHOLD_SHIFT & THRESHOLD | if ruled { RULED } else { 0 }
+}
+
 /// The threshold in a state word or in a root's `meta`, in millionths.
 pub(crate) const fn threshold_of(word: u64) -> u32 {
     ((word & THRESHOLD) >> THRESHOLD_SHIFT) as u32
@@ -141,7 +158,7 @@ mod models {
             // Here and not on the other thread, as loom begins with this one: it takes the writer's
             // own load of `state` for the only access its store competes with, and would not run
             // the store before the reader's load.
-            settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, 5, 6);
+            settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, sampling(5, false), 6);
             thread.join().unwrap();
         });
     }
@@ -186,7 +203,7 @@ mod models {
         ring.collect(collected, ring.waiting());
         ring.collect(collected, ring.waiting());
         ring.collect(discarded, u64::MAX / 2);
-        settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, 5, 6);
+        settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, sampling(5, false), 6);
         let [collected, discarded] = found.map(|slots| slots.iter().map(|slot| slot[1]).collect());
         (collected, discarded)
     }
@@ -195,7 +212,7 @@ mod models {
     /// child was published early.
     fn race(published: bool) {
         let settings = Arc::new(Settings::new());
-        settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, 5, 6);
+        settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, sampling(5, false), 6);
         let ring = Arc::new(Ring::new(Arena::leaked(2)));
         let mut owner = Owner { writer: Writer::new(), taken_back: 0 };
         let begun = settings.state();

@@ -24,7 +24,7 @@ struct Found<'a> {
 /// `key` on.
 pub(super) fn open(remains: &Remains, lane: u32) -> Vec<Open> {
     let state = &remains.state;
-    let mut ended = state.given_up.clone();
+    let mut ended: HashSet<u64> = state.given_up.union(&state.not_kept).copied().collect();
     for slots in state.runs.iter().chain(state.waiting.values()) {
         for kind in [Kind::Child, Kind::Root] {
             ended.extend(slots_of_kind(slots, kind).map(|[_, key, ..]| key));

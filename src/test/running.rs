@@ -85,6 +85,8 @@ pub(super) struct State {
     is_over: bool,
     /// Spans that ended and were given up.
     pub(super) given_up: HashSet<u64>,
+    /// Spans that ended and are not kept.
+    pub(super) not_kept: HashSet<u64>,
     /// Ticks at each call, and nanoseconds.
     pub(super) advances: Vec<(u64, u64)>,
     /// What was certainly of this capture.
@@ -195,7 +197,7 @@ impl State {
         for slots in self.runs.iter().chain(self.waiting.values()) {
             lanes.extend(slots_of_kind(slots, Kind::Child).map(|[_, key, ..]| lane_of(key)));
         }
-        lanes.extend(self.given_up.iter().map(|key| lane_of(*key)));
+        lanes.extend(self.given_up.iter().chain(&self.not_kept).map(|key| lane_of(*key)));
         lanes
     }
 }
@@ -227,6 +229,15 @@ impl Keep for Sorter {
         Self::with(run, |state, root| {
             state.waiting.remove(&root);
             state.runs.push(run.to_vec());
+        });
+    }
+
+    fn discarded(&self, run: &[Slot]) {
+        Self::with(run, |state, root| {
+            state.waiting.remove(&root);
+            for kind in [Kind::Child, Kind::Root] {
+                state.not_kept.extend(slots_of_kind(run, kind).map(|[_, key, ..]| key));
+            }
         });
     }
 

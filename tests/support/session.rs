@@ -78,7 +78,11 @@ impl Session {
         let after = stats();
         after.check().unwrap();
         assert!(after.is_at_rest(), "{after}");
-        assert_eq!(after.started, after.delivered + after.dropped_in_all(), "{after}");
+        assert_eq!(
+            after.started,
+            after.delivered + after.dropped_in_all() + after.discarded,
+            "{after}"
+        );
         let all: Vec<Opened> = self.memory.take().iter().map(|bytes| Opened::new(bytes)).collect();
         let reported = super::envelope::reported(&all);
         let transactions = all.into_iter().filter(|opened| opened.kind == "transaction").collect();

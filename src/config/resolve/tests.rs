@@ -40,7 +40,7 @@ fn config() -> Config {
 fn defaults_are_good_and_send_nothing() {
     let resolved = good(config(), &[]);
     assert!(resolved.dsn.is_none() && resolved.proxy.is_none() && !resolved.debug);
-    assert_eq!(resolved.sample_threshold, None);
+    assert_eq!(resolved.sampling.rate, None);
     assert_eq!((resolved.release, resolved.dist), (None, None));
     let expected = if cfg!(debug_assertions) { "development" } else { "production" };
     assert_eq!(resolved.environment.as_deref(), Some(expected));
@@ -66,7 +66,7 @@ fn explicit_beats_environment() {
     assert_eq!(from_environment.release.as_deref(), Some("env"));
     assert_eq!(from_environment.environment.as_deref(), Some("env"));
     assert!(from_environment.debug);
-    assert_eq!(from_environment.sample_threshold, Some(500_000));
+    assert_eq!(from_environment.sampling.rate, Some(500_000));
 
     let set = |text: &str| Some(text.to_owned());
     let explicit = good(
@@ -84,7 +84,7 @@ fn explicit_beats_environment() {
     assert_eq!(explicit.release.as_deref(), Some("own"));
     assert_eq!(explicit.environment.as_deref(), Some("own"));
     assert!(!explicit.debug);
-    assert_eq!(explicit.sample_threshold, Some(0));
+    assert_eq!(explicit.sampling.rate, Some(0));
 
     let none = good(
         Config {
@@ -111,7 +111,7 @@ fn empty_variables_are_absent() {
     ];
     let resolved = good(config(), &variables);
     assert!(resolved.dsn.is_none() && resolved.release.is_none() && !resolved.debug);
-    assert!(resolved.environment.is_some() && resolved.sample_threshold.is_none());
+    assert!(resolved.environment.is_some() && resolved.sampling.rate.is_none());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn rates_become_millionths() {
         assert_eq!(millionths(rate), expected, "{rate}");
         let config = Config { traces_sample_rate: Some(rate), ..config() };
         match resolve(config, &[]) {
-            Ok(resolved) => assert_eq!(resolved.sample_threshold, expected, "{rate}"),
+            Ok(resolved) => assert_eq!(resolved.sampling.rate, expected, "{rate}"),
             Err(error) => {
                 assert!(expected.is_none() && error.is_out_of_range());
                 assert_eq!(error.field(), Some("traces_sample_rate"));

@@ -4,9 +4,11 @@
 use crate::shared::id::NameId;
 use crate::shared::layout::{CUT, Kind, Scalar, Slot};
 use crate::shared::names;
+use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
 
 use super::fragments::{Fragments, Piece, Role};
+use super::links::{LINKS_MAX, Link};
 use super::value::{self, Payload, Written};
 use super::{json, scan};
 
@@ -72,6 +74,7 @@ enum Source {
     /// An attribute that begins at this slot.
     Slot(usize),
     Number(u64),
+    Word(&'static str),
 }
 
 /// A text that replaces the one in the record.
@@ -97,6 +100,7 @@ pub(super) struct Keys {
     pub(super) lost: Piece,
     pub(super) unfinished: Piece,
     pub(super) over_limit: Piece,
+    pub(super) kept: Piece,
 }
 
 impl Keys {
@@ -107,6 +111,7 @@ impl Keys {
             lost: fragments.fixed(Role::DataKey, "hotspan.lost"),
             unfinished: fragments.fixed(Role::DataKey, "hotspan.unfinished"),
             over_limit: fragments.fixed(Role::DataKey, "hotspan.over_limit"),
+            kept: fragments.fixed(Role::DataKey, "hotspan.kept"),
         }
     }
 }
@@ -124,6 +129,10 @@ pub(super) struct Attributes {
     pub(super) response: Option<u16>,
     pub(super) description: Option<Text>,
     pub(super) op: Option<Text>,
+    pub(super) links: Vec<Link>,
+    /// Of a root.
+    pub(super) continued: Option<Continued>,
+    pub(super) frozen: Option<Text>,
 }
 
 impl Attributes {
@@ -132,6 +141,8 @@ impl Attributes {
         self.items.clear();
         self.has = [false; 3];
         (self.status, self.response, self.description, self.op) = (None, None, None, None);
+        self.links.clear();
+        (self.continued, self.frozen) = (None, None);
         for (_, at) in slots {
             if self.add(page.run, *at, keys, page.fragments).is_none() {
                 page.trims.dropped += 1;
@@ -154,14 +165,16 @@ impl Attributes {
             Kind::Tag => (Section::Tags, Role::TagKey),
             Kind::Data => (Section::Data, Role::DataKey),
             Kind::Measurement => (Section::Measurements, Role::Measurement),
-            Kind::Description | Kind::Op => {
+            Kind::Description | Kind::Op | Kind::Frozen => {
                 let text = match header.name {
                     NameId::NONE | NameId::INLINE => Text::Slot(at),
                     name => Text::Name(name),
                 };
-                let place =
-                    if header.kind == Kind::Op { &mut self.op } else { &mut self.description };
-                *place = Some(text);
+                match header.kind {
+                    Kind::Op => self.op = Some(text),
+                    Kind::Description => self.description = Some(text),
+                    _ => self.frozen = self.frozen.or(Some(text)),
+                }
                 return Some(());
             }
             Kind::Status => {
@@ -180,13 +193,25 @@ impl Attributes {
                 self.number(Section::Data, keys.status_data, u64::from(code));
                 return Some(());
             }
-            Kind::Child
-            | Kind::Root
-            | Kind::Turn
-            | Kind::Parted
-            | Kind::Trace
-            | Kind::Dsc
-            | Kind::Link => return None,
+            Kind::Link => {
+                let payload = self.payload.of(slots, &header)?;
+                let link = Link::of(&header, payload)?;
+                if self.links.len() >= LINKS_MAX {
+                    return None;
+                }
+                self.links.push(link);
+                return Some(());
+            }
+            Kind::Trace => {
+                if self.continued.is_none() {
+                    let payload = self.payload.of(slots, &header)?;
+                    self.continued = Some(Continued::of(payload)?);
+                }
+                return Some(());
+            }
+            // Read when the header is written; what decided whether there is an envelope.
+            Kind::Dsc | Kind::Asked => return Some(()),
+            Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
         };
         let key = if header.name == NameId::INLINE {
             let payload = self.payload.of(slots, &header)?;
@@ -202,6 +227,11 @@ impl Attributes {
     /// Adds a number of the encoder's own; [`keep_last`](Self::keep_last) afterwards.
     pub(super) fn number(&mut self, section: Section, key: Piece, value: u64) {
         self.push(section, key, Source::Number(value));
+    }
+
+    /// Adds a word of the encoder's own to the data, in the same way.
+    pub(super) fn word(&mut self, key: Piece, word: &'static str) {
+        self.push(Section::Data, key, Source::Word(word));
     }
 
     #[inline]
@@ -262,8 +292,9 @@ impl Attributes {
         self.items.iter().filter(|item| item.section == section && !item.is_replaced).count()
     }
 
+    /// Whether there is nothing to be written but texts and a status.
     pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.items.is_empty() && self.links.is_empty()
     }
 
     /// Appends a section with at most `members_max` members; nothing if it has none. Returns how
@@ -330,6 +361,10 @@ fn write_value(
             out.extend_from_slice(quote);
             return Written::Whole;
         }
+        Source::Word(word) => {
+            json::string(out, word);
+            return Written::Whole;
+        }
     };
     let Some((header, slots)) = scan::attribute(run, at) else { return Written::Unfit };
     let bytes = payload.of(slots, &header);
@@ -393,6 +428,28 @@ pub(super) fn text(
     };
     page.trims.cut += u64::from(piece.is_some_and(Piece::is_cut));
     piece
+}
+
+/// The name that left with the trace's headers; `None`: they left without one. Where it cannot be
+/// read, `now`.
+pub(super) fn frozen(
+    page: &mut Page<'_>,
+    frozen: Text,
+    now: Piece,
+    scratch: &mut Payload,
+) -> Option<Piece> {
+    let piece = match frozen {
+        Text::Name(id) => page.fragments.name(Role::Transaction, id),
+        Text::Slot(at) if is_blank(page.run, at) => return None,
+        Text::Slot(at) => text_in_slot(page.run, at, scratch)
+            .and_then(|(text, was_cut)| page.fragments.text(Role::Transaction, text, was_cut)),
+    };
+    page.trims.dropped += u64::from(piece.is_none());
+    Some(piece.unwrap_or(now))
+}
+
+fn is_blank(run: &[Slot], at: usize) -> bool {
+    scan::attribute(run, at).is_some_and(|(header, _)| header.len == 0)
 }
 
 fn text_in_slot<'a>(run: &[Slot], at: usize, scratch: &'a mut Payload) -> Option<(&'a str, bool)> {

@@ -8,6 +8,8 @@ use crate::shared::layout::{
     slots_for,
 };
 use crate::shared::names;
+use crate::shared::payload::Link;
+use crate::shared::traces::Continued;
 
 /// A value as a caller sets it.
 #[derive(Clone, Debug)]
@@ -177,7 +179,24 @@ impl Run {
         self.raw(span, Kind::HttpStatus, Scalar::U64 as u8, NameId::NONE, &payload)
     }
 
-    /// An op or description in a slot of its own.
+    /// The root continues a trace.
+    pub(crate) fn continues(self, continued: &Continued) -> Self {
+        let root = self.root;
+        self.raw(root, Kind::Trace, 0, NameId::NONE, &continued.payload())
+    }
+
+    /// What came with that trace, in one piece.
+    pub(crate) fn dsc(self, members: &str) -> Self {
+        let root = self.root;
+        self.raw(root, Kind::Dsc, Scalar::Text as u8, NameId::NONE, members.as_bytes())
+    }
+
+    pub(crate) fn link(self, span: u64, link: &Link, of_type: &str) -> Self {
+        let of_type = if of_type.is_empty() { NameId::NONE } else { names::intern(of_type) };
+        self.raw(span, Kind::Link, 0, of_type, &link.payload())
+    }
+
+    /// An op, a description or a frozen name in a slot of its own.
     pub(crate) fn text(self, span: u64, kind: Kind, text: &str) -> Self {
         match self.name(text) {
             name @ (NameId::INLINE | NameId::NONE) => {

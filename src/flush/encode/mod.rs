@@ -24,7 +24,9 @@
 
 mod attributes;
 mod fragments;
+mod header;
 mod json;
+mod links;
 mod scan;
 mod site;
 mod span;
@@ -32,19 +34,21 @@ mod time;
 pub(crate) mod value;
 
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 #[cfg(test)]
 mod tests;
 
-use crate::flush::envelope::{Category, Parcel, SENT_AT_BLANK};
+use crate::flush::envelope::{Category, Parcel};
+use crate::sampling::decide::Why;
 use crate::shared::clock::Anchor;
-use crate::shared::id::WireIds;
+use crate::shared::id::{TraceId, WireIds};
 use crate::shared::layout::{Slot, SpanRecord, flag};
 use crate::shared::ledger::Count;
 use crate::status::SpanStatus;
 
 use attributes::{Attributes, Keys, MEASUREMENTS_MAX, Page, SECTION_MAX, Section, Trims};
 use fragments::{Fragments, Piece, Role};
+use header::{Header, Heading};
 use scan::{Child, Scan};
 use site::Pieces;
 use span::Template;
@@ -91,6 +95,7 @@ pub(crate) struct Encoder {
     keys: Keys,
     scan: Scan,
     template: Template,
+    header: Header,
     root: Attributes,
     child: Attributes,
     scratch: Payload,
@@ -109,6 +114,7 @@ impl Encoder {
             keys,
             scan: Scan::default(),
             template: Template::new(),
+            header: Header::default(),
             root: Attributes::default(),
             child: Attributes::default(),
             scratch: Payload::default(),
@@ -158,8 +164,29 @@ impl Encoder {
 
         let event_id = wire.event_id(root.key);
         let event_id_hex = time::wide_hex(event_id.0);
-        let trace_id = time::wide_hex(wire.trace_id(root.key).0);
-        let sent_at = header(&mut page, &self.site, &event_id_hex, &trace_id, name, &root, wire);
+        let continued = self.root.continued;
+        let trace = match &continued {
+            Some(continued) => TraceId(continued.trace_id),
+            None => wire.trace_id(root.key),
+        };
+        let why = Why::of(root.why);
+        let trace_id = time::wide_hex(trace.0);
+        let heading = Heading {
+            event_id: &event_id_hex,
+            trace_id: &trace_id,
+            threshold: root.threshold,
+            why,
+            sample_rand: wire.sample_rand(root.key),
+            name: match self.root.frozen {
+                Some(frozen) if continued.is_none() => {
+                    attributes::frozen(&mut page, frozen, name, &mut self.scratch)
+                }
+                _ => Some(name),
+            },
+            continued,
+            slots,
+        };
+        let sent_at = self.header.write(&mut page, &self.site, &heading);
 
         page.out.extend_from_slice(b"{\"type\":\"transaction\",\"length\":");
         let length_at = page.out.len();
@@ -204,6 +231,9 @@ impl Encoder {
             if count > 0 {
                 self.root.number(Section::Data, key, count);
             }
+        }
+        if why != Why::Head {
+            self.root.word(self.keys.kept, why.as_str());
         }
         self.root.keep_last(page.fragments);
         let ids = (&trace_id[..], &time::hex(wire.span_id(root.key).0)[..]);
@@ -352,45 +382,10 @@ impl Children<'_> {
         }
         self.attributes.write(page, Section::Tags, usize::MAX);
         self.attributes.write(page, Section::Data, usize::MAX);
+        links::write(page.out, &self.attributes.links);
         self.measurements_left -=
             self.attributes.write(page, Section::Measurements, self.measurements_left);
     }
-}
-
-/// Appends the first line of the envelope; returns where its `sent_at` is.
-fn header(
-    page: &mut Page<'_>,
-    site: &Pieces,
-    event_id: &[u8],
-    trace_id: &[u8],
-    name: Piece,
-    root: &SpanRecord,
-    wire: &WireIds,
-) -> std::ops::Range<usize> {
-    page.out.extend_from_slice(b"{\"event_id\":\"");
-    page.out.extend_from_slice(event_id);
-    page.out.push(b'"');
-    page.out.extend_from_slice(&site.sdk);
-    if !site.public_key.is_empty() {
-        page.out.extend_from_slice(b",\"trace\":{");
-        page.out.extend_from_slice(&site.public_key);
-        page.out.extend_from_slice(b",\"trace_id\":\"");
-        page.out.extend_from_slice(trace_id);
-        page.out.extend_from_slice(b"\",\"sample_rate\":\"");
-        sample_rate(page.out, root.threshold);
-        page.out.extend_from_slice(b"\",\"sample_rand\":\"0.");
-        page.out.extend_from_slice(&time::six(u64::from(wire.sample_rand(root.key))));
-        page.out.extend_from_slice(b"\",\"sampled\":\"true\"");
-        page.out.extend_from_slice(&site.trace);
-        page.out.extend_from_slice(b",\"transaction\":");
-        page.out.extend_from_slice(page.fragments.bytes(name));
-        page.out.push(b'}');
-    }
-    let start = page.out.len();
-    page.out.extend_from_slice(SENT_AT_BLANK.as_bytes());
-    let end = page.out.len();
-    page.out.extend_from_slice(b"}\n");
-    start..end
 }
 
 /// Appends `contexts`: the trace with the root's data, the response, and what the site knows.
@@ -406,11 +401,20 @@ fn contexts(
     page.out.extend_from_slice(trace);
     page.out.extend_from_slice(b"\",\"span_id\":\"");
     page.out.extend_from_slice(span);
+    if let Some(continued) = &set.continued {
+        page.out.extend_from_slice(b"\",\"parent_span_id\":\"");
+        page.out.extend_from_slice(&time::hex(continued.parent));
+    }
     page.out.extend_from_slice(b"\",\"origin\":\"manual\"");
     let op = attributes::text(page, Role::Op, root.op, set.op, scratch);
     fragment(page, op);
     status(page.out, root, set.status);
+    let before = page.out.len();
     set.write(page, Section::Data, usize::MAX);
+    let fit = links::beside(page.out.len() - before);
+    page.trims.dropped += set.links.len().saturating_sub(fit) as u64;
+    set.links.truncate(fit);
+    links::write(page.out, &set.links);
     page.out.push(b'}');
     if let Some(code) = set.response {
         page.out.extend_from_slice(b",\"response\":{\"status_code\":");
@@ -421,24 +425,9 @@ fn contexts(
     page.out.push(b'}');
 }
 
-/// Millionths as a decimal without superfluous zeros.
-fn sample_rate(out: &mut Vec<u8>, millionths: u32) {
-    match millionths {
-        0 => out.extend_from_slice(b"0.0"),
-        1..1_000_000 => {
-            out.extend_from_slice(b"0.");
-            out.extend_from_slice(&time::six(u64::from(millionths)));
-            while out.last() == Some(&b'0') {
-                out.pop();
-            }
-        }
-        _ => out.extend_from_slice(b"1.0"),
-    }
-}
-
 /// Start and end in unix nanoseconds; never an end before its start.
 #[inline]
-fn times(record: &SpanRecord, anchor: &Anchor) -> (u64, u64) {
+pub(super) fn times(record: &SpanRecord, anchor: &Anchor) -> (u64, u64) {
     let moment = |raw, is_unix: u8| {
         if record.flags & is_unix != 0 { raw } else { anchor.unix_nanos(raw) }
     };

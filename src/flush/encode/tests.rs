@@ -3,6 +3,7 @@
 mod cost;
 mod oracle;
 mod property;
+mod trace;
 
 use std::path::Path;
 
@@ -11,8 +12,10 @@ use super::{Encoded, Encoder, Invalid, RELAY_ADDS, SPANS_MAX, Site};
 use crate::SpanStatus;
 use crate::flush::envelope::Parcel;
 use crate::shared::clock::Anchor;
-use crate::shared::id::{NameId, WireIds};
+use crate::shared::id::{NameId, SpanId, TraceId, WireIds};
 use crate::shared::layout::{CUT, Kind, LIST, Scalar, Slot, flag};
+use crate::shared::payload::Link;
+use crate::shared::traces::Continued;
 use oracle::{Header, Item, Oracle, Transaction};
 
 const WIRE: WireIds = WireIds { seed: [1, 2, 3, 4] };
@@ -235,6 +238,10 @@ fn golden_envelopes() {
         ("errors_and_http", errors_and_http()),
         ("unicode_and_escapes", unicode_and_escapes()),
         ("limits", limits()),
+        ("continued", trace::continued_item()),
+        ("continued_own_decision", trace::own_decision()),
+        ("continued_without_context", trace::without_context()),
+        ("links", trace::linked_item()),
     ] {
         // The mirror has no say about which measurements are one too many.
         let parcel = if name == "limits" { encode(&run.slots).0 } else { checked(&run).1 };

@@ -7,12 +7,15 @@
 //! * Of what was set under one name on one span, that counts which was set last: in the latest
 //!   turn, and last within it.
 //! * What has no root is given up in the end.
+//! * A root that its thread left undecided is kept if its random number lies below the highest
+//!   threshold that it may claim: its own, and that of its plan if it took too long, failed, or was
+//!   asked for; and if nobody asked for it to go. Who asked last, or set the status last, is heard.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::shared::ledger::Count;
 
-use super::world::{Item, Ring, What, World};
+use super::world::{Item, Ring, Trial, What, World};
 
 /// Where the slots of an item lie: ring and number.
 type Place = (usize, usize);
@@ -25,6 +28,10 @@ pub(super) struct Expected {
     /// By span and label: the turn, and where the value is.
     values: HashMap<(u64, u64), (u64, Place)>,
     turns: HashMap<(usize, u64), u64>,
+    /// What was set on the root last: whether its status is not ok, what code asked for.
+    failed: Option<(u64, Place, bool)>,
+    asked: Option<(u64, Place, bool)>,
+    rand: Option<u32>,
     attributes: u64,
     pub(super) root: Option<Root>,
     /// It is complete; nothing more comes into it.
@@ -41,9 +48,27 @@ pub(super) struct Root {
     pub(super) lost: u32,
     pub(super) unfinished: u32,
     pub(super) shared: bool,
+    trial: Trial,
 }
 
 impl Expected {
+    /// Whether it is kept, and with which threshold. `rand` is its own random number, for what
+    /// continues no trace.
+    pub(super) fn kept(&self, rand: u32) -> Option<u32> {
+        let trial = self.root?.trial;
+        let asked = self.asked.map_or(trial.wish, |(.., keep)| Some(keep));
+        if asked == Some(false) {
+            return None;
+        }
+        let Some(plan) = trial.plan else { return Some(trial.threshold) };
+        let failed = trial.broken || self.failed.is_some_and(|(.., failed)| failed);
+        let is_due = plan.failed && failed
+            || plan.asked && asked == Some(true)
+            || plan.slower_than.is_some_and(|limit| trial.nanos > limit);
+        let threshold = if is_due { trial.threshold.max(plan.end) } else { trial.threshold };
+        (self.rand.unwrap_or(rand) < threshold).then_some(threshold)
+    }
+
     fn is_late(&self, end: Option<u64>) -> bool {
         // Times that callers gave are not compared.
         let root = self.root.and_then(|root| root.end);
@@ -104,6 +129,7 @@ impl Model {
     fn item(&mut self, world: &World<'_>, place: Place, item: &Item) {
         let expected = &mut self.transactions[item.transaction];
         expected.items_read += 1;
+        let root = world.transactions[item.transaction].root;
         if expected.closed {
             match item.what {
                 What::Child { .. } => self.late += 1,
@@ -117,19 +143,28 @@ impl Model {
             What::Turn { key, from } => {
                 expected.turns.insert((place.0, key), from);
             }
-            What::Attribute { key, label } => {
+            What::Asked { key, keep } => {
+                let turn = expected.turns.get(&(place.0, key)).copied().unwrap_or(0);
+                latest(&mut expected.asked, (turn, place, keep));
+            }
+            What::Trace { rand } => expected.rand = Some(rand),
+            What::Attribute { key, label, failed } => {
                 expected.attributes += 1;
                 let turn = expected.turns.get(&(place.0, key)).copied().unwrap_or(0);
+                if let Some(failed) = failed.filter(|_| key == root) {
+                    latest(&mut expected.failed, (turn, place, failed));
+                }
                 let value = expected.values.entry((key, label)).or_insert((turn, place));
                 // Two rings never share a turn, so the rest is the order of one ring.
                 if (turn, place) >= *value {
                     *value = (turn, place);
                 }
             }
-            What::Root { end, lost, unfinished } => {
+            What::Root { end, lost, unfinished, trial } => {
                 // That it is shared is known when it has ended.
                 let shared = world.transactions[item.transaction].shared;
-                expected.root = Some(Root { pass: self.pass, end, lost, unfinished, shared });
+                let pass = self.pass;
+                expected.root = Some(Root { pass, end, lost, unfinished, shared, trial });
                 expected.closed = !shared;
             }
             What::Parted => {}
@@ -181,5 +216,12 @@ impl Model {
     /// A root waits for a further pass.
     pub(super) fn has_ended(&self) -> bool {
         self.transactions.iter().any(|expected| expected.root.is_some() && !expected.closed)
+    }
+}
+
+/// Replaces what was set earlier: in an earlier turn, or before it in the order of one ring.
+fn latest(place: &mut Option<(u64, Place, bool)>, new: (u64, Place, bool)) {
+    if place.is_none_or(|old| (new.0, new.1) >= (old.0, old.1)) {
+        *place = Some(new);
     }
 }

@@ -10,11 +10,12 @@ use fastrand::Rng;
 
 use crate::flush::assemble::Bounds;
 use crate::flush::intake::{Intake, Keeper, records};
+use crate::flush::verdict::Verdict;
 use crate::shared::layout::{AttributeHeader, Kind, Slot, SpanRecord, items};
 use crate::shared::ledger::{Count, Reason};
 
 use super::model::Model;
-use super::watch::{Fuse, Post, Watch};
+use super::watch::{Fuse, Handed, Post, WIRE, Watch};
 use super::world::World;
 
 /// What happened in the worlds so far.
@@ -25,6 +26,9 @@ pub(super) struct Tallies {
     exact: u64,
     slots: u64,
     handed_on: u64,
+    /// Of these, kept by the flusher's own decision, and not kept.
+    tried: u64,
+    discarded: u64,
     shared: u64,
     late: u64,
     evicted: u64,
@@ -37,8 +41,8 @@ impl Tallies {
     /// Whether everything happened that may.
     pub(super) fn is_varied(&self) -> bool {
         let Self { worlds, exact, slots, handed_on, shared, late, .. } = *self;
-        let Self { evicted, too_many, attributes_lost, panics, .. } = *self;
-        let rare = [shared, late, evicted, too_many, attributes_lost, panics];
+        let Self { evicted, too_many, attributes_lost, panics, tried, discarded, .. } = *self;
+        let rare = [shared, late, evicted, too_many, attributes_lost, panics, tried, discarded];
         exact > worlds / 3
             && exact < worlds
             && slots > 100 * worlds
@@ -53,6 +57,8 @@ impl AddAssign for Tallies {
         self.exact += other.exact;
         self.slots += other.slots;
         self.handed_on += other.handed_on;
+        self.tried += other.tried;
+        self.discarded += other.discarded;
         self.shared += other.shared;
         self.late += other.late;
         self.evicted += other.evicted;
@@ -160,6 +166,9 @@ pub(super) fn world(seed: u64, tallies: &mut Tallies) {
     tallies.exact += u64::from(run.exact);
     tallies.slots += run.world.rings.iter().map(|ring| ring.read.get() as u64).sum::<u64>();
     tallies.handed_on += run.watch.handed.len() as u64;
+    let kept = |handed: &&Handed| matches!(handed.verdict, Verdict::Kept(_));
+    tallies.tried += run.watch.handed.iter().filter(kept).count() as u64;
+    tallies.discarded += run.watch.discarded.transactions;
     tallies.shared += run.model.shared_closed as u64;
     tallies.late += run.watch.lost(Reason::LateChild).spans;
     tallies.evicted += run.watch.lost(Reason::Evicted).spans;
@@ -209,7 +218,7 @@ impl Run<'_> {
         if let Some(post) = &mut self.post {
             post.now.set(self.now);
             post.deliver(rng.usize(..4));
-            post.check(held);
+            post.check(held, self.watch.discarded);
         }
     }
 
@@ -301,12 +310,13 @@ impl Run<'_> {
             assert!(u64::from(noted) >= missing, "{missing} missing, {noted} noted");
         }
         if self.ample && !expected.disturbed {
-            self.whole(at, &self.watch.handed[self.checked - 1].run);
+            self.whole(at, &self.watch.handed[self.checked - 1]);
         }
     }
 
     /// A transaction of which nothing may lack.
-    fn whole(&self, at: usize, run: &[Slot]) {
+    fn whole(&self, at: usize, handed: &Handed) {
+        let run = &handed.run[..];
         let (expected, transaction) = (&self.model.transactions[at], &self.world.transactions[at]);
         let record = SpanRecord::of(&run[run.len() - 1]).unwrap();
         let root = expected.root.unwrap();
@@ -320,6 +330,17 @@ impl Run<'_> {
         let late = if root.shared { expected.late() } else { 0 };
         assert_eq!(record.lost, root.lost);
         assert_eq!(u64::from(record.unfinished), u64::from(root.unfinished) + late);
+        let kept = expected.kept(WIRE.sample_rand(transaction.root));
+        match handed.verdict {
+            Verdict::Decided => {
+                assert_eq!((record.plan, kept), (0, Some(record.threshold)), "not its to decide");
+            }
+            Verdict::Kept(root) => {
+                let root = SpanRecord::of(&root).unwrap();
+                assert_eq!(kept, Some(root.threshold), "kept");
+            }
+            Verdict::Discarded => assert_eq!(kept, None, "not kept"),
+        }
         let values: HashMap<_, _> = values(run).collect();
         let wanted = expected.values(transaction.root);
         for (name, (ring, number)) in &wanted {
@@ -395,7 +416,7 @@ impl Run<'_> {
         self.reasons();
         self.all_there();
         if let Some(post) = &mut self.post {
-            post.close(rng);
+            post.close(self.watch.discarded, rng);
         }
     }
 

@@ -19,10 +19,14 @@ use crate::flush::envelope::{Category, Envelope};
 use crate::flush::flusher::Out;
 use crate::flush::intake::{Keeper, records};
 use crate::flush::queue::{Held, Queue};
+use crate::flush::verdict::Verdict;
 use crate::shared::id::WireIds;
 use crate::shared::layout::Slot;
+use crate::shared::ledger::sampling::Cause;
 use crate::shared::ledger::{Books, Count, Reason};
 use crate::transport::{Response, SendError, Transport};
+
+use super::world::ANCHOR;
 
 /// Burns down by one at each call; a panic at its end. 0: never.
 #[derive(Debug, Default)]
@@ -44,6 +48,7 @@ pub(super) struct Handed {
     pub(super) run: Vec<Slot>,
     /// Whether that was at the end of a pass.
     pub(super) at_end: bool,
+    pub(super) verdict: Verdict,
 }
 
 pub(super) struct Watch<'a> {
@@ -52,6 +57,8 @@ pub(super) struct Watch<'a> {
     pub(super) taken: Count,
     pub(super) left: Count,
     pub(super) handed: Vec<Handed>,
+    /// Of these, what was not kept.
+    pub(super) discarded: Count,
     lost: [Count; Reason::ALL.len()],
     /// A bound was hit, perhaps at the cost of attributes alone.
     pub(super) hit: bool,
@@ -67,6 +74,7 @@ impl<'a> Watch<'a> {
             taken: Count::default(),
             left: Count::default(),
             handed: Vec::new(),
+            discarded: Count::default(),
             lost: Default::default(),
             hit: false,
             attributes_lost: 0,
@@ -82,8 +90,13 @@ impl<'a> Watch<'a> {
 impl Sink for Watch<'_> {
     fn transaction(&mut self, run: &[Slot]) {
         self.fuse.burn();
-        self.handed.push(Handed { run: run.to_vec(), at_end: self.at_end });
-        self.left += records(run).0;
+        let verdict = Verdict::of(run, &WIRE, &ANCHOR);
+        self.handed.push(Handed { run: run.to_vec(), at_end: self.at_end, verdict });
+        let count = records(run).0;
+        self.left += count;
+        if verdict == Verdict::Discarded {
+            self.discarded += count;
+        }
         if let Some(out) = &mut self.out {
             out.transaction(run);
         }
@@ -125,6 +138,9 @@ impl Keeper for Watch<'_> {
         in_hand
     }
 }
+
+/// The seeds of ids and random numbers.
+pub(super) const WIRE: WireIds = WireIds { seed: [1, 2, 3, 4] };
 
 /// What the server saw.
 #[derive(Debug, Default)]
@@ -189,8 +205,12 @@ thread_local! {
 
 fn empty_books() -> &'static Books {
     let books = BOOKS.try_with(|books| *books).unwrap();
-    for tally in [&books.collected, &books.queued, &books.taken, &books.delivered] {
+    let Books { collected, queued, taken, delivered, discarded, .. } = books;
+    for tally in [collected, queued, taken, delivered, discarded] {
         tally.take();
+    }
+    for cause in Cause::ALL {
+        books.sampling.unreported(cause).take();
     }
     for reason in Reason::ALL {
         books.lost.of(reason).take();
@@ -221,7 +241,8 @@ impl Post {
             sdk_version: "0",
             ..Site::default()
         };
-        let out = Out::new(site, WireIds { seed: [1, 2, 3, 4] }, Arc::clone(&queue), books);
+        let mut out = Out::new(site, WIRE, Arc::clone(&queue), books);
+        out.set_anchor(ANCHOR);
         (Self { books, queue, courier, seen, now }, out)
     }
 
@@ -236,25 +257,30 @@ impl Post {
     }
 
     /// All is sent, or given up.
-    pub(super) fn close(&mut self, rng: &mut Rng) {
+    pub(super) fn close(&mut self, discarded: Count, rng: &mut Rng) {
         if rng.bool() {
             self.queue.abandon(Reason::ShutdownDeadline);
         }
         self.queue.close();
         while self.courier.cycle() {}
         assert_eq!(self.queue.held(), Held::default());
-        self.check(Count::default());
+        self.check(Count::default(), discarded);
         let of_all = |tally: fn(&Books, Reason) -> Count| {
             let reported = Reason::ALL.into_iter().filter(|it| it.client_report().is_some());
             reported.fold(Count::default(), |sum, reason| sum + tally(self.books, reason))
         };
         let lost = of_all(|books, reason| books.lost.of(reason).read());
         let unreported = of_all(|books, reason| books.unreported.of(reason).read());
-        assert_eq!(self.seen.lock().unwrap().reported + unreported, lost, "client reports");
+        let left_out = Cause::ALL.map(|cause| self.books.sampling.unreported(cause).read());
+        let unreported = left_out.into_iter().fold(unreported, |sum, count| sum + count);
+        // Of what was not kept, the server hears as of as many spans.
+        let Count { transactions, .. } = self.books.discarded.read();
+        let told = lost + Count { transactions, spans: transactions };
+        assert_eq!(self.seen.lock().unwrap().reported + unreported, told, "client reports");
     }
 
-    /// The ledger, with so much in the assembler.
-    pub(super) fn check(&self, in_assembly: Count) {
+    /// The ledger, with so much in the assembler, and so much not kept.
+    pub(super) fn check(&self, in_assembly: Count, discarded: Count) {
         let (books, held) = (self.books, self.queue.held());
         let lost = Reason::ALL
             .into_iter()
@@ -262,7 +288,8 @@ impl Post {
         let delivered = books.delivered.read();
         assert_eq!(delivered, self.seen.lock().unwrap().taken, "what the server took");
         assert_eq!(books.queued.read(), books.taken.read() + held.queued, "the queue");
-        let out = delivered + lost + held.queued + held.in_flight + in_assembly;
+        assert_eq!(books.discarded.read(), discarded, "what was not kept");
+        let out = delivered + lost + discarded + held.queued + held.in_flight + in_assembly;
         assert_eq!(books.collected.read(), out, "the ledger");
     }
 }

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 use fastrand::Rng;
 
 use crate::flush::intake::Source;
+use crate::sampling::plan::{Conditions, Plan};
+use crate::shared::clock::Anchor;
 use crate::shared::id::NameId;
 use crate::shared::layout::{
     Kind, LIST, Scalar, Slot, SpanRecord, attribute_header, flag, parted, slots_for, turn,
@@ -19,6 +21,12 @@ use crate::shared::layout::{
 use crate::shared::names;
 
 use super::Fuse;
+
+/// When all spans start, in ticks of a nanosecond, and tick 0 in unix nanoseconds.
+const START: u64 = 900;
+const UNIX: u64 = 1_700_000_000_000_000_000;
+pub(super) const ANCHOR: Anchor =
+    Anchor { ticks: 0, unix_nanos: UNIX, nanos_per_4g_ticks: 1 << 32 };
 
 /// What an item in a ring is, in the model's words.
 #[derive(Clone, Copy, Debug)]
@@ -32,16 +40,90 @@ pub(super) enum What {
         end: Option<u64>,
         lost: u32,
         unfinished: u32,
+        trial: Trial,
     },
     Attribute {
         key: u64,
         label: u64,
+        /// Whether that is a status, and not ok.
+        failed: Option<bool>,
+    },
+    /// Code asked for the root to be kept, or not to be.
+    Asked {
+        key: u64,
+        keep: bool,
+    },
+    /// The root continues a trace with this `sample_rand`.
+    Trace {
+        rand: u32,
     },
     Turn {
         key: u64,
         from: u64,
     },
     Parted,
+}
+
+/// What a root's record says about whether it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trial {
+    pub(super) threshold: u32,
+    pub(super) plan: Option<Planned>,
+    /// What code asked for where the root ended.
+    pub(super) wish: Option<bool>,
+    /// It panicked, or was dropped.
+    pub(super) broken: bool,
+    pub(super) nanos: u64,
+}
+
+/// What a plan keeps it for, and with which probability in millionths.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Planned {
+    pub(super) slower_than: Option<u64>,
+    pub(super) failed: bool,
+    pub(super) asked: bool,
+    pub(super) end: u32,
+}
+
+impl Trial {
+    fn any(nanos: u64, share: u32, rng: &mut Rng) -> Self {
+        let is_one = rng.u32(..100) < share;
+        let rate = |rng: &mut Rng| [0, 1_000_000, rng.u32(..1_000_000)][rng.usize(..3)];
+        let planned = |rng: &mut Rng| {
+            let slower_than = rng.bool().then(|| 16 * rng.u64(..25));
+            let failed = slower_than.is_none() || rng.bool();
+            Planned { slower_than, failed, asked: rng.bool(), end: rate(rng) }
+        };
+        let (plan, threshold) = match is_one {
+            true => (Some(planned(rng)).filter(|_| rng.u32(..5) > 0), rate(rng)),
+            false => (None, 1_000_000),
+        };
+        Self {
+            threshold,
+            plan,
+            wish: (is_one && rng.u32(..3) == 0).then(|| rng.bool()),
+            broken: is_one && rng.u32(..5) == 0,
+            nanos,
+        }
+    }
+
+    fn flags(&self) -> u8 {
+        let wish = self.wish.map_or(0, |keep| if keep { flag::KEEP } else { flag::DISCARD });
+        let broken = [flag::PANICKED, flag::CANCELLED][usize::from(self.nanos % 2 == 0)];
+        wish | if self.broken { broken } else { 0 }
+    }
+
+    fn plan(&self) -> u64 {
+        self.plan.map_or(0, |plan| {
+            let bit = |on: bool, bit: u8| if on { bit } else { 0 };
+            let conditions = bit(plan.slower_than.is_some(), Conditions::SLOW)
+                | bit(plan.failed, Conditions::FAILED)
+                | bit(plan.asked, Conditions::ASKED);
+            assert_ne!(conditions, 0, "without a condition there is no plan");
+            let nanos = plan.slower_than.unwrap_or(0);
+            Plan::new(Conditions::new(conditions), plan.end, [0, 0], nanos).0
+        })
+    }
 }
 
 /// A record or an attribute, with all its slots.
@@ -147,6 +229,8 @@ pub(super) struct World<'a> {
     names: [NameId; 3],
     /// How likely it is, in percent, that what is shared is shared.
     sharing: u32,
+    /// The same of transactions whose threads leave open whether they are kept.
+    trials: u32,
 }
 
 impl<'a> World<'a> {
@@ -171,6 +255,7 @@ impl<'a> World<'a> {
             transactions_max: rng.usize(1..=40),
             names: ["one", "two", "three"].map(names::intern),
             sharing: [0, 20, 100][rng.usize(..3)],
+            trials: [0, 30, 100][rng.usize(..3)],
         }
     }
 
@@ -186,7 +271,7 @@ impl<'a> World<'a> {
         let top = lines.saturating_sub(1);
         match rng.u32(..100) {
             0..12 if lines < 8 && self.transactions.len() < self.transactions_max => {
-                self.start_root(at);
+                self.start_root(at, rng);
             }
             12..35 if 0 < lines && lines < 12 => self.start_child(at),
             35..55 if lines > 0 => self.set(at, any, rng),
@@ -247,9 +332,16 @@ impl<'a> World<'a> {
         key
     }
 
-    fn start_root(&mut self, at: usize) {
-        let root = self.span(at, 0, self.transactions.len(), true);
+    fn start_root(&mut self, at: usize, rng: &mut Rng) {
+        let transaction = self.transactions.len();
+        let root = self.span(at, 0, transaction, true);
         self.transactions.push(Transaction { root, ..Transaction::default() });
+        if rng.u32(..5) == 0 {
+            let rand = rng.u32(..1_000_000);
+            let header = attribute_header(Kind::Trace, Scalar::U64 as u8, 40, NameId::NONE);
+            let slot = [header, root, root, 1, 2, 3, u64::from(rand) | 1 << 32, 0];
+            self.write(at, &[slot], transaction, What::Trace { rand });
+        }
     }
 
     fn start_child(&mut self, at: usize) {
@@ -266,8 +358,29 @@ impl<'a> World<'a> {
             let what = What::Turn { key: span.key, from: self.ticks };
             self.write(at, &[slot], span.transaction, what);
         }
+        if span.is_root && rng.u32(..100) < self.trials / 4 {
+            return self.ask(at, &span, rng);
+        }
         let (slots, label) = self.attribute(&span, rng);
-        self.write(at, &slots, span.transaction, What::Attribute { key: span.key, label });
+        let [_, _, _, value, ..] = slots[0];
+        let failed = match slots[0][0] & 0xff {
+            kind if kind == Kind::Status as u64 => Some(value != 0),
+            kind if kind == Kind::HttpStatus as u64 => Some(value >= 400),
+            _ => None,
+        };
+        let what = What::Attribute { key: span.key, label, failed };
+        self.write(at, &slots, span.transaction, what);
+    }
+
+    /// Code asks for a root to be kept, or not to be.
+    fn ask(&mut self, at: usize, span: &Span, rng: &mut Rng) {
+        let keep = rng.bool();
+        let header = attribute_header(Kind::Asked, Scalar::Bool as u8, 1, NameId::NONE);
+        let slot = [header, span.key, span.key, u64::from(keep), 0, 0, 0, 0];
+        // It takes a thread other than the one that holds it.
+        if self.transactions[span.transaction].shared {
+            self.write(at, &[slot], span.transaction, What::Asked { key: span.key, keep });
+        }
     }
 
     /// An attribute of any kind, with a value of its own.
@@ -329,12 +442,15 @@ impl<'a> World<'a> {
         let given = rng.u32(..20) == 0;
         let mut flags = if given { flag::END_UNIX } else { 0 };
         let mut lost = 0;
+        let end = if given { rng.u64(..) } else { self.ticks };
+        let nanos = if given { end.saturating_sub(UNIX + START) } else { end - START };
+        let share = if span.is_root { self.trials } else { 0 };
+        let trial = Trial::any(nanos, share, rng);
         if span.is_root {
             transaction.before = transaction.published.clone();
             lost = if rng.u32(..4) == 0 { rng.u32(..5) } else { 0 };
-            flags |= if transaction.shared { flag::SHARED } else { 0 };
+            flags |= trial.flags() | if transaction.shared { flag::SHARED } else { 0 };
         }
-        let end = if given { rng.u64(..) } else { self.ticks };
         let record = SpanRecord {
             kind: if span.is_root { Kind::Root } else { Kind::Child },
             flags,
@@ -342,18 +458,18 @@ impl<'a> World<'a> {
             key: span.key,
             root: transaction.root,
             parent: span.parent,
-            start: 900,
+            start: START,
             end,
             op: NameId::NONE,
             description: NameId::NONE,
-            threshold: 1_000_000,
+            threshold: trial.threshold,
             why: 0,
-            plan: 0,
+            plan: trial.plan(),
             unfinished,
         };
         let end = (!given).then_some(end);
         let what = match span.is_root {
-            true => What::Root { end, lost, unfinished },
+            true => What::Root { end, lost, unfinished, trial },
             false => What::Child { key: span.key, end },
         };
         (record.words(), what)

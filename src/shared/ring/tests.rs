@@ -242,3 +242,53 @@ fn ring_volume() {
         println!("{total} slots in order, {rounds} rounds, full {full}, taken back {retreats}");
     });
 }
+
+/// A ring against a list: pushes, publications, marks and going back to them, in any order.
+#[test]
+fn going_back_to_a_mark_leaves_what_was_there_before_it() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (_, ring, writer) = new(Arena::leaked(8));
+        let (mut expected, mut published, mut got) = (Vec::new(), 0, Vec::new());
+        let mut marks: Vec<(Mark, usize)> = Vec::new();
+        for n in 0..3 * CHUNK {
+            match random.u8(..20) {
+                0 => {
+                    writer.publish(&ring);
+                    published = expected.len();
+                    got.extend(collected(&ring));
+                }
+                1 => marks.push((writer.mark(), expected.len())),
+                2 => {
+                    // Only the innermost ones are kept, as transactions end.
+                    if let Some((mark, len)) = marks.pop()
+                        && len <= expected.len()
+                    {
+                        assert_eq!(writer.is_private_since(mark), published <= len);
+                        if published <= len {
+                            let mut seen = Vec::new();
+                            writer.each_private_since(&ring, mark, |slot| seen.push(slot[0]));
+                            assert_eq!(seen, expected[len..]);
+                            writer.retreat_to(&ring, mark);
+                            expected.truncate(len);
+                        }
+                    }
+                }
+                _ => {
+                    for k in 0..random.u64(1..200) {
+                        if push(&writer, &ring, ALL, n << 8 | k) {
+                            expected.push(n << 8 | k);
+                        }
+                    }
+                    if writer.private() > 3 * CHUNK {
+                        writer.publish(&ring);
+                        published = expected.len();
+                    }
+                }
+            }
+        }
+        writer.publish(&ring);
+        got.extend(collected(&ring));
+        assert_eq!(got, expected, "seed {seed}");
+    }
+}

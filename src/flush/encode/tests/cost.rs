@@ -1,6 +1,10 @@
-//! What encoding costs: allocations always, time when asked.
+//! What encoding costs: allocations always, time and instructions when asked.
 //!
 //! `cargo test --release --lib encode_cost -- --ignored --nocapture`
+//!
+//! Instructions: run the binary that `cargo test --release --lib --no-run` names under
+//! `valgrind --tool=callgrind --collect-atstart=no --toggle-collect='*count_*'`, with the arguments
+//! `encode_instructions --ignored` and two values of `ENCODINGS`, and divide the difference.
 
 use super::*;
 
@@ -62,6 +66,38 @@ fn nothing_is_allocated_in_steady_state() {
         allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1)))).count_total,
         1
     );
+}
+
+#[inline(never)]
+fn count_bare(encode: &mut dyn FnMut()) {
+    std::hint::black_box("not the same function");
+    encode();
+}
+
+#[inline(never)]
+fn count_attributes(encode: &mut dyn FnMut()) {
+    encode();
+}
+
+#[test]
+#[ignore = "a measurement: run it in release mode, under callgrind"]
+fn encode_instructions() {
+    let times = std::env::var("ENCODINGS").map_or(1, |times| times.parse().unwrap());
+    for (attributes, count) in
+        [(false, count_bare as fn(&mut dyn FnMut())), (true, count_attributes)]
+    {
+        let run = item(20, attributes);
+        let mut encoder = Encoder::new(site());
+        let mut buffer = Some(Vec::new());
+        for _ in 0..times {
+            count(&mut || {
+                let (parcel, _) = encoder
+                    .transaction(std::hint::black_box(&run), &WIRE, &ANCHOR, buffer.take().unwrap())
+                    .unwrap();
+                buffer = Some(parcel.bytes);
+            });
+        }
+    }
 }
 
 #[test]

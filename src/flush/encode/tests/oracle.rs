@@ -15,7 +15,7 @@ use crate::SpanStatus;
 use crate::shared::clock::Anchor;
 use crate::shared::id::{NameId, WireIds};
 use crate::shared::layout::{
-    self, AttributeHeader, CUT, Kind, LIST, Scalar, Slot, SpanRecord, flag,
+    self, AttributeHeader, CUT, Kind, LIST, Scalar, Slot, SpanRecord, continued, flag,
 };
 use crate::shared::names;
 
@@ -109,11 +109,23 @@ pub(super) struct Trace {
     pub(super) r#type: String,
     pub(super) trace_id: String,
     pub(super) span_id: String,
+    pub(super) parent_span_id: Option<String>,
     pub(super) origin: String,
     pub(super) op: Option<String>,
     pub(super) status: Option<String>,
     #[serde(default)]
     pub(super) data: Object<Value>,
+    #[serde(default)]
+    pub(super) links: Vec<Link>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Link {
+    pub(super) trace_id: String,
+    pub(super) span_id: String,
+    pub(super) sampled: Option<bool>,
+    pub(super) attributes: Option<Object<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,6 +144,8 @@ pub(super) struct Span {
     pub(super) tags: Object<String>,
     #[serde(default)]
     pub(super) data: Object<Value>,
+    #[serde(default)]
+    pub(super) links: Vec<Link>,
     #[serde(default)]
     pub(super) measurements: Object<Measurement>,
 }
@@ -156,6 +170,11 @@ struct Set {
     response: Option<u16>,
     op: Option<(String, bool)>,
     description: Option<(String, bool)>,
+    links: Vec<Link>,
+    /// Trace, parent, flags.
+    continued: Option<(u128, u64, u32)>,
+    members: String,
+    frozen: Option<(String, bool)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -341,25 +360,51 @@ impl Oracle<'_> {
                 set.raw.insert((Kind3::Data, "http.response.status_code".into()), number);
                 return;
             }
-            Kind::Description | Kind::Op => {
+            Kind::Link => {
+                let (trace, span) = ids(&payload);
+                let attributes = Self::name(header.name).map(|of_type| {
+                    Object([("sentry.link.type".to_owned(), of_type.to_owned())].into())
+                });
+                let sampled = [Some(false), Some(true), None][usize::from(payload[24])];
+                let [trace_id, span_id] = [format!("{trace:032x}"), format!("{span:016x}")];
+                if trace == 0 || span == 0 || set.links.len() == 128 {
+                    self.dropped += 1;
+                } else {
+                    set.links.push(Link { trace_id, span_id, sampled, attributes });
+                }
+                return;
+            }
+            Kind::Trace => {
+                let (trace, span) = ids(&payload);
+                let flags = u32::from_le_bytes(payload[28..32].try_into().unwrap());
+                if set.continued.is_some() {
+                } else if trace == 0 || span == 0 {
+                    self.dropped += 1;
+                } else {
+                    set.continued = Some((trace, span, flags));
+                }
+                return;
+            }
+            Kind::Dsc => {
+                set.members += std::str::from_utf8(&payload).unwrap();
+                set.members.push(',');
+                return;
+            }
+            Kind::Description | Kind::Op | Kind::Frozen => {
                 let text = match header.name {
                     NameId::INLINE | NameId::NONE => {
                         (String::from_utf8(payload).unwrap(), header.code & CUT != 0)
                     }
                     id => (names::text(id).unwrap().to_owned(), false),
                 };
-                let place =
-                    if header.kind == Kind::Op { &mut set.op } else { &mut set.description };
-                *place = Some(text);
+                match header.kind {
+                    Kind::Op => set.op = Some(text),
+                    Kind::Description => set.description = Some(text),
+                    _ => set.frozen = set.frozen.take().or(Some(text)),
+                }
                 return;
             }
-            Kind::Child
-            | Kind::Root
-            | Kind::Turn
-            | Kind::Parted
-            | Kind::Trace
-            | Kind::Dsc
-            | Kind::Link => return,
+            Kind::Child | Kind::Root | Kind::Turn | Kind::Parted | Kind::Asked => return,
         };
         let key = if header.name == NameId::INLINE {
             let len = usize::from(payload[0]);
@@ -432,9 +477,12 @@ impl Oracle<'_> {
         records.truncate(self.site.max_spans);
         let kept: Vec<u64> = records.iter().map(|record| record.key).collect();
 
-        let trace_id = self.wire.trace_id(root.key).to_string();
         let root_id = self.wire.span_id(root.key).to_string();
         let mut set = self.set_on(run, root.key, true);
+        let trace_id = match set.continued {
+            Some((trace, ..)) => format!("{trace:032x}"),
+            None => self.wire.trace_id(root.key).to_string(),
+        };
         let name = set.description.take().map(|(text, cut)| (text.trim().to_owned(), cut));
         let name = match (name, Self::name(root.description)) {
             (Some((text, was_cut)), _) if !text.is_empty() => {
@@ -446,6 +494,12 @@ impl Oracle<'_> {
         };
         self.cut += u64::from(name.1);
         let name = name.0;
+        let name_before = match &set.frozen {
+            None => Some(name.clone()),
+            Some((text, _)) if text.is_empty() => None,
+            Some((text, _)) if text.trim().is_empty() => Some("<unlabeled transaction>".to_owned()),
+            Some((text, was_cut)) => Some(shorten(text.trim(), 200, *was_cut).0),
+        };
 
         let mut spans = Vec::new();
         let mut measurements_left = 10 - set.measurements.0.len().min(10);
@@ -474,6 +528,7 @@ impl Oracle<'_> {
                 status: status(&record, set.status),
                 tags: set.tags,
                 data: set.data,
+                links: set.links,
                 measurements: set.measurements,
             });
         }
@@ -485,6 +540,17 @@ impl Oracle<'_> {
             if count > 0 {
                 set.data.0.insert(key.into(), count.into());
             }
+        }
+        if let Some(why @ 1..=5) = Some(usize::from(root.why)) {
+            let word = ["", "slow", "slow_p99", "failed", "first", "asked"][why];
+            set.data.0.insert("hotspan.kept".into(), word.into());
+        }
+        let data = serde_json::to_string(&set.data).unwrap();
+        let separators = data.matches(['\u{2028}', '\u{2029}']).count();
+        let data = if set.data.0.is_empty() { 0 } else { data.len() + 8 + 3 * separators };
+        while set.links.len() > (8192 - 320usize).saturating_sub(data) / 68 {
+            set.links.pop();
+            self.dropped += 1;
         }
         while set.measurements.0.len() > 10 {
             set.measurements.0.pop_last();
@@ -509,22 +575,33 @@ impl Oracle<'_> {
         let rate = format!("{:.6}", f64::from(root.threshold.min(1_000_000)) / 1e6);
         let rate = rate.trim_end_matches('0');
         let rate = if rate.ends_with('.') { format!("{rate}0") } else { rate.to_owned() };
-        let header = Header {
-            event_id: event_id.clone(),
-            sdk: sdk.clone(),
-            trace: self.site.public_key.as_ref().map(|key| {
+        let head = || {
+            self.site.public_key.as_ref().map(|key| {
                 object(&[
                     ("trace_id", &Some(trace_id.clone())),
                     ("public_key", &Some(key.clone())),
-                    ("sample_rate", &Some(rate)),
+                    ("sample_rate", &Some(rate.clone())),
                     ("sampled", &some("true")),
                     ("sample_rand", &Some(format!("0.{:06}", self.wire.sample_rand(root.key)))),
                     ("release", &self.site.release),
                     ("environment", &self.site.environment),
-                    ("transaction", &Some(name.clone())),
+                    ("transaction", &name_before),
                     ("org_id", &self.site.org_id),
                 ])
-            }),
+            })
+        };
+        let header = Header {
+            event_id: event_id.clone(),
+            sdk: sdk.clone(),
+            trace: match set.continued {
+                None => head(),
+                Some((.., flags)) if flags & continued::HAS_DSC == 0 => None,
+                Some((.., flags)) => {
+                    let is_theirs =
+                        flags & continued::PARENT_DECIDED != 0 && !(1..=5).contains(&root.why);
+                    passed_on(&set.members, &trace_id, (!is_theirs).then_some(&*rate))
+                }
+            },
             sent_at: "0000-00-00T00:00:00.000000Z".into(),
         };
         let transaction = Transaction {
@@ -546,10 +623,12 @@ impl Oracle<'_> {
                     r#type: "trace".into(),
                     trace_id,
                     span_id: root_id,
+                    parent_span_id: set.continued.map(|(_, parent, _)| format!("{parent:016x}")),
                     origin: "manual".into(),
                     op: self.text(root.op, op, 128),
                     status: status(&root, set.status),
                     data: set.data,
+                    links: set.links,
                 },
                 response: set
                     .response
@@ -578,4 +657,55 @@ fn status(record: &SpanRecord, set: Option<SpanStatus>) -> Option<String> {
         return Some("internal_error".into());
     }
     set.map(|status| status.as_str().to_owned())
+}
+
+/// A trace id and a span id at the front of a payload.
+fn ids(payload: &[u8]) -> (u128, u64) {
+    let (trace, rest) = payload.split_at(16);
+    let trace = u128::from_le_bytes(trace.try_into().unwrap());
+    (trace, u64::from_le_bytes(rest[..8].try_into().unwrap()))
+}
+
+/// The members that came, with the own rate in the place of theirs, if the decision was the own.
+fn passed_on(members: &str, trace_id: &str, own: Option<&str>) -> Option<Object<String>> {
+    let mut object = BTreeMap::new();
+    for member in members.split(',') {
+        let Some((key, value)) = member.split_once('=') else { continue };
+        let value = value.split(';').next().unwrap();
+        let Some(key) = key.trim().strip_prefix("sentry-") else { continue };
+        if !key.is_empty() && key != "trace_id" {
+            object.entry(key.to_owned()).or_insert_with(|| unescaped(value.trim()));
+        }
+    }
+    if object.is_empty() {
+        return None;
+    }
+    object.insert("trace_id".to_owned(), trace_id.to_owned());
+    if let Some(rate) = own {
+        object.insert("sample_rate".to_owned(), rate.to_owned());
+        object.insert("sampled".to_owned(), "true".to_owned());
+    }
+    Some(Object(object))
+}
+
+/// Percent-decoded.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let code = rest.strip_prefix('%').and_then(|behind| behind.get(..2));
+        let code = code.filter(|code| code.chars().all(|digit| digit.is_ascii_hexdigit()));
+        let one = rest.chars().next().unwrap().len_utf8();
+        match code {
+            Some(code) => {
+                bytes.push(u8::from_str_radix(code, 16).unwrap());
+                rest = &rest[3..];
+            }
+            None => {
+                bytes.extend(rest[..one].bytes());
+                rest = &rest[one..];
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

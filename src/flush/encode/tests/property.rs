@@ -75,6 +75,7 @@ enum Set {
     Http(u64),
     Description(String),
     Op(String),
+    Link(Link, &'static str),
 }
 
 fn set() -> impl Strategy<Value = Set> {
@@ -85,6 +86,58 @@ fn set() -> impl Strategy<Value = Set> {
         1 => prop_oneof![100..600u64, any::<u64>()].prop_map(Set::Http),
         1 => text().prop_map(Set::Description),
         1 => text().prop_map(Set::Op),
+        2 => (link(), prop_oneof![Just(""), Just("previous_trace")])
+            .prop_map(|(link, of_type)| Set::Link(link, of_type)),
+    ]
+}
+
+/// Ids that are none, too.
+fn link() -> impl Strategy<Value = Link> {
+    let ids = (
+        prop_oneof![9 => any::<u128>(), 1 => Just(0)],
+        prop_oneof![9 => any::<u64>(), 1 => Just(0)],
+    );
+    (ids, any::<Option<bool>>()).prop_map(|((trace, span), sampled)| Link {
+        trace: TraceId(trace),
+        span: SpanId(span),
+        sampled,
+    })
+}
+
+/// What may come in a `baggage` header, from anybody.
+fn members() -> impl Strategy<Value = String> {
+    let key = prop_oneof![
+        4 => "(public_key|sample_rate|sampled|sample_rand|trace_id|release|transaction)",
+        2 => "[a-c]{0,2}",
+        1 => "[ -~]{0,6}",
+        1 => "(%[0-9a-fA-F]{2}|%|é){0,3}",
+    ];
+    let value = prop_oneof![
+        2 => "[0-9.]{0,6}",
+        1 => "(true|false)",
+        2 => "(%[0-7][0-9a-fA-F]|[a-zA-Z]){0,12}",
+        1 => "(%[0-9a-fA-F]{2}|%|%[g-z]|é|;a=b){0,4}",
+        1 => "[ -~]{0,8}",
+    ];
+    let prefix = prop_oneof![9 => Just("sentry-"), 1 => Just(""), 1 => Just(" sentry-")];
+    let member =
+        (prefix, key, value).prop_map(|(prefix, key, value)| format!("{prefix}{key}={value}"));
+    vec(member, 0..8).prop_map(|members| members.join(","))
+}
+
+/// What a root says of its trace.
+#[derive(Clone, Debug)]
+enum OfTrace {
+    Continues(Link, u32),
+    Dsc(String),
+    Frozen(String),
+}
+
+fn of_trace() -> impl Strategy<Value = OfTrace> {
+    prop_oneof![
+        3 => (link(), 0..16u32).prop_map(|(link, flags)| OfTrace::Continues(link, flags)),
+        4 => members().prop_map(OfTrace::Dsc),
+        2 => prop_oneof![text(), "[a-z]{0,3}"].prop_map(OfTrace::Frozen),
     ]
 }
 
@@ -103,9 +156,10 @@ fn child() -> impl Strategy<Value = Child> {
 fn run() -> impl Strategy<Value = Vec<Slot>> {
     let measurements = vec((0..12u64, name(), number(), name()), 0..8);
     let parts = (vec(child(), 0..10), vec((0..12u64, set()), 0..40), measurements);
-    let root = (name(), text(), (moment(), moment()), 0..8u8, any::<(u8, u8)>(), 0..1_100_000u32);
-    (parts, root, any::<bool>())
-        .prop_map(|((children, sets, measurements), root, inline)| {
+    let decision = (0..1u32 << 20, prop_oneof![Just(0), 0..16u8]);
+    let root = (name(), text(), (moment(), moment()), 0..8u8, any::<(u8, u8)>(), decision);
+    (parts, root, vec(of_trace(), 0..4), any::<bool>())
+        .prop_map(|((children, sets, measurements), root, of_trace, inline)| {
             let piece = || {
                 let mut run = Run::new(1);
                 run.inline = inline;
@@ -126,18 +180,33 @@ fn run() -> impl Strategy<Value = Vec<Slot>> {
                     Set::Http(code) => run.http_status(span, code),
                     Set::Description(text) => run.text(span, Kind::Description, &text),
                     Set::Op(text) => run.text(span, Kind::Op, &text),
+                    Set::Link(link, of_type) => run.link(span, &link, of_type),
                 };
                 pieces.push(run.slots);
             }
             for (span, key, value, unit) in measurements {
                 pieces.push(piece().measurement(span, &key, value, &unit).slots);
             }
-            let (op, name, times, flags, (lost, unfinished), threshold) = root;
+            for one in of_trace {
+                let run = piece();
+                let run = match one {
+                    OfTrace::Continues(link, flags) => run.continues(&Continued {
+                        trace_id: link.trace.0,
+                        parent: link.span.0,
+                        rand: 0,
+                        flags,
+                    }),
+                    OfTrace::Dsc(members) => run.dsc(&members),
+                    OfTrace::Frozen(name) => run.text(1, Kind::Frozen, &name),
+                };
+                pieces.push(run.slots);
+            }
+            let (op, name, times, flags, (lost, unfinished), (threshold, why)) = root;
             let run = piece().root(&op, &name, times).edit(|record| {
                 record.flags |= flags;
                 record.lost = lost.into();
                 record.unfinished = unfinished.into();
-                record.threshold = threshold;
+                (record.threshold, record.why) = (threshold, why);
             });
             pieces.push(run.slots);
             pieces
@@ -165,7 +234,7 @@ fn any_run_encodes_to_what_the_oracle_says() {
 /// Slots of any bits: the bytes parse, the keys are unique, and nothing is lost uncounted.
 #[test]
 fn any_bits_encode_to_something_that_parses() {
-    let slot = (0..12u8, 0..16u8, 0..200u16, 0..20u32, 0..6u64, any::<[u64; 5]>()).prop_map(
+    let slot = (0..17u8, 0..16u8, 0..200u16, 0..20u32, 0..6u64, any::<[u64; 5]>()).prop_map(
         |(kind, code, len, name, key, rest)| {
             let name = if name == 19 { u32::MAX } else { name };
             let code = code & 7 | (code & 8) << 3;

@@ -1,0 +1,249 @@
+//! The dynamic sampling context: the members of `baggage` that are Sentry's.
+//!
+//! Where a trace begins it is written down who began it and with what chances, so that servers can
+//! keep or drop all of it alike. Whoever continues hands on what came, each member `sentry-key=
+//! value` with the value percent-encoded.
+//!
+//! What came is a stranger's text. [`Intake`] takes the members out of any number of headers and
+//! leaves one list that is legal in a header by its bytes, bounded, without a key twice:
+//!
+//! ```text
+//!   sentry-trace_id=4c79…,sentry-release=app%401.0,sentry-sample_rand=0.25
+//!   ▲ entries: where each member begins, how long its key is, where it ends
+//! ```
+//!
+//! Values stay as they were encoded; a byte that should have been encoded, and was not, is. The
+//! rest of this file reads such a list.
+
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+use smallvec::SmallVec;
+
+use super::baggage::{self, MEMBERS_MAX};
+use crate::shared::layout::VALUE_MAX;
+
+pub(crate) const PREFIX: &str = "sentry-";
+
+/// What is kept of an incoming context.
+pub(crate) const BYTES_MAX: usize = 4096;
+/// What is kept of one member, so that each has room in a value of the ring.
+pub(crate) const MEMBER_MAX: usize = VALUE_MAX;
+/// An incoming header that is longer is not read.
+pub(super) const READ_MAX: usize = 16_384;
+
+/// A list of members. A usual context has 200 to 400 bytes.
+pub(super) type Bytes = SmallVec<[u8; 512]>;
+
+/// What is encoded in values of our own.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Whether a member, with its prefix, is one of those by which the server decides.
+pub(super) fn is_essential(member: &str) -> bool {
+    let key = member.split('=').next().and_then(|key| key.strip_prefix(PREFIX));
+    key.is_some_and(|key| is_essential_key(key.as_bytes()))
+}
+
+fn is_essential_key(key: &[u8]) -> bool {
+    matches!(
+        key,
+        b"trace_id" | b"public_key" | b"sample_rate" | b"sampled" | b"sample_rand" | b"org_id"
+    )
+}
+
+/// Appends a member of our own, with a comma before it if it is not the first.
+pub(super) fn push(out: &mut Bytes, key: &str, value: &[u8]) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    out.extend_from_slice(PREFIX.as_bytes());
+    out.extend_from_slice(key.as_bytes());
+    out.push(b'=');
+    for chunk in percent_encode(value, ENCODED) {
+        out.extend_from_slice(chunk.as_bytes());
+    }
+}
+
+/// The members that come in, being collected.
+#[derive(Default)]
+pub(super) struct Intake {
+    bytes: Bytes,
+    entries: SmallVec<[Entry; 16]>,
+    /// A member was left out for lack of room: none comes in behind it but essential ones.
+    is_full: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    start: usize,
+    /// Where the `=` is.
+    equals: usize,
+    end: usize,
+}
+
+impl Intake {
+    /// Takes in what is ours of one header. Of members with the same key the first counts.
+    pub(super) fn read(&mut self, header: &[u8]) {
+        if header.len() > READ_MAX {
+            return;
+        }
+        for member in baggage::members(header) {
+            let Some((key, value)) = baggage::key_and_value(member) else { continue };
+            let Some(name) = key.strip_prefix(PREFIX.as_bytes()) else { continue };
+            let is_key = !name.is_empty() && name.iter().copied().all(baggage::is_token);
+            if is_key && !value.is_empty() && self.find(name).is_none() {
+                self.take(key, value, is_essential_key(name));
+            }
+        }
+    }
+
+    fn take(&mut self, key: &[u8], value: &[u8], is_essential: bool) {
+        if self.is_full && !is_essential {
+            return;
+        }
+        let encoded: usize =
+            value.iter().map(|&byte| if baggage::is_octet(byte) { 1 } else { 3 }).sum();
+        let len = key.len() + 1 + encoded;
+        if len > MEMBER_MAX {
+            return;
+        }
+        while self.bytes.len() + 1 + len > BYTES_MAX || self.entries.len() == MEMBERS_MAX {
+            self.is_full = true;
+            if !is_essential || !self.evict() {
+                return;
+            }
+        }
+        if !self.bytes.is_empty() {
+            self.bytes.push(b',');
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let equals = self.bytes.len();
+        self.bytes.push(b'=');
+        if encoded == value.len() {
+            self.bytes.extend_from_slice(value);
+        } else {
+            for &byte in value {
+                if baggage::is_octet(byte) {
+                    self.bytes.push(byte);
+                } else {
+                    let code = percent_encoding::percent_encode_byte(byte);
+                    self.bytes.extend_from_slice(code.as_bytes());
+                }
+            }
+        }
+        self.entries.push(Entry { start, equals, end: self.bytes.len() });
+    }
+
+    /// Gives up the last member that is not essential.
+    #[cold]
+    fn evict(&mut self) -> bool {
+        let is_spare = |entry: &Entry| {
+            let key = self.bytes.get(entry.start + PREFIX.len()..entry.equals);
+            !is_essential_key(key.unwrap_or_default())
+        };
+        let Some(at) = self.entries.iter().rposition(is_spare) else { return false };
+        let entry = self.entries.remove(at);
+        // With the comma before it, or behind it if it was the first.
+        let start = entry.start.saturating_sub(1);
+        let end = if at == 0 { entry.end + 1 } else { entry.end };
+        let end = end.min(self.bytes.len());
+        self.bytes.drain(start..end);
+        for behind in self.entries.iter_mut().skip(at) {
+            behind.start -= end - start;
+            behind.equals -= end - start;
+            behind.end -= end - start;
+        }
+        true
+    }
+
+    /// The value of a key, as it is in the list.
+    pub(super) fn find(&self, key: &[u8]) -> Option<&[u8]> {
+        let entry = self.entries.iter().find(|entry| {
+            entry.equals - entry.start == PREFIX.len() + key.len()
+                && self.bytes.get(entry.start + PREFIX.len()..entry.equals) == Some(key)
+        })?;
+        self.bytes.get(entry.equals + 1..entry.end)
+    }
+
+    pub(super) fn finish(self) -> Bytes {
+        self.bytes
+    }
+}
+
+/// Whether a list can go out as it is. Anything from [`Intake`] can.
+pub(super) fn is_legal(list: &[u8]) -> bool {
+    // Without leaving early: that takes 16 bytes at a time.
+    list.len() <= BYTES_MAX && list.iter().fold(true, |is, byte| is & matches!(byte, b'!'..=b'~'))
+}
+
+/// Keys without their prefix, and values as text. Text that is not encoded is borrowed, so that
+/// nothing is allocated; [`raw_members`] with [`decode_into`] never allocates but in the buffer.
+pub(crate) fn members(list: &[u8]) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    raw_members(list).map(|(key, value)| (key, text(value)))
+}
+
+/// Keys without their prefix, and values as they are in the list. Empty and foreign members are
+/// left out.
+pub(crate) fn raw_members(list: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
+    baggage::members(list).filter_map(|member| {
+        let (key, value) = baggage::key_and_value(member)?;
+        let key = std::str::from_utf8(key.strip_prefix(PREFIX.as_bytes())?).ok()?;
+        (!key.is_empty()).then_some((key, value))
+    })
+}
+
+/// A value as text: decoded, and what is not UTF-8 replaced.
+pub(crate) fn text(value: &[u8]) -> Cow<'_, str> {
+    percent_decode(value).decode_utf8_lossy()
+}
+
+/// The same in a buffer, which is emptied first.
+pub(crate) fn decode_into<'a>(value: &[u8], buffer: &'a mut Vec<u8>) -> &'a str {
+    buffer.clear();
+    buffer.extend(percent_decode(value));
+    if let Err(error) = std::str::from_utf8(buffer) {
+        return replaced(buffer, error.valid_up_to());
+    }
+    std::str::from_utf8(buffer).unwrap_or_default()
+}
+
+/// Replaces what is not UTF-8, which begins at `valid`.
+#[cold]
+fn replaced(buffer: &mut Vec<u8>, valid: usize) -> &str {
+    let tail = buffer.split_off(valid.min(buffer.len()));
+    buffer.extend_from_slice(String::from_utf8_lossy(&tail).as_bytes());
+    std::str::from_utf8(buffer).unwrap_or_default()
+}
+
+/// A list in pieces of whole members, each of at most `max` bytes, in order. Joined by commas they
+/// are the list again. A member that is longer than `max` is left out; with [`MEMBER_MAX`] none is.
+pub(crate) fn pieces(list: &[u8], max: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            if rest.len() <= max {
+                return Some(std::mem::take(&mut rest));
+            }
+            // A piece may end where a comma stands: at `max` at the latest.
+            let window = rest.get(..=max)?;
+            match window.iter().rposition(|&byte| byte == b',') {
+                Some(at) => {
+                    let piece = rest.get(..at)?;
+                    rest = rest.get(at + 1..)?;
+                    if !piece.is_empty() {
+                        return Some(piece);
+                    }
+                }
+                None => {
+                    let end = rest.iter().position(|&byte| byte == b',')?;
+                    rest = rest.get(end + 1..)?;
+                }
+            }
+        }
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests;

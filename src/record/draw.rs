@@ -1,0 +1,339 @@
+//! Whether a transaction is kept, where one threshold does not say it: rules, a sampler, a trace
+//! that is continued, or a decision of the caller's own.
+//!
+//! The decision itself is a pure function (`sampling/decide.rs`) of one compiled table, which each
+//! thread reads through a snapshot of its own. Which rule a transaction falls under is found once
+//! for each pair of names, and remembered by the thread: a rule more costs an item nothing. Names
+//! are looked up only as far as the rules ask: a transaction's name, when rules for its op do.
+//!
+//! The lane is not held while a sampler runs, which may record itself. A transaction that is
+//! started inside one is not recorded, and counted: it would be sampled for ever.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use arc_swap::cache::Cache;
+
+use crate::propagate::{Incoming, Trace, back_calculate};
+use crate::sampling::decide::{Ask, Why, head};
+use crate::sampling::live::CURRENT;
+use crate::sampling::{Found, SamplingContext, Table, history, millionths, pressure};
+use crate::shared::id::{NameId, mix, sample_rand};
+use crate::shared::layout::continued;
+use crate::shared::ledger::{self, Reason};
+use crate::shared::seqlock::meta;
+use crate::shared::settings::{ON, SETTINGS, THRESHOLD, sampling};
+use crate::shared::traces::{self, Continued};
+
+use super::handle::Handle;
+use super::local::{LOCAL, Local};
+use super::open::{Admission, KEPT};
+
+thread_local! {
+    /// The table as this thread saw it last.
+    static SNAPSHOT: RefCell<Snapshot> = RefCell::new(Cache::new(&CURRENT));
+}
+
+type Snapshot = Cache<&'static ArcSwapOption<Table>, Option<Arc<Table>>>;
+
+/// A transaction that somebody wants to start.
+pub(crate) struct Request<'a> {
+    pub(crate) op: NameId,
+    pub(crate) op_text: &'a str,
+    pub(crate) name_text: &'a str,
+    /// Looks the name up.
+    pub(crate) name: &'a dyn Fn() -> NameId,
+    /// The caller's own decision.
+    pub(crate) sampled: Option<bool>,
+    /// The trace to go on with.
+    pub(crate) incoming: Option<&'a Incoming>,
+    /// What the caller has for the sampler.
+    pub(crate) custom: Option<&'a dyn Any>,
+}
+
+/// What was decided about a transaction that is recorded, until it is opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) plan: u64,
+    pub(super) rand: u32,
+    /// If the transaction is `CONTINUED`.
+    pub(super) continued: Continued,
+}
+
+impl Pending {
+    pub(super) const NONE: Self = Self { plan: 0, rand: 0, continued: Continued::NONE };
+}
+
+/// Whether transactions are decided on at all.
+pub(crate) fn is_on() -> bool {
+    SETTINGS.word() & ON != 0
+}
+
+/// Decides on a transaction by everything there is.
+#[cold]
+#[inline(never)]
+pub(crate) fn draw_by_rules(request: &Request<'_>) -> Admission {
+    let state = SETTINGS.state();
+    if state & ON == 0 {
+        return Admission::no(Handle::NONE);
+    }
+    LOCAL
+        .try_with(|local| {
+            if local.deciding.replace(true) {
+                return local.refuse(Reason::Reentrant);
+            }
+            let admission = local.draw_by_rules(state, request);
+            local.deciding.set(false);
+            admission
+        })
+        .unwrap_or(Admission::no(Handle::NONE))
+}
+
+/// What the table says.
+#[derive(Default)]
+struct Verdict {
+    threshold: u32,
+    sampled: bool,
+    plan: u64,
+    /// Kept as the first of its name.
+    is_first: bool,
+    /// The decision was the parent's.
+    by_parent: bool,
+}
+
+impl Local {
+    fn draw_by_rules(&self, state: u64, request: &Request<'_>) -> Admission {
+        let lane = match self.ready(state) {
+            Ok(lane) => lane,
+            Err(reason) => return self.refuse(reason),
+        };
+        let key = self.take_key();
+        self.leave(lane);
+        let trace = request.incoming.and_then(Incoming::trace);
+        let rand = match trace {
+            Some(trace) => back_calculate(trace, mix(key ^ SETTINGS.sample_seed())),
+            None => sample_rand(key, SETTINGS.sample_seed()),
+        };
+        let verdict = self.verdict(request, trace, key, rand);
+        let Some(lane) = self.enter() else { return self.refuse(Reason::Reentrant) };
+        // The keys first: started = keys - unsampled must not run backwards.
+        self.note_keys(lane);
+        let mut word = state & !THRESHOLD | sampling(verdict.threshold, false) & THRESHOLD;
+        let mut pending = Pending { plan: verdict.plan, rand, ..Pending::NONE };
+        if let (Some(trace), Some(incoming)) = (trace, request.incoming) {
+            word |= meta::CONTINUED;
+            pending.continued = facts(trace, incoming, rand, verdict.by_parent);
+            if !traces::insert(key, &pending.continued, incoming.members()) {
+                ledger::books().traces_lost.add(1);
+            }
+        }
+        let admission = if verdict.sampled || verdict.plan != 0 {
+            lane.counters.sampled.add(1);
+            if verdict.plan != 0 {
+                word |= meta::PLANNED;
+            }
+            if verdict.is_first {
+                word |= meta::PLANNED | meta::FIRST;
+            }
+            self.pending.set(pending);
+            Admission::yes(key, word | KEPT)
+        } else {
+            self.leave_out(lane, key, word)
+        };
+        self.leave(lane);
+        admission
+    }
+
+    /// Asks the table.
+    fn verdict(
+        &self,
+        request: &Request<'_>,
+        trace: Option<&Trace>,
+        key: u64,
+        rand: u32,
+    ) -> Verdict {
+        let verdict = SNAPSHOT.try_with(|snapshot| {
+            let mut snapshot = snapshot.try_borrow_mut().ok()?;
+            let table = snapshot.load().as_deref()?;
+            Some(self.verdict_of(table, request, trace, key, rand))
+        });
+        verdict.ok().flatten().unwrap_or_default()
+    }
+
+    fn verdict_of(
+        &self,
+        table: &Table,
+        request: &Request<'_>,
+        trace: Option<&Trace>,
+        key: u64,
+        rand: u32,
+    ) -> Verdict {
+        let (rule, name) = self.rule(table, request);
+        let rule = rule.and_then(|index| table.rule(index));
+        let first = rule.is_some_and(|rule| rule.first)
+            && history::is_first(name.unwrap_or_else(|| (request.name)()).0);
+        let parent = trace.and_then(|trace| trace.sampled);
+        let parent_rate = trace.and_then(|trace| trace.rate);
+        let rate = rule.and_then(|rule| rule.rate).or(table.rate).unwrap_or(0);
+        let follows = rule.is_none_or(|rule| rule.follows_parent);
+        let sampler = table.sampler.as_ref().filter(|_| request.sampled.is_none());
+        let sampler = sampler.and_then(|sampler| {
+            let fallback = match parent.filter(|_| follows) {
+                Some(true) => 1_000_000,
+                Some(false) => 0,
+                None => rate,
+            };
+            ask_sampler(|| {
+                sampler(&SamplingContext {
+                    op: request.op_text,
+                    name: request.name_text,
+                    parent_sampled: parent,
+                    parent_sample_rate: parent_rate.map(|rate| f64::from(rate) / 1e6),
+                    trace_id: match trace {
+                        Some(trace) => trace.trace_id,
+                        None => SETTINGS.wire_ids().trace_id(key),
+                    },
+                    rate: Some(f64::from(fallback) / 1e6),
+                    custom: request.custom,
+                })
+            })
+        });
+        let head = head(&Ask {
+            explicit: request.sampled,
+            sampler,
+            parent,
+            parent_rate,
+            rand,
+            rate,
+            rule,
+            cap: table.cap.as_deref(),
+            floor: table.floors.as_ref().and_then(|floors| floors.of(request.op.0)),
+            pressure: pressure::factor(),
+            first,
+        });
+        Verdict {
+            threshold: head.threshold,
+            sampled: head.sampled,
+            plan: head.plan.0,
+            is_first: head.why == Why::First,
+            by_parent: request.sampled.is_none()
+                && sampler.is_none()
+                && follows
+                && parent == Some(true)
+                && Some(head.threshold) == parent_rate.or(Some(1_000_000)),
+        }
+    }
+
+    /// The rule that a transaction falls under, and its name if that was looked up.
+    #[inline]
+    fn rule(&self, table: &Table, request: &Request<'_>) -> (Option<u16>, Option<NameId>) {
+        let op = request.op;
+        let found =
+            self.verdicts.get(table.number, op, NameId::NONE, || table.by_op(request.op_text));
+        match found {
+            Found::NoRule => (None, None),
+            Found::Rule(index) => (Some(index), None),
+            Found::ByName => {
+                let name = (request.name)();
+                let found = self.verdicts.get(table.number, op, name, || {
+                    match table.by_name(request.op_text, request.name_text) {
+                        Some(index) => Found::Rule(index),
+                        None => Found::NoRule,
+                    }
+                });
+                match found {
+                    Found::Rule(index) => (Some(index), Some(name)),
+                    _ => (None, Some(name)),
+                }
+            }
+        }
+    }
+}
+
+/// What is kept of a trace for as long as the transaction is open, and told the flusher.
+fn facts(trace: &Trace, incoming: &Incoming, rand: u32, by_parent: bool) -> Continued {
+    let mut flags = 0;
+    if let Some(sampled) = trace.sampled {
+        flags |= continued::PARENT_KNOWN;
+        flags |= if sampled { continued::PARENT_SAMPLED } else { 0 };
+        flags |= if by_parent { continued::PARENT_DECIDED } else { 0 };
+    }
+    if !incoming.members().is_empty() {
+        flags |= continued::HAS_DSC;
+    }
+    Continued { trace_id: trace.trace_id.0, parent: trace.parent.0, rand, flags }
+}
+
+/// What a sampler says, in millionths: what is no rate from 0 to 1 counts as 0. `None`: it
+/// panicked, and is as if it were not there.
+fn ask_sampler(sampler: impl FnOnce() -> f64) -> Option<u32> {
+    match catch_unwind(AssertUnwindSafe(sampler)) {
+        Ok(rate) => Some(millionths(rate).unwrap_or_else(|| {
+            ledger::books().sampling.sampler_invalid.add(1);
+            0
+        })),
+        Err(payload) => {
+            #[expect(clippy::mem_forget, reason = "its drop is a stranger's, and may panic")]
+            std::mem::forget(payload);
+            ledger::books().callback_panics.add(1);
+            ledger::books().sampling.sampler_panics.add(1);
+            None
+        }
+    }
+}
+
+/// What a thread remembers of which names fall under which rule.
+pub(super) struct Verdicts {
+    places: [Cell<(u64, u64)>; PLACES],
+}
+
+const PLACES: usize = 64;
+
+impl Verdicts {
+    pub(super) const fn new() -> Self {
+        Self { places: [const { Cell::new((0, 0)) }; PLACES] }
+    }
+
+    /// What was found for these names in the table with this number, or what `find` says.
+    #[inline]
+    fn get(&self, table: u64, op: NameId, name: NameId, find: impl FnOnce() -> Found) -> Found {
+        if op == NameId::INLINE || name == NameId::INLINE {
+            return find();
+        }
+        let names = u64::from(op.0) | u64::from(name.0) << 32;
+        #[expect(clippy::cast_possible_truncation, reason = "six bits")]
+        let at = (names.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize;
+        #[expect(clippy::indexing_slicing, reason = "six bits index 64 places")]
+        let place = &self.places[at];
+        let (known, value) = place.get();
+        if known == names && value >> CODE_BITS == table {
+            return decoded(value);
+        }
+        let found = find();
+        place.set((names, table << CODE_BITS | coded(found)));
+        found
+    }
+}
+
+/// Below the table's number: which rule.
+const CODE_BITS: u32 = 18;
+
+const fn coded(found: Found) -> u64 {
+    match found {
+        Found::NoRule => 0,
+        Found::ByName => 1,
+        Found::Rule(index) => 2 + index as u64,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "coded from 16 bits")]
+const fn decoded(value: u64) -> Found {
+    match value & ((1 << CODE_BITS) - 1) {
+        0 => Found::NoRule,
+        1 => Found::ByName,
+        code => Found::Rule((code - 2) as u16),
+    }
+}

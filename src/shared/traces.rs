@@ -1,0 +1,234 @@
+//! The traces that open transactions continue: their ids and their sampling context, to be found by
+//! the key of the transaction's root, from any thread.
+//!
+//! A transaction that continues a trace puts what came with it here when it starts, and takes it
+//! out when it ends. Whoever wants headers for another service in between, on the same thread or on
+//! one that the transaction was carried to, looks it up. What goes to the flusher is written into
+//! the ring besides: nothing here outlives its transaction.
+//!
+//! A table of fixed size, searched from where the key's hash says, a few places on. A key is never
+//! used twice, so a reader that finds its key before and after copying has copied what belongs to
+//! it. A trace that finds no place is not handed on: its transaction sends no headers, rather than
+//! wrong ones.
+//!
+//! # Invariants
+//! * X1: the words of a place are written by who changed its owner from 0 to [`BUSY`], until they
+//!   set it to their key.
+//! * X2: a key is taken out once, by who ends its transaction.
+//!
+//! # Orderings
+//! | here | pairs with | licenses |
+//! |---|---|---|
+//! | `insert`: store of `owner`, Release | `read`: first load, Acquire | who finds the key sees the words written before |
+//! | `insert`: fence Release after `BUSY` | `read`: fence Acquire before the second load | who copied a word of a later owner sees that the owner has changed |
+//!
+//! # Limits
+//! [`PLACES`] transactions at a time, [`DSC_MAX`] bytes of context each: 1 MiB, touched as used.
+
+use once_cell::race::OnceBox;
+
+use super::id::mix;
+use super::sync::{AtomicU64, Ordering, fence};
+
+/// Transactions that continue a trace and are open at the same time.
+const PLACES: usize = 1024;
+/// Places that are looked at for one key.
+const PROBES: usize = 8;
+/// Bytes of sampling context that are kept of a trace.
+pub(crate) const DSC_MAX: usize = 960;
+const DSC_WORDS: usize = DSC_MAX / 8;
+/// A place that is being written.
+const BUSY: u64 = u64::MAX;
+
+/// What a transaction continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Continued {
+    pub(crate) trace_id: u128,
+    /// The span there that this transaction is a child of.
+    pub(crate) parent: u64,
+    /// `sample_rand` of the trace, in millionths.
+    pub(crate) rand: u32,
+    /// As in [`continued`](super::layout::continued).
+    pub(crate) flags: u32,
+}
+
+impl Continued {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self { trace_id: 0, parent: 0, rand: 0, flags: 0 };
+}
+
+type Place = [AtomicU64; WORDS];
+/// Owner, trace id, parent, rand and flags, length, unused, unused; then the context.
+const HEAD: usize = 8;
+const WORDS: usize = HEAD + DSC_WORDS;
+
+static TABLE: OnceBox<Box<[Place]>> = OnceBox::new();
+
+fn table() -> Option<&'static [Place]> {
+    let made = TABLE.get_or_try_init(|| {
+        bytemuck::allocation::try_zeroed_slice_box::<Place>(PLACES).map(Box::new)
+    });
+    Some(made.ok()?)
+}
+
+fn places(table: &[Place], key: u64) -> impl Iterator<Item = &Place> {
+    #[expect(clippy::cast_possible_truncation, reason = "taken modulo PLACES")]
+    let first = mix(key) as usize;
+    (0..PROBES).filter_map(move |probe| table.get(first.wrapping_add(probe) % PLACES))
+}
+
+/// Puts in what a transaction continues; `dsc` beyond [`DSC_MAX`] is cut. The first call allocates.
+/// False: there is no place.
+pub(crate) fn insert(key: u64, continued: &Continued, dsc: &[u8]) -> bool {
+    let Some(table) = table() else { return false };
+    // Relaxed: the words are only stored to, and what was read of them is judged by X1.
+    let free = places(table, key).find(|[owner, ..]| {
+        owner.load(Ordering::Relaxed) == 0
+            && owner.compare_exchange(0, BUSY, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    });
+    let Some([owner, high, low, parent, facts, length, _, _, context @ ..]) = free else {
+        return false;
+    };
+    // ORDERING: Release fence, with the Acquire fence in `read`: no word below is seen without the
+    // change of owner above.
+    fence(Ordering::Release);
+    let dsc = dsc.get(..DSC_MAX).unwrap_or(dsc);
+    #[expect(clippy::cast_possible_truncation, reason = "halves")]
+    for (to, word) in [
+        (high, (continued.trace_id >> 64) as u64),
+        (low, continued.trace_id as u64),
+        (parent, continued.parent),
+        (facts, u64::from(continued.rand) | u64::from(continued.flags) << 32),
+        (length, dsc.len() as u64),
+    ] {
+        to.store(word, Ordering::Relaxed);
+    }
+    for (to, bytes) in context.iter().zip(dsc.chunks(8)) {
+        let mut word = [0; 8];
+        for (to, from) in word.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        to.store(u64::from_le_bytes(word), Ordering::Relaxed);
+    }
+    // ORDERING: Release, with the first load in `read`: who sees the key sees the words.
+    owner.store(key, Ordering::Release);
+    true
+}
+
+/// What the transaction with this key continues; its context is appended to `dsc`.
+pub(crate) fn read(key: u64, mut dsc: impl FnMut(&[u8])) -> Option<Continued> {
+    let table = TABLE.get()?;
+    places(table, key).find_map(|place| {
+        let [owner, high, low, parent, facts, length, _, _, context @ ..] = place;
+        // ORDERING: Acquire, with the Release store in `insert`.
+        if owner.load(Ordering::Acquire) != key {
+            return None;
+        }
+        let [high, low, parent, facts, length] =
+            [high, low, parent, facts, length].map(|word| word.load(Ordering::Relaxed));
+        let mut bytes = [0; DSC_MAX];
+        let length = usize::try_from(length).unwrap_or(0).min(DSC_MAX);
+        for (to, from) in bytes.chunks_mut(8).zip(context).take(length.div_ceil(8)) {
+            to.copy_from_slice(&from.load(Ordering::Relaxed).to_le_bytes());
+        }
+        // ORDERING: Acquire fence, with the Release fence in `insert`.
+        fence(Ordering::Acquire);
+        if owner.load(Ordering::Relaxed) != key {
+            return None;
+        }
+        dsc(bytes.get(..length).unwrap_or_default());
+        #[expect(clippy::cast_possible_truncation, reason = "halves")]
+        Some(Continued {
+            trace_id: u128::from(high) << 64 | u128::from(low),
+            parent,
+            rand: facts as u32,
+            flags: (facts >> 32) as u32,
+        })
+    })
+}
+
+/// Takes out what the transaction with this key continued.
+pub(crate) fn remove(key: u64) {
+    let Some(table) = TABLE.get() else { return };
+    if let Some([owner, ..]) =
+        places(table, key).find(|[owner, ..]| owner.load(Ordering::Relaxed) == key)
+    {
+        owner.store(0, Ordering::Relaxed);
+    }
+}
+
+/// How many are in.
+#[cfg(test)]
+pub(crate) fn count() -> usize {
+    let open = |[owner, ..]: &&Place| owner.load(Ordering::Relaxed) != 0;
+    TABLE.get().map_or(0, |table| table.iter().filter(open).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOME: Continued =
+        Continued { trace_id: 7 << 70 | 3, parent: 9, rand: 123_456, flags: 0xa };
+
+    fn context(key: u64) -> Option<(Continued, Vec<u8>)> {
+        let mut bytes = Vec::new();
+        read(key, |dsc| bytes.extend_from_slice(dsc)).map(|continued| (continued, bytes))
+    }
+
+    #[test]
+    fn comes_out_as_it_went_in_until_it_is_taken_out() {
+        let key = 1 << 60 | 1;
+        for length in [0, 1, 7, 8, 9, 500, DSC_MAX, DSC_MAX + 1] {
+            let dsc: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            assert!(insert(key, &SOME, &dsc));
+            assert_eq!(context(key), Some((SOME, dsc[..length.min(DSC_MAX)].to_vec())));
+            assert_eq!(context(key + 1), None);
+            remove(key);
+            assert_eq!(context(key), None);
+        }
+    }
+
+    #[test]
+    fn what_finds_no_place_is_refused_and_nothing_else_is_harmed() {
+        let keys = (1_u64 << 59..).take(PLACES * 2);
+        let (inside, outside): (Vec<u64>, Vec<u64>) =
+            keys.partition(|key| insert(*key, &SOME, &key.to_le_bytes()));
+        assert!(inside.len() > PLACES / 2 && !outside.is_empty());
+        for key in &inside {
+            assert_eq!(context(*key), Some((SOME, key.to_le_bytes().to_vec())));
+        }
+        assert!(outside.iter().all(|key| context(*key).is_none()));
+        inside.iter().for_each(|key| remove(*key));
+        assert!(inside.iter().all(|key| context(*key).is_none()));
+    }
+
+    #[test]
+    fn readers_get_what_belongs_to_the_key_or_nothing() {
+        let base = 1 << 58;
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut found = 0_u64;
+                while !done.load(Ordering::Relaxed) {
+                    for key in base..base + 4 {
+                        if let Some((continued, dsc)) = context(key) {
+                            found += 1;
+                            let stamp = continued.parent.to_le_bytes();
+                            assert!(dsc.chunks(8).all(|word| word == stamp), "torn");
+                        }
+                    }
+                }
+                found
+            });
+            for n in 0..200_000_u64 {
+                let key = base + n % 4;
+                let dsc = n.to_le_bytes().repeat(6);
+                assert!(insert(key, &Continued { parent: n, ..SOME }, &dsc));
+                remove(key);
+            }
+            done.store(true, Ordering::Relaxed);
+            let _ = reader.join().unwrap();
+        });
+    }
+}
