@@ -94,19 +94,24 @@ impl Intake {
         if header.len() > READ_MAX {
             return;
         }
+        let is_new = |intake: &Self, key: &[u8]| {
+            !key.is_empty()
+                && key.iter().copied().all(baggage::is_token)
+                && intake.find(key).is_none()
+        };
         for member in baggage::members(header) {
             // Most members are another's, or ours as they should be: those are looked at once.
             let Some(rest) = member.strip_prefix(PREFIX.as_bytes()) else { continue };
-            let Some((key, value)) = baggage::key_and_value(rest) else { continue };
-            let is_key = !key.is_empty() && key.iter().copied().all(baggage::is_token);
-            if !is_key || value.is_empty() || self.find(key).is_some() {
+            let Some(at) = rest.iter().position(|&byte| byte == b'=') else { continue };
+            let key = rest.get(..at).unwrap_or_default();
+            let value = rest.get(at + 1..).unwrap_or_default();
+            if is_new(self, key) && !value.is_empty() && baggage::are_octets(value) {
+                self.take(member, PREFIX.len() + at);
                 continue;
             }
-            let equals = PREFIX.len() + key.len();
-            if member.len() == equals + 1 + value.len() && baggage::are_octets(value) {
-                self.take(member, equals);
-            } else {
-                self.take(&encoded(key, value), equals);
+            let Some((key, value)) = baggage::key_and_value(rest) else { continue };
+            if is_new(self, key) && !value.is_empty() {
+                self.take(&encoded(key, value), PREFIX.len() + key.len());
             }
         }
     }
