@@ -19,12 +19,12 @@ use crate::flush::watch::Watch;
 use crate::inflight;
 use crate::propagate::site_members;
 use crate::propagation::{Outbound, set_outbound};
-use crate::sampling::live;
+use crate::sampling::{Sampling, Table, live};
 use crate::shared::arena::Arena;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
 use crate::shared::ledger::{self, Count};
-use crate::shared::settings::{SETTINGS, sampling};
+use crate::shared::settings::SETTINGS;
 use crate::shared::{names, registry};
 use crate::stats::{Stats, stats};
 use crate::transport::{File, Null, Transport};
@@ -191,12 +191,15 @@ fn start(resolved: Resolved, transport: Box<dyn Transport>) -> Result<Arc<Client
     }
     let client = Client::start(plan, transport, ledger::books()).map_err(ConfigError::thread)?;
     SETTINGS.switch_on(&wire, live::begin(table), ring_slots);
+    client.nudge();
     Ok(Arc::new(client))
 }
 
 /// Starts a client that gives everything to `keep`, in the place that `init` would take.
 pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigError> {
     let place = Place::take()?;
+    let everything = Sampling { traces_sample_rate: Some(1.0), ..Sampling::default() };
+    let table = Arc::new(Table::compile(everything).map_err(ConfigError::sampling)?);
     Arena::global().reserve(KEEPING_RING_BYTES).map_err(|_| ConfigError::memory())?;
     let wire = WireIds::from_os(clock::unix_nanos());
     let plan = Plan {
@@ -218,7 +221,8 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
     };
     let client =
         Client::start(plan, Box::new(Null), ledger::books()).map_err(ConfigError::thread)?;
-    SETTINGS.switch_on(&wire, sampling(1_000_000, false), KEEPING_RING_SLOTS);
+    SETTINGS.switch_on(&wire, live::begin(table), KEEPING_RING_SLOTS);
+    set_outbound(Some(Outbound::default()));
     let client = Arc::new(client);
     place.keep(Some(Arc::clone(&client)));
     Ok(client)
@@ -226,7 +230,9 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
 
 /// Stops what [`start_keeping`] started.
 pub(crate) fn stop_keeping(client: &Client, timeout: Duration) {
+    set_outbound(None);
     SETTINGS.switch_off();
+    live::end();
     client.close(timeout);
     CLIENT.store(None);
     HOLDER.store(0);

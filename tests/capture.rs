@@ -20,8 +20,9 @@ use std::time::{Duration, SystemTime};
 
 use hotspan::test::{Capture, Captured, Value, advance, capture, handle};
 use hotspan::{
-    Config, Count, Delivery, Detached, FutureExt, Guard, InFlight, Reason, SpanStatus, inflight,
-    init, start_child, start_transaction, stats,
+    Config, Count, Delivery, Detached, FutureExt, Guard, InFlight, Keep, Reason, Rule, SpanId,
+    SpanStatus, TraceId, TransactionOptions, continue_from, inflight, init, start_child,
+    start_transaction, stats,
 };
 
 /// Captures share the library; a test that starts it itself needs it alone.
@@ -579,4 +580,98 @@ fn what_is_discarded_is_not_in_a_capture_and_not_open_either() {
     });
     assert_eq!(captured.to_string(), "kept [op]\n");
     assert!(captured.open().is_empty());
+}
+
+#[test]
+fn a_continued_trace_shows_its_ids_and_where_it_came_from() {
+    let _shared = shared();
+    let (trace, parent) = ("4c79f60c11214eb38604f4ae0781bfb2", "fa90fdead5f74052");
+    let capture = Capture::new().fixed_ids(7).fixed_clock(SystemTime::UNIX_EPOCH);
+    let (told, captured) = capture.run(|| {
+        let headers = continue_from([("sentry-trace", format!("{trace}-{parent}-1"))]);
+        let transaction = TransactionOptions::new().continue_from(&headers).start("test", "far");
+        drop(start_child("test", "child"));
+        drop(start_transaction("test", "head"));
+        transaction.trace_id()
+    });
+    assert_eq!(told.unwrap().to_string(), trace, "{captured}");
+    let far = captured.find("far").unwrap();
+    assert_eq!(Some(far.trace_id()), told);
+    assert_eq!(far.parent_span_id().unwrap().to_string(), parent);
+    assert!(far.is_transaction());
+    assert_eq!((far.sample_rate(), far.kept()), (1.0, None));
+    let child = captured.find("child").unwrap();
+    assert_eq!((Some(child.trace_id()), child.parent_span_id()), (told, Some(far.span_id())));
+    let head = captured.find("head").unwrap();
+    assert_eq!(head.parent_span_id(), None);
+    assert_ne!(Some(head.trace_id()), told);
+    let text = captured.with_times().to_string();
+    assert_eq!(text.matches("parent=fa90fdead5f74052").count(), 1, "{text}");
+    assert_eq!(text.matches("parent=").count(), 1, "{text}");
+    assert!(captured.to_string().starts_with("far [test]\n"));
+}
+
+/// Producer and consumer in one capture, as a test of both would have them.
+#[test]
+fn headers_written_in_a_capture_lead_back_to_it() {
+    let _shared = shared();
+    let captured = capture(|| {
+        let transaction = start_transaction("test", "producer");
+        let publish = start_child("queue.publish", "orders");
+        let headers = publish.trace_headers().unwrap();
+        drop(publish);
+        drop(transaction);
+        drop(continue_from(&headers).start_transaction("queue.process", "orders"));
+    });
+    let [producer, consumer] = captured.transactions()[..] else { panic!("{captured}") };
+    assert_eq!(consumer.trace_id(), producer.trace_id());
+    assert_eq!(consumer.parent_span_id(), Some(producer.children()[0].span_id()));
+}
+
+#[test]
+fn sampling_that_is_changed_in_a_capture_shows_in_it_and_ends_with_it() {
+    let _alone = alone();
+    let captured = capture(|| {
+        let rule = |op: &str, rate| Rule { op: Some(op.into()), rate, ..Rule::default() };
+        hotspan::reconfigure(|sampling| {
+            let keep = Keep { failed: true, ..Keep::default() };
+            let failed = Rule { keep, ..rule("failing", Some(0.0)) };
+            sampling.rules = vec![failed, rule("rare", Some(0.5))];
+        })
+        .unwrap();
+        start_transaction("failing", "kept").set_status(SpanStatus::Aborted);
+        drop(start_transaction("failing", "not kept"));
+        for _ in 0..64 {
+            drop(start_transaction("rare", "one of two"));
+        }
+    });
+    let kept = captured.find("kept").unwrap();
+    assert_eq!((kept.kept(), kept.sample_rate()), (Some("failed"), 1.0));
+    assert_eq!(kept.to_string(), "kept [failing] aborted kept=failed\n");
+    assert!(captured.find("not kept").is_none());
+    let rare: Vec<f64> =
+        captured.transactions()[1..].iter().map(|rare| rare.sample_rate()).collect();
+    assert!(!rare.is_empty() && rare.len() < 64 && rare.iter().all(|rate| *rate == 0.5));
+    assert_eq!(hotspan::sampling().map(|_| ()), None);
+    assert_eq!(capture(|| drop(start_transaction("rare", "all"))).all().count(), 1);
+}
+
+#[test]
+fn links_are_listed_and_counted() {
+    let _shared = shared();
+    let trace_id: TraceId = "4c79f60c11214eb38604f4ae0781bfb2".parse().unwrap();
+    let span_id: SpanId = "fa90fdead5f74052".parse().unwrap();
+    let captured = capture(|| {
+        let mut transaction = start_transaction("test", "batch");
+        transaction.add_link(trace_id, span_id, Some(true)).add_link(trace_id, span_id, None);
+        start_child("test", "child").add_link(trace_id, span_id, Some(false));
+    });
+    assert_eq!(captured.to_string(), "batch [test] links=2\n  child [test] links=1\n");
+    let sampled = |name| -> Vec<Option<bool>> {
+        let links = captured.find(name).unwrap().links();
+        assert!(links.iter().all(|link| (link.trace_id, link.span_id) == (trace_id, span_id)));
+        links.iter().map(|link| link.sampled).collect()
+    };
+    assert_eq!(sampled("batch"), [Some(true), None]);
+    assert_eq!(sampled("child"), [Some(false)]);
 }

@@ -209,7 +209,7 @@ impl Local {
             rand,
             rate,
             rule,
-            cap: table.cap.as_ref().map(|cap| cap.budget()),
+            cap: table.cap.as_deref(),
             floor: table.floors.as_ref().and_then(|floors| floors.of(request.op.0)),
             pressure: pressure::factor(),
             first,

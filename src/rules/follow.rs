@@ -10,6 +10,7 @@ use super::look::{Looker, Sight};
 use crate::error::ConfigError;
 use crate::sampling::{Edits, RuleError, Sampling, Table, live, parse};
 use crate::shared::ledger;
+use crate::tuning;
 
 /// Between a file and what is in force.
 #[derive(Debug)]
@@ -61,7 +62,12 @@ impl Follower {
         let trouble = match self.looker.look(&self.path) {
             Sight::Failed(error) => Some(format!("it cannot be read: {error}")),
             Sight::Text(text) => {
-                self.mistake = self.read(&text).err().map(|error| error.to_string());
+                let put = parse(&text).and_then(|edits| self.put(edits));
+                self.mistake = put.err().map(|error| error.to_string());
+                if self.mistake.is_none() {
+                    let path = self.path.display();
+                    log::info!(target: "hotspan", "sampling rules were read anew: {path}");
+                }
                 self.mistake.clone()
             }
             Sight::Same => self.mistake.clone(),
@@ -77,12 +83,6 @@ impl Follower {
         self.report(trouble);
     }
 
-    fn read(&mut self, text: &[u8]) -> Result<(), RuleError> {
-        self.put(parse(text)?)?;
-        log::info!(target: "hotspan", "sampling rules were read anew: {}", self.path.display());
-        Ok(())
-    }
-
     /// Puts it in force, or only looks whether that could be done where nothing is.
     fn put(&mut self, edits: Edits) -> Result<(), RuleError> {
         let (mut session, mut hidden) = (None, Edits::default());
@@ -95,6 +95,7 @@ impl Follower {
         })?;
         if is_sampling {
             ledger::books().sampling.rules_loaded();
+            tuning::changed();
         } else {
             Table::compile(edits.over(&Sampling::default()))?;
             (session, hidden) = (None, Edits::default());

@@ -8,15 +8,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::flush::encode::value::split_name;
+use crate::sampling::decide::Why;
 use crate::shared::clock::Anchor;
 use crate::shared::id::{NameId, SpanId, TraceId, WireIds};
-use crate::shared::layout::{AttributeHeader, Kind, Slot, SpanRecord, flag, items, payload};
+use crate::shared::layout::{self, AttributeHeader, Kind, Slot, SpanRecord, flag, items};
 use crate::shared::names;
+use crate::shared::payload;
 use crate::shared::settings::SETTINGS;
+use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
 
 use super::running::{PLACE, Remains};
-use super::tree::{Measurement, Record};
+use super::tree::{Link, Measurement, Record};
 use super::value::Value;
 
 /// How ticks become time.
@@ -71,6 +74,8 @@ struct Set {
     tags: BTreeMap<String, String>,
     data: BTreeMap<String, Value>,
     measurements: BTreeMap<String, Measurement>,
+    links: Vec<Link>,
+    continued: Option<Continued>,
 }
 
 /// The spans of one transaction; the root first. Empty if there is no root.
@@ -95,7 +100,8 @@ pub(super) fn transaction(
         }
     }
     let Some(root) = root else { return Vec::new() };
-    let names = Names { ids, remains, root: root.key };
+    let continued = set.get(&root.key).and_then(|found| found.continued);
+    let names = Names { ids, remains, root: root.key, continued };
     let mut records: Vec<Record> = Vec::with_capacity(1 + spans.len());
     let mut below = children(&root, spans, time);
     // Spans that are still to be written, the next one last.
@@ -103,7 +109,10 @@ pub(super) fn transaction(
     while let Some((span, parent, depth)) = rest.pop() {
         let index = records.len();
         let found = set.remove(&span.key).unwrap_or_default();
-        let parent_id = parent.and_then(|at: usize| records.get(at)).map(|one| one.span_id);
+        let parent_id = match parent {
+            Some(at) => records.get::<usize>(at).map(|one| one.span_id),
+            None => continued.map(|continued| SpanId(continued.parent)),
+        };
         let (start, end) = time.of(&span);
         records.push(Record {
             op: found.op.unwrap_or_else(|| text(span.op)),
@@ -112,6 +121,7 @@ pub(super) fn transaction(
             tags: found.tags,
             data: found.data,
             measurements: found.measurements,
+            links: found.links,
             start,
             end,
             trace_id: names.trace_id(),
@@ -121,6 +131,8 @@ pub(super) fn transaction(
             after: 0,
             lost: span.lost,
             unfinished: span.unfinished,
+            threshold: root.threshold,
+            why: Why::of(span.why),
         });
         let children = below.remove(&span.key).unwrap_or_default();
         rest.extend(children.into_iter().rev().map(|child| (child, Some(index), depth + 1)));
@@ -170,10 +182,14 @@ struct Names<'a> {
     ids: Option<&'a WireIds>,
     remains: &'a Remains,
     root: u64,
+    continued: Option<Continued>,
 }
 
 impl Names<'_> {
     fn trace_id(&self) -> TraceId {
+        if let Some(continued) = self.continued {
+            return TraceId(continued.trace_id);
+        }
         match (self.ids, self.remains.number(self.root)) {
             (Some(ids), Some(number)) => ids.trace_id(number),
             _ => SETTINGS.wire_ids().trace_id(self.root),
@@ -208,7 +224,7 @@ pub(super) fn text(id: NameId) -> String {
 fn apply(set: &mut Set, item: &[Slot]) -> Option<()> {
     let header = AttributeHeader::of(item.first()?)?;
     let mut bytes = Vec::new();
-    payload(item, &mut bytes);
+    layout::payload(item, &mut bytes);
     let (inline, value) = split_name(header.name, &bytes)?;
     let key = || match header.name {
         NameId::INLINE => inline.to_owned(),
@@ -246,15 +262,14 @@ fn apply(set: &mut Set, item: &[Slot]) -> Option<()> {
             let place = if header.kind == Kind::Op { &mut set.op } else { &mut set.description };
             *place = Some(text);
         }
-        Kind::Child
-        | Kind::Root
-        | Kind::Turn
-        | Kind::Parted
-        | Kind::Trace
-        | Kind::Dsc
-        | Kind::Link
-        | Kind::Frozen
-        | Kind::Asked => return None,
+        Kind::Link => {
+            let payload::Link { trace, span, sampled } = payload::Link::of(value)?;
+            set.links.push(Link { trace_id: trace, span_id: span, sampled });
+        }
+        Kind::Trace => set.continued = set.continued.or(Continued::of(value)),
+        // What is sent with a trace besides its ids.
+        Kind::Dsc | Kind::Frozen | Kind::Asked => {}
+        Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
     }
     Some(())
 }

@@ -37,8 +37,9 @@
 //! printed with the tree.
 //!
 //! # While it runs
-//! The first capture starts the library for the process, with every transaction sampled and nothing
-//! sent, and the last one stops it. So [`init`] fails meanwhile, as it does when the library is
+//! The first capture starts the library for the process, with every transaction sampled (but those
+//! that the code, or a trace that they continue, says not to be) and nothing sent, and the last one
+//! stops it. So [`init`] fails meanwhile, as it does when the library is
 //! running already, and a capture panics when it was `init` that started it. Put tests that call
 //! `init` into a test binary of their own, or have them take turns. [`stats`] counts what is
 //! captured as delivered.
@@ -84,5 +85,5 @@ mod tree;
 mod value;
 
 pub use capture::{Capture, Handle, advance, capture, handle};
-pub use tree::{Captured, Measurement, Node, Open};
+pub use tree::{Captured, Link, Measurement, Node, Open};
 pub use value::Value;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter, Write};
 use std::time::Duration;
 
+use crate::sampling::decide::Why;
 use crate::shared::ledger::{Count, Reason};
 
 use super::tree::{Captured, Measurement, Node, Open, Record};
@@ -105,10 +106,16 @@ impl Line<'_, '_> {
         self.object("measurements", &record.measurements, |Measurement { value, unit }| {
             if unit.is_empty() { value.to_string() } else { format!("{value} {unit}") }
         })?;
-        for (title, count) in [("lost", record.lost), ("unfinished", record.unfinished)] {
+        let links = u32::try_from(record.links.len()).unwrap_or(u32::MAX);
+        for (title, count) in
+            [("links", links), ("lost", record.lost), ("unfinished", record.unfinished)]
+        {
             if count > 0 {
                 self.part(format_args!("{title}={count}"))?;
             }
+        }
+        if record.why != Why::Head {
+            self.part(format_args!("kept={}", record.why.as_str()))?;
         }
         if times {
             let (start, end) = (Duration::from_nanos(record.start), record.end);
@@ -117,6 +124,9 @@ impl Line<'_, '_> {
             self.part(format_args!("for={took:?}"))?;
             self.part(format_args!("trace={}", record.trace_id))?;
             self.part(format_args!("span={}", record.span_id))?;
+            if let (0, Some(parent)) = (record.depth, record.parent_id) {
+                self.part(format_args!("parent={parent}"))?;
+            }
         }
         self.f.write_char('\n')
     }

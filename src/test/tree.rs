@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::sampling::decide::Why;
 use crate::shared::id::{SpanId, TraceId};
 use crate::shared::ledger::{Count, Reason};
 use crate::status::SpanStatus;
@@ -20,6 +21,7 @@ pub(super) struct Record {
     pub(super) tags: BTreeMap<String, String>,
     pub(super) data: BTreeMap<String, Value>,
     pub(super) measurements: BTreeMap<String, Measurement>,
+    pub(super) links: Vec<Link>,
     /// Unix nanoseconds.
     pub(super) start: u64,
     pub(super) end: u64,
@@ -32,6 +34,9 @@ pub(super) struct Record {
     pub(super) after: usize,
     pub(super) lost: u32,
     pub(super) unfinished: u32,
+    /// Of its transaction, in millionths.
+    pub(super) threshold: u32,
+    pub(super) why: Why,
 }
 
 /// A number with a unit.
@@ -42,6 +47,18 @@ pub struct Measurement {
     pub value: f64,
     /// The unit; empty: none.
     pub unit: String,
+}
+
+/// Another span that one has to do with: what was given to `add_link`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Link {
+    /// The id of its trace.
+    pub trace_id: TraceId,
+    /// Its id.
+    pub span_id: SpanId,
+    /// Whether it is sampled, if that is known.
+    pub sampled: Option<bool>,
 }
 
 /// A span that had not ended when the capture did.
@@ -143,7 +160,8 @@ impl Captured {
     }
 
     /// The text with times and ids behind each span: when it began (seconds since 1970), how long
-    /// it took, its trace id and its span id. The same in every run when clock and ids are fixed.
+    /// it took, its trace id, its span id, and the one that a continued trace came from. The same in
+    /// every run when clock and ids are fixed.
     #[must_use]
     pub const fn with_times(&self) -> impl fmt::Display + '_ {
         text::WithTimes(self)
@@ -231,7 +249,14 @@ impl<'a> Node<'a> {
         Duration::from_nanos(self.record.end.saturating_sub(self.record.start))
     }
 
-    /// The id of its trace: what `trace_id()` said while it was open.
+    /// Its links, in the order in which they were set: more than a server would keep, too.
+    #[must_use]
+    pub fn links(&self) -> &'a [Link] {
+        &self.record.links
+    }
+
+    /// The id of its trace, its own or one that was continued: what `trace_id()` said while it was
+    /// open.
     #[must_use]
     pub const fn trace_id(&self) -> TraceId {
         self.record.trace_id
@@ -244,7 +269,8 @@ impl<'a> Node<'a> {
         self.record.span_id
     }
 
-    /// The id of the span it is a child of; `None`: it is a transaction.
+    /// The id of the span it is a child of. Of a transaction that continues a trace, that is the
+    /// span which the headers named; of another one, `None`.
     #[must_use]
     pub const fn parent_span_id(&self) -> Option<SpanId> {
         self.record.parent_id
@@ -254,6 +280,22 @@ impl<'a> Node<'a> {
     #[must_use]
     pub const fn is_transaction(&self) -> bool {
         self.record.depth == 0
+    }
+
+    /// The probability with which its transaction was kept: what is sent as its rate. 0 to 1.
+    #[must_use]
+    pub fn sample_rate(&self) -> f64 {
+        f64::from(self.record.threshold) / 1e6
+    }
+
+    /// Of a transaction: what it was kept for, when it was not for its rate, its caller or its
+    /// parent: `slow`, `slow_p99`, `failed`, `first`, `asked`.
+    #[must_use]
+    pub const fn kept(&self) -> Option<&'static str> {
+        match self.record.why {
+            Why::Head => None,
+            why => Some(why.as_str()),
+        }
     }
 
     /// Of a transaction: records of it that were lost, attributes included.

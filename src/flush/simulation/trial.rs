@@ -31,11 +31,10 @@ impl Trial {
     pub(super) fn any(nanos: u64, share: u32, rng: &mut Rng) -> Self {
         let is_one = rng.u32(..100) < share;
         let rate = |rng: &mut Rng| [0, 1_000_000, rng.u32(..1_000_000)][rng.usize(..3)];
-        let planned = |rng: &mut Rng| Planned {
-            slower_than: rng.bool().then(|| rng.u64(..400)),
-            failed: rng.bool(),
-            asked: rng.bool(),
-            end: rate(rng),
+        let planned = |rng: &mut Rng| {
+            let slower_than = rng.bool().then(|| 16 * rng.u64(..25));
+            let failed = slower_than.is_none() || rng.bool();
+            Planned { slower_than, failed, asked: rng.bool(), end: rate(rng) }
         };
         let (plan, threshold) = match is_one {
             true => (Some(planned(rng)).filter(|_| rng.u32(..5) > 0), rate(rng)),
@@ -64,8 +63,9 @@ impl Trial {
             let conditions = bit(plan.slower_than.is_some(), Conditions::SLOW)
                 | bit(plan.failed, Conditions::FAILED)
                 | bit(plan.asked, Conditions::ASKED);
+            assert_ne!(conditions, 0, "without a condition there is no plan");
             let nanos = plan.slower_than.unwrap_or(0);
-            Plan::new(Conditions::new(conditions), plan.end, 0, nanos).0
+            Plan::new(Conditions::new(conditions), plan.end, [0, 0], nanos).0
         })
     }
 }
