@@ -1,6 +1,7 @@
 //! Changing how transactions are sampled while the program runs.
 
 use crate::error::ConfigError;
+use crate::guard;
 use crate::sampling::{Sampling, live};
 
 /// Changes how transactions are sampled from now on: rate, sampler, rules, cap and floor. `change`
@@ -35,9 +36,19 @@ use crate::sampling::{Sampling, live};
 /// ```
 pub fn reconfigure(change: impl FnMut(&mut Sampling)) -> Result<(), ConfigError> {
     match live::change(change) {
-        Ok(true) => Ok(()),
+        Ok(true) => {
+            changed();
+            Ok(())
+        }
         Ok(false) => Err(ConfigError::not_running()),
         Err(error) => Err(ConfigError::sampling(error)),
+    }
+}
+
+/// Has caps and floors that are new be looked after.
+pub(crate) fn changed() {
+    if let Some(client) = guard::client() {
+        client.nudge();
     }
 }
 

@@ -262,11 +262,7 @@ impl Local {
             sampled: head.sampled,
             plan: head.plan.0,
             is_first: head.why == Why::First,
-            by_parent: request.sampled.is_none()
-                && sampler.is_none()
-                && follows
-                && parent == Some(true)
-                && Some(head.threshold) == parent_rate.or(Some(1_000_000)),
+            by_parent: head.by_parent,
         }
     }
 
@@ -353,13 +349,7 @@ impl Verdicts {
 
     /// What was found for these names in the table, or what `find` says.
     #[inline]
-    fn get(
-        &self,
-        table: &Table,
-        op: NameId,
-        name: NameId,
-        find: impl FnOnce() -> Found,
-    ) -> Found {
+    fn get(&self, table: &Table, op: NameId, name: NameId, find: impl FnOnce() -> Found) -> Found {
         if op == NameId::INLINE || name == NameId::INLINE {
             return find();
         }

@@ -10,6 +10,7 @@ use super::look::{Looker, Sight};
 use crate::error::ConfigError;
 use crate::sampling::{Edits, RuleError, Sampling, Table, live, parse};
 use crate::shared::ledger;
+use crate::tuning;
 
 /// Between a file and what is in force.
 #[derive(Debug)]
@@ -94,6 +95,7 @@ impl Follower {
         })?;
         if is_sampling {
             ledger::books().sampling.rules_loaded();
+            tuning::changed();
         } else {
             Table::compile(edits.over(&Sampling::default()))?;
             (session, hidden) = (None, Edits::default());

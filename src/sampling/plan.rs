@@ -68,6 +68,7 @@ impl Plan {
         )
     }
 
+    #[cfg(test)]
     pub(crate) const fn is_none(self) -> bool {
         self.0 == 0
     }

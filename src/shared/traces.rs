@@ -157,13 +157,6 @@ pub(crate) fn remove(key: u64) {
     }
 }
 
-/// How many are in.
-#[cfg(test)]
-pub(crate) fn count() -> usize {
-    let open = |[owner, ..]: &&Place| owner.load(Ordering::Relaxed) != 0;
-    TABLE.get().map_or(0, |table| table.iter().filter(open).count())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
