@@ -8,12 +8,13 @@
 
 #![expect(clippy::print_stdout, reason = "a program talks")]
 
+use std::fmt;
 use std::fs::File;
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use hotspan::{Config, Delivery, Guard, Name, start_child, start_transaction};
+use hotspan::{Config, Delivery, Guard, Keep, Name, Rule, start_child, start_transaction};
 
 static OP: Name = Name::new("queue.process");
 static NAME: Name = Name::new("orders");
@@ -24,6 +25,21 @@ static STATUS: Name = Name::new("http.status_code");
 static ROWS: Name = Name::new("rows");
 static CACHED: Name = Name::new("cached");
 static SESSION: Name = Name::new("session");
+
+/// What a message brings along: a trace of somebody else's, kept there, or not.
+const KEPT: Headers = headers("4c79f60c11214eb38604f4ae0781bfb2-fa90fdead5f74052-1");
+const LEFT_OUT: Headers = headers("4c79f60c11214eb38604f4ae0781bfb2-fa90fdead5f74052-0");
+
+type Headers = [(&'static str, &'static str); 2];
+
+const fn headers(sentry_trace: &'static str) -> Headers {
+    [("sentry-trace", sentry_trace), ("baggage", BAGGAGE)]
+}
+
+const BAGGAGE: &str = "sentry-trace_id=4c79f60c11214eb38604f4ae0781bfb2,\
+    sentry-public_key=0123456789abcdef0123456789abcdef,sentry-org_id=1,\
+    sentry-environment=production,sentry-release=shop%402.14.0,sentry-sample_rate=0.25,\
+    sentry-sampled=true,sentry-sample_rand=0.123456,sentry-transaction=POST%20%2Forders";
 
 /// A function's name, and the function.
 type Operation = (&'static str, fn(u64));
@@ -70,6 +86,51 @@ operations! { UNSAMPLED:
     }
 }
 
+// The item's op is matched by the last of the rules.
+operations! { RULES_10:
+    count_item_rules_10(n) { item(n); }
+}
+
+operations! { RULES_200:
+    count_item_rules_200(n) { item(n); }
+    count_item_rules_200_texts(n) { item_texts(n); }
+}
+
+// 200 rules for the one op, of which the name settles which.
+operations! { RULES_200_BY_NAME:
+    count_item_rules_200_by_name(n) { item(n); }
+    count_item_rules_200_by_name_texts(n) { item_texts(n); }
+}
+
+// A rule keeps what is slow, and the item is not.
+operations! { ON_TRIAL:
+    count_item_discarded(n) { item(n); }
+    count_transaction_discarded(_n) {
+        drop(black_box(start_transaction(&OP, &NAME)));
+    }
+}
+
+operations! { CONTINUED:
+    count_read_headers(_n) {
+        black_box(hotspan::continue_from(black_box(KEPT)));
+    }
+    count_continued_unsampled(_n) {
+        let incoming = hotspan::continue_from(black_box(LEFT_OUT));
+        drop(black_box(incoming.start_transaction(&OP, &NAME)));
+    }
+    count_continued(_n) {
+        let incoming = hotspan::continue_from(black_box(KEPT));
+        drop(black_box(incoming.start_transaction(&OP, &NAME)));
+    }
+    count_20_headers_continued(_n) {
+        let incoming = hotspan::continue_from(black_box(KEPT));
+        let _transaction = black_box(incoming.start_transaction(&OP, &NAME));
+        for _ in 0..20 {
+            write_headers();
+        }
+    }
+}
+
 operations! { SAMPLED:
     count_transaction(_n) {
         drop(black_box(start_transaction(&OP, &NAME)));
@@ -99,12 +160,12 @@ operations! { SAMPLED:
         }
     }
     count_item(n) { item(n); }
-    count_item_texts(n) {
-        let mut transaction = start_transaction("queue.process", "orders");
-        transaction.set_tag("queue", "orders").set_tag("session", "0123456789abcdef");
-        start_child("db.query", "load order").set_data("rows", n);
-        start_child("db.query", "load order").set_data("cached", true);
-        start_child("db.query", "load order").set_tag("http.status_code", 200);
+    count_item_texts(n) { item_texts(n); }
+    count_20_headers(_n) {
+        let _transaction = start_transaction(&OP, &NAME);
+        for _ in 0..20 {
+            write_headers();
+        }
     }
 }
 
@@ -123,6 +184,42 @@ fn item(n: u64) {
     start_child(&CHILD_OP, &CHILD).set_data(&ROWS, n);
     start_child(&CHILD_OP, &CHILD).set_data(&CACHED, true);
     start_child(&CHILD_OP, &CHILD).set_tag(&STATUS, 200);
+}
+
+/// The same with texts for names.
+#[inline(always)]
+fn item_texts(n: u64) {
+    let mut transaction = start_transaction("queue.process", "orders");
+    transaction.set_tag("queue", "orders").set_tag("session", "0123456789abcdef");
+    start_child("db.query", "load order").set_data("rows", n);
+    start_child("db.query", "load order").set_data("cached", true);
+    start_child("db.query", "load order").set_tag("http.status_code", 200);
+}
+
+/// A buffer that is there already.
+struct Buffer {
+    bytes: [u8; 1024],
+    len: usize,
+}
+
+impl fmt::Write for Buffer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len + text.len();
+        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// The header pair of the innermost span, into a buffer.
+#[inline(always)]
+fn write_headers() {
+    let mut buffer = Buffer { bytes: [0; 1024], len: 0 };
+    if let Some(headers) = hotspan::trace_headers() {
+        let written = headers.write_http(&mut buffer);
+        debug_assert!(written.is_ok());
+    }
+    black_box(&buffer);
 }
 
 /// Leaves a trace: a system call that nothing else here makes.
@@ -150,11 +247,47 @@ fn run(operations: &[Operation], times: u64, only: Option<&str>, guard: Option<&
     }
 }
 
+/// A rate, and rules.
+type Sampling = (f64, Vec<Rule>);
+
+/// Rules for other ops, and as the last one this one.
+fn other_ops(count: usize, last: Rule) -> Vec<Rule> {
+    let other = |n| Rule { op: Some(format!("other.{n}")), rate: Some(0.5), ..Rule::default() };
+    let last = Rule { op: Some(OP.as_str().to_owned()), ..last };
+    (1..count).map(other).chain([last]).collect()
+}
+
+/// Rules for other names of the same op, and as the last one this one.
+fn other_names(count: usize, last: Rule) -> Vec<Rule> {
+    let op = || Some(OP.as_str().to_owned());
+    let other = |n| Rule {
+        op: op(),
+        name: Some(format!("others {n}")),
+        rate: Some(0.5),
+        ..Rule::default()
+    };
+    let last = Rule { op: op(), name: Some(NAME.as_str().to_owned()), ..last };
+    (1..count).map(other).chain([last]).collect()
+}
+
+fn rate(rate: f64) -> Rule {
+    Rule { rate: Some(rate), ..Rule::default() }
+}
+
+fn slow() -> Rule {
+    let keep = Keep { slower_than: Some(Duration::from_secs(3600)), ..Keep::default() };
+    Rule { keep, ..rate(0.0) }
+}
+
 /// Rings and a queue with room for all that is recorded, so that nothing is refused.
-fn start(rate: f64) -> Result<Guard, hotspan::ConfigError> {
+fn start((rate, rules): Sampling) -> Result<Guard, hotspan::ConfigError> {
     hotspan::init(Config {
+        dsn: Some("https://0123456789abcdef0123456789abcdef@localhost/1".into()),
+        release: Some("shop@2.14.0".into()),
+        environment: Some("production".into()),
         transport: Delivery::Null,
         traces_sample_rate: Some(rate),
+        rules,
         ring_bytes: 256 << 20,
         ring_slots: 4 << 20,
         queue_bytes: 1 << 30,
@@ -170,14 +303,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Making a clock takes up to 200 ms; it is not what is counted.
     let _ = clock();
     run(OFF, times, only, None);
-    let guard = start(0.0)?;
-    run(UNSAMPLED, times, only, Some(&guard));
-    drop(guard);
-    let guard = start(1.0)?;
-    run(SAMPLED, times, only, Some(&guard));
-    let stats = hotspan::stats();
-    drop(guard);
-    stats.check()?;
-    println!("{} spans delivered, {} dropped", stats.delivered.spans, stats.dropped_in_all().spans);
+    let (mut delivered, mut dropped) = (0, 0);
+    for (operations, sampling) in [
+        (UNSAMPLED, (0.0, vec![])),
+        (RULES_10, (1.0, other_ops(10, rate(0.0)))),
+        (RULES_200, (1.0, other_ops(200, rate(0.0)))),
+        (RULES_200_BY_NAME, (1.0, other_names(200, rate(0.0)))),
+        (ON_TRIAL, (0.0, other_ops(10, slow()))),
+        (CONTINUED, (0.0, vec![])),
+        (SAMPLED, (1.0, vec![])),
+    ] {
+        if only.is_some_and(|only| operations.iter().all(|(name, _)| *name != only)) {
+            continue;
+        }
+        let guard = start(sampling)?;
+        run(operations, times, only, Some(&guard));
+        let stats = hotspan::stats();
+        drop(guard);
+        stats.check()?;
+        (delivered, dropped) = (stats.delivered.spans, stats.dropped_in_all().spans);
+    }
+    println!("{delivered} spans delivered, {dropped} dropped");
     Ok(())
 }

@@ -9,6 +9,8 @@ use crate::flush::limits::Limits;
 use crate::propagate::{
     Dsc, Incoming, Outgoing, Policy, Trace, TraceHeaders, back_calculate, dsc, traceparent,
 };
+#[cfg(feature = "rules-file")]
+use crate::sampling::{self, Found, Rule, RuleError, Sampling, Table, naive};
 use crate::shared::clock::Anchor;
 use crate::shared::id::WireIds;
 use crate::shared::layout::{Kind, Scalar, Slot, SpanRecord, WORDS, attribute_header};
@@ -200,14 +202,15 @@ pub fn baggage(headers: &[&[u8]], existing: &str) {
     let mut left = out.baggage().unwrap_or_default().split(',');
     ours.for_each(|member| assert!(left.any(|own| own == member), "{member}"));
 
+    let texts = headers.iter().map(|header| String::from_utf8_lossy(header));
+    let texts: Vec<_> = texts.collect();
     let mut keys = std::collections::HashSet::new();
     let mut buffer = Vec::new();
     for ((key, text), (_, value)) in dsc::members(kept).zip(dsc::raw_members(kept)) {
         assert!(keys.insert(key), "{key} twice");
         assert_eq!(dsc::decode_into(value, &mut buffer), text);
-        // As it came, somewhere, but for what had to be encoded.
-        let came = format!("sentry-{key}").into_bytes();
-        assert!(headers.iter().any(|header| header.windows(came.len()).any(|at| at == came)));
+        let came = format!("sentry-{key}");
+        assert!(texts.iter().any(|header| header.contains(&came)), "{came} from nowhere");
     }
     let pieces: Vec<&[u8]> = dsc::pieces(kept, dsc::MEMBER_MAX).collect();
     assert!(pieces.iter().all(|piece| piece.len() <= dsc::MEMBER_MAX));
@@ -220,4 +223,59 @@ pub fn baggage(headers: &[&[u8]], existing: &str) {
 fn assert_legal(value: &str) {
     assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{value:?}");
     assert!(value.len() <= 8192 && value.split(',').count() <= 64);
+}
+
+/// Reads a rules file, and looks up ops and names made of its patterns. An error is short, printable
+/// and on one line.
+///
+/// # Errors
+/// Its text, when it is no rules file; rules that do not compile are read all the same.
+#[cfg(feature = "rules-file")]
+pub fn rules_file(data: &[u8]) -> Result<Sampling, String> {
+    let checked = |error: RuleError| {
+        let text = error.to_string();
+        assert!(text.chars().count() <= 400 && !text.chars().any(char::is_control), "{text:?}");
+        assert!(error.rule().is_none_or(|position| position > 0));
+        text
+    };
+    let edits = sampling::parse(data).map_err(checked)?;
+    let sampling = edits.over(&Sampling::default());
+    match Table::compile(sampling.clone()) {
+        Ok(table) => find_rules(&table, &sampling.rules),
+        Err(error) => drop(checked(error)),
+    }
+    Ok(sampling)
+}
+
+/// Compares what the table finds with a scan over all rules.
+#[cfg(feature = "rules-file")]
+fn find_rules(table: &Table, rules: &[Rule]) {
+    // The naive match takes exponential time, so it is asked about short patterns alone.
+    const LONG: usize = 10;
+    let is_short = |text: &Option<String>| text.as_ref().is_none_or(|text| text.len() <= LONG);
+    if rules.len() > 50 || !rules.iter().all(|rule| is_short(&rule.op) && is_short(&rule.name)) {
+        return;
+    }
+    let is = |pattern: &Option<String>, text: &str| {
+        pattern.as_ref().is_none_or(|pattern| naive::matches(pattern, text))
+    };
+    let texts = |pattern: fn(&Rule) -> &Option<String>| {
+        let of_rules = rules.iter().take(8).filter_map(move |rule| pattern(rule).as_deref());
+        // As they stand, without what stands for others, and with something for it.
+        of_rules
+            .flat_map(|text| [text.into(), text.replace(['*', '\\'], ""), text.replace('?', "x")])
+    };
+    for op in texts(|rule| &rule.op).chain([String::new()]) {
+        let found = table.by_op(&op);
+        for name in texts(|rule| &rule.name).chain([String::new(), "orders".into()]) {
+            let first = rules.iter().position(|rule| is(&rule.op, &op) && is(&rule.name, &name));
+            let expected = first.and_then(|index| u16::try_from(index).ok());
+            assert_eq!(table.by_name(&op, &name), expected, "{op:?} {name:?}");
+            match found {
+                Found::Rule(index) => assert_eq!(Some(index), expected, "{op:?}"),
+                Found::NoRule => assert_eq!(None, expected, "{op:?}"),
+                Found::ByName => {}
+            }
+        }
+    }
 }

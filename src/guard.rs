@@ -174,7 +174,7 @@ fn start(resolved: Resolved, transport: Box<dyn Transport>) -> Result<Arc<Client
         ring_slots,
         queue_bytes: resolved.queue_bytes,
         client_reports: resolved.send_client_reports,
-        backpressure: true,
+        backpressure: resolved.enable_backpressure_handling,
         keep: None,
         watch: resolved.stuck_after.map(|after| {
             let hook = resolved.on_stuck.clone().map(|on_stuck| inflight::hook(on_stuck, wire));

@@ -566,6 +566,23 @@ fn a_thread_records_as_usual_after_it_captured() {
 }
 
 #[test]
+fn what_is_discarded_is_not_in_a_capture_and_not_open_either() {
+    let _shared = shared();
+    let captured = capture(|| {
+        start_transaction("op", "here").discard();
+        let transaction = start_transaction("op", "sent away");
+        drop(start_child("op", "child"));
+        start_child("op", "detached child").detach().finish();
+        let mut transaction = transaction.detach();
+        transaction.discard();
+        thread::spawn(move || transaction.finish()).join().unwrap();
+        drop(start_transaction("op", "kept"));
+    });
+    assert_eq!(captured.to_string(), "kept [op]\n");
+    assert!(captured.open().is_empty());
+}
+
+#[test]
 fn a_continued_trace_shows_its_ids_and_where_it_came_from() {
     let _shared = shared();
     let (trace, parent) = ("4c79f60c11214eb38604f4ae0781bfb2", "fa90fdead5f74052");

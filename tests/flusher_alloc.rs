@@ -22,7 +22,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use hotspan::{Config, Delivery, Detached, Guard, start_child, start_transaction};
+use hotspan::{
+    Config, Delivery, Detached, Guard, Keep, Rule, SpanStatus, start_child, start_transaction,
+};
 
 struct Counting;
 
@@ -99,6 +101,9 @@ impl Across {
                     start_child("step", "work").set_data("text", TEXT);
                 }
                 transaction.set_measurement("size", 3.0, "byte");
+                let is_one_of_ten = n % 10 == 0;
+                let (failed, ok) = (SpanStatus::Aborted, SpanStatus::Ok);
+                transaction.set_status(if is_one_of_ten { failed } else { ok });
                 transaction.finish();
                 done.send(()).unwrap();
             }
@@ -174,7 +179,28 @@ fn nothing_is_allocated_per_transaction_anywhere() {
     across.end();
     let report = guard.close(WAIT);
     assert!(report.complete && report.delivered.transactions >= 2 * (300 + 3000 + 5000));
+    trials_that_the_flusher_ends_allocate_nothing();
     watching_allocates_for_reports_only();
+}
+
+/// Nine of ten are not kept, one is.
+fn trials_that_the_flusher_ends_allocate_nothing() {
+    let guard = hotspan::init(Config {
+        transport: Delivery::Null,
+        traces_sample_rate: Some(0.0),
+        rules: vec![Rule { keep: Keep { failed: true, ..Keep::default() }, ..Rule::default() }],
+        // Reports are made of text.
+        send_client_reports: false,
+        ..Config::default()
+    })
+    .unwrap();
+    let across = Across::new();
+    let item = |n| across.item(n);
+    assert!((0..20).any(|_| steady(&guard, 10, 100, &item) == 0), "trials");
+    across.end();
+    let report = guard.close(WAIT);
+    assert!(report.complete && report.discarded.transactions == 9 * report.delivered.transactions);
+    assert!(report.delivered.transactions >= 200);
 }
 
 /// Looks at what is open, on a thread and detached, once all of it was reported.

@@ -20,6 +20,7 @@ use support::session::{Session, count};
 /// Nothing is kept but for its end.
 fn session(keep: Keep) -> Session {
     Session::start(|config| {
+        config.dsn = Some("http://0123456789abcdef0123456789abcdef@127.0.0.1:1/1".into());
         config.traces_sample_rate = Some(0.0);
         config.rules = vec![Rule { op: Some("item".into()), keep, ..Rule::default() }];
     })

@@ -1,7 +1,14 @@
 //! A rules file that is watched: what it says applies, also after edits of every kind; what is
 //! broken changes nothing, and is said once.
 #![cfg(feature = "rules-file")]
-#![allow(clippy::disallowed_methods, clippy::allow_attributes, reason = "tests wait, with a bound")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::allow_attributes,
+    reason = "tests may panic, and wait with a bound"
+)]
 
 mod support;
 
@@ -126,7 +133,7 @@ fn what_it_says_applies_when_the_call_returns() {
 #[test]
 fn what_is_wrong_at_first_is_an_error_and_changes_nothing() {
     let session = Session::start(|config| config.traces_sample_rate = Some(0.25));
-    let error_of = |path: &Path| watch_rules(path).err().expect("a mistake");
+    let error_of = |path: &Path| watch_rules(path).expect_err("a mistake");
     let rules = Rules::new(r#"{"traces_sample_rate": 0.5, "rules": [{"id": "a", "rate": 7}]}"#);
     let error = error_of(&rules.path);
     assert_eq!(error.to_string(), r#"rule 1 ("a"): rate: expected a number from 0 to 1"#);
@@ -226,7 +233,7 @@ fn a_broken_file_keeps_the_rules_and_is_said_and_counted_once() {
     assert_eq!(in_force().traces_sample_rate, Some(0.5));
     // Touched, and still wrong: many looks later it was not said again.
     rules.write(r#"{"traces_sample_rate": 0.7, "rules": [{"rate": 2}]}"#);
-    thread::sleep(Duration::from_millis(1500));
+    thread::sleep(Duration::from_millis(1000));
     assert_eq!((counted(), said().len()), (1, 1));
     // Something else is wrong.
     rules.write(r#"{"traces_sample_rate": 0.7, "#);
@@ -241,6 +248,7 @@ fn a_broken_file_keeps_the_rules_and_is_said_and_counted_once() {
     fs::remove_file(&rules.path).unwrap();
     wait_until("it was missed", || counted() == 4);
     assert!(said().pop().unwrap().contains("it cannot be read"), "{:?}", said());
+    assert!(stats().sampling.last_refusal.unwrap().starts_with("it cannot be read"));
     assert_eq!(in_force().traces_sample_rate, Some(0.8));
     rules.write(r#"{"traces_sample_rate": 0.9}"#);
     wait_for_rate(0.9);
@@ -365,6 +373,18 @@ fn a_fork_drops_its_copy_at_once() {
     wait_for_rate(0.25);
     drop(watch);
     drop(session.end());
+}
+
+/// Opening it would wait for somebody who writes.
+#[test]
+#[cfg(unix)]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let rules = Rules::new("{}");
+    let pipe = rules.folder.join("pipe");
+    let name = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+    // SAFETY: a C string that lives as long as the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    assert!(watch_rules(&pipe).expect_err("it is no file").is_rules_file());
 }
 
 /// What the environment said at `init` is the program's, too.

@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::sampling::{live, pressure};
+use crate::sampling::pressure;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
 use crate::shared::ledger::Books;
@@ -133,10 +133,10 @@ impl Client {
         self.uploader.close(deadline.saturating_sub(clock::monotonic()));
     }
 
-    /// Has the flusher see that there are caps or floors now which need it more often than the rings
-    /// do.
+    /// Has the flusher see that there are caps or floors now, which need it more often than the
+    /// rings do.
     pub(crate) fn nudge(&self) {
-        self.control.ask(|_| {});
+        self.control.ask(|state| state.nudges += 1);
     }
 
     /// What the queue holds.
@@ -168,6 +168,8 @@ struct Control {
 struct Wishes {
     asked: u64,
     done: u64,
+    /// How often there was something new for an idle flusher to see.
+    nudges: u64,
     stop: bool,
     stopped: bool,
     dead: bool,
@@ -260,21 +262,20 @@ impl Role {
     fn idle(&mut self, pause: Duration) -> (u64, bool) {
         let until = clock::monotonic().saturating_add(pause);
         loop {
-            let ticking = live::is_ticking();
+            let nudges = self.control.lock().nudges;
+            let is_ticking = self.survive(Flusher::tick) == Some(true);
             let left = until.saturating_sub(clock::monotonic());
-            let step = if ticking { left.min(TICK) } else { left };
+            let step = if is_ticking { left.min(TICK) } else { left };
             let (state, _) = self
                 .control
                 .work
                 .wait_timeout_while(self.control.lock(), step, |state| {
-                    state.is_quiet() && live::is_ticking() == ticking
+                    state.is_quiet() && state.nudges == nudges
                 })
                 .unwrap_or_else(PoisonError::into_inner);
             if !state.is_quiet() || clock::monotonic() >= until {
                 return (state.asked, state.stop);
             }
-            drop(state);
-            self.survive(Flusher::tick);
         }
     }
 

@@ -104,4 +104,15 @@ mod tests {
         let limited = Strain { limited_until: at(10_000), ..FREE };
         assert_eq!(checks([(0, FREE), (10_000, limited)]), [None, Some(true)]);
     }
+
+    #[test]
+    fn what_is_left_out_is_told_by_the_cause_of_that_time() {
+        // No other test of this binary reads or sets the factor.
+        let causes = [true, false, false, true].map(|is_healthy| {
+            pressure::set_healthy(is_healthy);
+            cause()
+        });
+        use Cause::{Backpressure, SampleRate};
+        assert_eq!(causes, [SampleRate, Backpressure, Backpressure, SampleRate]);
+    }
 }

@@ -32,14 +32,8 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict about a whole transaction, the root's record last. `global_cap` is the budget of
-    /// all transactions, if there is one.
-    pub(super) fn of(
-        run: &[Slot],
-        wire: &WireIds,
-        anchor: &Anchor,
-        global_cap: impl FnOnce() -> Option<u16>,
-    ) -> Self {
+    /// The verdict about a whole transaction, the root's record last.
+    pub(super) fn of(run: &[Slot], wire: &WireIds, anchor: &Anchor) -> Self {
         let Some(root) = run.last().and_then(SpanRecord::of) else { return Self::Decided };
         if root.plan == 0 && root.flags & (flag::DISCARD | flag::SHARED) == 0 {
             return Self::Decided;
@@ -58,7 +52,7 @@ impl Verdict {
             name: root.description.0,
             random: random(wire, root.key),
         };
-        let end = decide::end(Plan(root.plan), root.threshold, rand, global_cap(), &facts);
+        let end = decide::end(Plan(root.plan), root.threshold, rand, &facts);
         if !end.kept {
             return Self::Discarded;
         }

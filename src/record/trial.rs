@@ -18,7 +18,6 @@
 use std::cell::Cell;
 
 use crate::sampling::decide::{Facts, Why, end};
-use crate::sampling::live;
 use crate::sampling::plan::Plan;
 use crate::shared::clock::{self, Anchor};
 use crate::shared::id::mix;
@@ -154,7 +153,7 @@ impl Local {
             name: record.description.0,
             random: mix(entry.key ^ record.end),
         };
-        let end = end(Plan(plan), record.threshold, trial.rand, live::cap(), &facts);
+        let end = end(Plan(plan), record.threshold, trial.rand, &facts);
         if end.kept {
             record.flags &= !flag::KEEP;
             record.threshold = end.threshold;

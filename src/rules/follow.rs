@@ -61,7 +61,12 @@ impl Follower {
         let trouble = match self.looker.look(&self.path) {
             Sight::Failed(error) => Some(format!("it cannot be read: {error}")),
             Sight::Text(text) => {
-                self.mistake = self.read(&text).err().map(|error| error.to_string());
+                let put = parse(&text).and_then(|edits| self.put(edits));
+                self.mistake = put.err().map(|error| error.to_string());
+                if self.mistake.is_none() {
+                    let path = self.path.display();
+                    log::info!(target: "hotspan", "sampling rules were read anew: {path}");
+                }
                 self.mistake.clone()
             }
             Sight::Same => self.mistake.clone(),
@@ -75,12 +80,6 @@ impl Follower {
             }
         };
         self.report(trouble);
-    }
-
-    fn read(&mut self, text: &[u8]) -> Result<(), RuleError> {
-        self.put(parse(text)?)?;
-        log::info!(target: "hotspan", "sampling rules were read anew: {}", self.path.display());
-        Ok(())
     }
 
     /// Puts it in force, or only looks whether that could be done where nothing is.
@@ -115,5 +114,42 @@ impl Follower {
             }
             None => self.trouble = trouble.map(|text| Trouble { text, is_said: false }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follower() -> Follower {
+        Follower {
+            path: "rules.json".into(),
+            looker: Looker::default(),
+            edits: Edits::default(),
+            session: None,
+            hidden: Edits::default(),
+            mistake: None,
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn trouble_of_a_moment_is_not_reported() {
+        let mut follower = follower();
+        let is_said = |follower: &Follower| follower.trouble.as_ref().is_some_and(|it| it.is_said);
+        let trouble = |text: &str| Some(text.to_owned());
+        for look in [trouble("half"), None, trouble("half"), trouble("away"), trouble("half")] {
+            follower.report(look);
+            assert!(!is_said(&follower));
+        }
+        let refused = || ledger::books().sampling.rules().1;
+        let before = refused();
+        for _ in 0..3 {
+            follower.report(trouble("half"));
+            assert!(is_said(&follower));
+        }
+        assert_eq!(refused(), before + 1);
+        follower.report(None);
+        assert!(follower.trouble.is_none());
     }
 }

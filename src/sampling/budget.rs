@@ -65,7 +65,7 @@ pub(crate) struct Budget {
     reserve: Float,
     few: Float,
     // For ticks alone.
-    per_second: Float,
+    pub(super) per_second: Float,
     ticked: AtomicU64,
     window_start: AtomicU64,
     /// For how long flows have been measured, in seconds.
@@ -143,6 +143,21 @@ impl Budget {
     pub(crate) fn spend(&self) {
         self.exempt.fetch_add(1, Ordering::Relaxed);
         self.lower();
+    }
+
+    /// Sets both shares, until the next tick.
+    #[cfg(test)]
+    pub(super) fn fix(&self, share: u32) {
+        for side in [&self.head, &self.end] {
+            side.share.store(share, Ordering::Relaxed);
+            side.share_ticked.store(share, Ordering::Relaxed);
+        }
+    }
+
+    /// Tokens taken since the last tick by the head, the end, and who is exempt.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> [u64; 3] {
+        [&self.head.taken, &self.end.taken, &self.exempt].map(|it| it.load(Ordering::Relaxed))
     }
 
     const fn side(&self, class: Class) -> &Side {
@@ -321,14 +336,14 @@ const TICK_MIN: u64 = 1_000_000;
 
 /// A float that one thread writes and others may read.
 #[derive(Debug)]
-struct Float(AtomicU64);
+pub(super) struct Float(AtomicU64);
 
 impl Float {
     const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    fn get(&self) -> f64 {
+    pub(super) fn get(&self) -> f64 {
         f64::from_bits(self.0.load(Ordering::Relaxed))
     }
 
@@ -340,6 +355,8 @@ impl Float {
 const FREE: u32 = 0;
 const TAKEN: u32 = 1;
 const LIVE: u32 = 2;
+#[cfg(test)]
+const BY_HAND: u32 = 3;
 
 static POOL: [Budget; PLACES] = [const { Budget::new() }; PLACES];
 /// Leases there are.
@@ -358,13 +375,23 @@ impl Lease {
         if !(per_second > 0.0 && per_second.is_finite()) {
             return None;
         }
+        Self::take(per_second, LIVE)
+    }
+
+    /// One that only who holds it ticks: other tests have clocks of their own.
+    #[cfg(test)]
+    pub(super) fn by_hand(per_second: f64) -> Self {
+        Self::take(per_second, BY_HAND).unwrap()
+    }
+
+    fn take(per_second: f64, state: u32) -> Option<Self> {
         let (index, budget) = (0_u16..).zip(&POOL).skip(1).find(|(_, budget)| {
             let exchange =
                 budget.state.compare_exchange(FREE, TAKEN, Ordering::Relaxed, Ordering::Relaxed);
             exchange.is_ok()
         })?;
         budget.set(per_second);
-        budget.state.store(LIVE, Ordering::Relaxed);
+        budget.state.store(state, Ordering::Relaxed);
         HIGHEST.fetch_max(u32::from(index), Ordering::Relaxed);
         LEASES.fetch_add(1, Ordering::Relaxed);
         Some(Self(index))
@@ -400,7 +427,11 @@ pub(crate) fn tick(now: Duration) {
     }
     let now = whole_nanos(now);
     let highest = HIGHEST.load(Ordering::Relaxed) as usize;
-    for budget in POOL.iter().take(highest + 1) {
+    tick_all(&mut POOL.iter().take(highest + 1), now);
+}
+
+fn tick_all(budgets: &mut dyn Iterator<Item = &Budget>, now: u64) {
+    for budget in budgets {
         if budget.state.load(Ordering::Relaxed) == LIVE {
             budget.tick(now);
         }

@@ -18,8 +18,8 @@
 //! the first one may have lowered: among items of one trace the estimate is nearly unbiased, no
 //! more.
 
-use super::budget::{Budget, Class, Lease, WHOLE, budget};
-use super::history;
+use super::budget::{Budget, Class, Lease, WHOLE, budget, whole_nanos};
+use super::history::{HISTORY, History};
 use super::plan::{Conditions, Plan};
 use super::pressure;
 use super::table::Compiled;
@@ -40,7 +40,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) rate: u32,
     pub(crate) rule: Option<&'a Compiled>,
     /// The global one.
-    pub(crate) cap: Option<&'a Budget>,
+    pub(crate) cap: Option<&'a Lease>,
     /// The op's.
     pub(crate) floor: Option<&'a Budget>,
     pub(crate) pressure: u32,
@@ -55,6 +55,8 @@ pub(crate) struct Head {
     pub(crate) threshold: u32,
     /// Kept, whatever the end is like.
     pub(crate) sampled: bool,
+    /// The parent has decided it, and the rate that the trace came with is the probability still.
+    pub(crate) by_parent: bool,
     /// What to do at the end, if that can change anything: an item that is not sampled and has a
     /// plan is recorded on trial.
     pub(crate) plan: Plan,
@@ -128,73 +130,129 @@ impl Why {
 pub(crate) fn head(ask: &Ask<'_>) -> Head {
     if let Some(sampled) = ask.explicit {
         let threshold = if sampled { WHOLE } else { 0 };
-        return Head { threshold, sampled, plan: Plan::NONE, why: Why::Head };
+        return Head { threshold, sampled, by_parent: false, plan: Plan::NONE, why: Why::Head };
     }
-    let rule_cap = ask.rule.and_then(|rule| rule.cap.as_deref());
-    let caps = [rule_cap.map(Lease::budget), ask.cap];
-    let shares = |class| caps.map(|cap| cap.map_or(WHOLE, |cap| cap.share(class)));
+    settle(ask).draw(ask)
+}
 
-    let (rate, is_refused) = rate(ask);
+/// Everything that is settled before the random number is looked at.
+#[derive(Clone, Copy, Debug)]
+struct Settled {
+    /// The rate under pressure and caps.
+    capped: u32,
+    /// That, or the floor.
+    floored: u32,
+    /// The probability of being kept by the head.
+    threshold: u32,
+    /// The probability of being kept at the end; 0 if there is nothing to be met.
+    end: u32,
+    head_shares: [u32; 2],
+    end_shares: [u32; 2],
+    /// The parent's decision and rate stand.
+    by_parent: bool,
+    is_refused: bool,
+}
+
+/// The lease of the rule's cap, and of the global one.
+fn leases<'a>(ask: &Ask<'a>) -> [Option<&'a Lease>; 2] {
+    [ask.rule.and_then(|rule| rule.cap.as_deref()), ask.cap]
+}
+
+fn settle(ask: &Ask<'_>) -> Settled {
+    let caps = leases(ask);
+    let shares = |class| caps.map(|cap| cap.map_or(WHOLE, |cap| cap.budget().share(class)));
+    let rate = rate(ask);
+    let is_refused = rate == Rate::Parent(0);
     let head_shares = shares(Class::Head);
-    let capped = joint(pressure::lowered(rate, ask.pressure), head_shares);
-    let floor = ask.floor.filter(|_| !is_refused);
-    let floored = capped.max(floor.map_or(0, |floor| floor.share(Class::Head)));
+    let capped = joint(pressure::lowered(rate.get(), ask.pressure), head_shares);
+    // What the parent has left out cannot be had here: a floor does not lift over its rate.
+    let most = if let Rate::Parent(rate) = rate { rate } else { WHOLE };
+    let floor = ask.floor.map_or(0, |floor| floor.share(Class::Head).min(most));
+    let floored = capped.max(floor);
 
-    let conditions = ask.rule.map_or_else(Conditions::default, |rule| rule.conditions);
     let is_first = ask.first && ask.rule.is_some_and(|rule| rule.first);
-    let (end, end_shares) = if is_first || !conditions.is_empty() {
-        let end_shares = shares(Class::End);
-        (joint(WHOLE, end_shares), end_shares)
-    } else {
-        (0, [WHOLE; 2])
-    };
+    let has_end = is_first || ask.rule.is_some_and(|rule| !rule.conditions.is_empty());
+    let end_shares = if has_end { shares(Class::End) } else { [WHOLE; 2] };
+    let end = if has_end { joint(WHOLE, end_shares) } else { 0 };
     let threshold = if is_first { floored.max(end) } else { floored };
-    let why = if threshold > floored { Why::First } else { Why::Head };
+    let by_parent = rate == Rate::Parent(threshold);
+    Settled { capped, floored, threshold, end, head_shares, end_shares, by_parent, is_refused }
+}
 
-    // All thresholds are settled. From here on the random number is looked at.
-    let sampled = ask.rand < threshold;
-    if sampled {
-        for ((cap, head), end) in caps.into_iter().zip(head_shares).zip(end_shares) {
-            let Some(cap) = cap else { continue };
-            if ask.rand < capped {
+impl Settled {
+    fn draw(&self, ask: &Ask<'_>) -> Head {
+        let sampled = ask.rand < self.threshold;
+        if sampled {
+            self.charge(ask);
+        }
+        // A plan that cannot change anything is none: what no end could keep is not recorded.
+        let plan = match ask.rule {
+            Some(rule)
+                if !rule.conditions.is_empty()
+                    && self.end > self.threshold
+                    && ask.rand < self.end =>
+            {
+                let slower_than = rule.slower_than.map_or(u64::MAX, whole_nanos);
+                let caps = leases(ask).map(|lease| lease.map_or(0, Lease::index));
+                Plan::new(rule.conditions, self.end, caps, slower_than)
+            }
+            _ => Plan::NONE,
+        };
+        let why = if self.threshold > self.floored { Why::First } else { Why::Head };
+        Head { threshold: self.threshold, sampled, by_parent: self.by_parent, plan, why }
+    }
+
+    fn charge(&self, ask: &Ask<'_>) {
+        let shares = self.head_shares.into_iter().zip(self.end_shares);
+        for (cap, (head, end)) in leases(ask).into_iter().zip(shares) {
+            let Some(cap) = cap.map(Lease::budget) else { continue };
+            if ask.rand < self.capped {
                 cap.admit(Class::Head, head);
-            } else if ask.rand < floored {
+            } else if ask.rand < self.floored {
                 cap.spend();
             } else {
                 cap.admit(Class::End, end);
             }
         }
-        if let Some(floor) = floor {
-            floor.admit(Class::Head, threshold);
+        if let Some(floor) = ask.floor.filter(|_| !self.is_refused) {
+            floor.admit(Class::Head, self.threshold);
         }
     }
-    // A plan that cannot change anything is none: what is not kept by any end is not recorded.
-    let plan = match ask.rule {
-        Some(rule) if !conditions.is_empty() && end > threshold && ask.rand < end => {
-            let slower_than = rule.slower_than.map_or(u64::MAX, super::budget::whole_nanos);
-            Plan::new(conditions, end, rule_cap.map_or(0, Lease::index), slower_than)
-        }
-        _ => Plan::NONE,
-    };
-    Head { threshold, sampled, plan, why }
 }
 
-/// The rate before pressure and caps, and whether the parent has refused the item.
-fn rate(ask: &Ask<'_>) -> (u32, bool) {
+/// A rate before pressure and caps, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rate {
+    Own(u32),
+    Parent(u32),
+}
+
+impl Rate {
+    const fn get(self) -> u32 {
+        let (Self::Own(rate) | Self::Parent(rate)) = self;
+        rate
+    }
+}
+
+fn rate(ask: &Ask<'_>) -> Rate {
+    if let Some(rate) = ask.sampler {
+        return Rate::Own(rate.min(WHOLE));
+    }
     let follows = ask.rule.is_none_or(|rule| rule.follows_parent);
-    let rate = match (ask.sampler, ask.parent.filter(|_| follows)) {
-        (Some(rate), _) => rate,
-        (None, Some(false)) => return (0, true),
+    match ask.parent.filter(|_| follows) {
+        Some(false) => Rate::Parent(0),
         // A parent whose numbers contradict its decision is followed in the decision.
-        (None, Some(true)) => ask.parent_rate.unwrap_or(WHOLE).max(ask.rand + 1),
-        (None, None) => ask.rule.and_then(|rule| rule.rate).unwrap_or(ask.rate),
-    };
-    (rate.min(WHOLE), false)
+        Some(true) => {
+            let rate = ask.parent_rate.unwrap_or(WHOLE).max(ask.rand.saturating_add(1));
+            Rate::Parent(rate.min(WHOLE))
+        }
+        None => Rate::Own(ask.rule.and_then(|rule| rule.rate).unwrap_or(ask.rate).min(WHOLE)),
+    }
 }
 
 /// A rate under two shares; what is open at all stays open by one millionth.
 #[expect(clippy::cast_possible_truncation, reason = "at most the rate")]
-fn joint(rate: u32, [rule, global]: [u32; 2]) -> u32 {
+pub(super) fn joint(rate: u32, [rule, global]: [u32; 2]) -> u32 {
     if rate == 0 {
         return 0;
     }
@@ -205,16 +263,19 @@ fn joint(rate: u32, [rule, global]: [u32; 2]) -> u32 {
 
 /// Decides at the end of an item that has a plan, or that code has asked to keep or to discard; and
 /// charges what is kept only now. `head` is the threshold that the head has given it.
-pub(crate) fn end(plan: Plan, head: u32, rand: u32, global_cap: Option<u16>, facts: &Facts) -> End {
+pub(crate) fn end(plan: Plan, head: u32, rand: u32, facts: &Facts) -> End {
+    end_by(&HISTORY, plan, head, rand, facts)
+}
+
+fn end_by(history: &History, plan: Plan, head: u32, rand: u32, facts: &Facts) -> End {
     if facts.asked == Some(false) {
         return End { kept: false, threshold: head, why: Why::Head };
     }
-    let met = met(plan, facts).filter(|_| plan.end() > head);
+    let met = met(history, plan, facts).filter(|_| plan.end() > head);
     let (threshold, why) = met.map_or((head, Why::Head), |why| (plan.end(), why));
     let kept = rand < threshold;
     if kept && rand >= head {
-        let caps = [budget(plan.budget()), global_cap.and_then(budget)];
-        for cap in caps.into_iter().flatten() {
+        for cap in plan.caps().into_iter().filter_map(budget) {
             cap.admit(Class::End, cap.share(Class::End));
         }
     }
@@ -222,11 +283,11 @@ pub(crate) fn end(plan: Plan, head: u32, rand: u32, global_cap: Option<u16>, fac
 }
 
 /// The condition that an item meets; the one that says most, if there are several.
-fn met(plan: Plan, facts: &Facts) -> Option<Why> {
+fn met(history: &History, plan: Plan, facts: &Facts) -> Option<Why> {
     let conditions = plan.conditions();
     // Asked in any case: the estimate is to know all times, not only those of what succeeds.
     let is_p99 =
-        conditions.has(Conditions::P99) && history::is_slow(facts.name, facts.nanos, facts.random);
+        conditions.has(Conditions::P99) && history.is_slow(facts.name, facts.nanos, facts.random);
     if conditions.has(Conditions::ASKED) && facts.asked == Some(true) {
         Some(Why::Asked)
     } else if conditions.has(Conditions::FAILED) && facts.failed {
@@ -239,3 +300,8 @@ fn met(plan: Plan, facts: &Facts) -> Option<Why> {
         None
     }
 }
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

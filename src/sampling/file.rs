@@ -24,7 +24,7 @@ use super::rule::{Rule, Sampling};
 pub(crate) const FILE_MAX: usize = 1 << 20;
 /// The deepest there is: a rule's `keep`, in a rule, in the rules, in the object.
 const DEPTH_MAX: usize = 8;
-/// Bytes of an error that serde words.
+/// Characters of an error that serde words.
 const TEXT_MAX: usize = 200;
 
 /// Some of the fields of a [`Sampling`]: those that a file has.
@@ -65,11 +65,6 @@ impl Edits {
         let mut sampling = program.clone();
         self.lay(&mut sampling, &Self::default());
         sampling
-    }
-
-    /// How many rules there are, if it says so.
-    pub(crate) fn rules(&self) -> Option<usize> {
-        self.rules.as_ref().map(Vec::len)
     }
 }
 
@@ -206,9 +201,7 @@ impl std::error::Error for Problem {}
 /// What serde would repeat is left out.
 impl Error for Problem {
     fn custom<T: Display>(message: T) -> Self {
-        let mut right = message.to_string();
-        right.truncate(right.floor_char_boundary(TEXT_MAX));
-        Self::new(right)
+        Self::new(message.to_string().chars().take(TEXT_MAX).collect())
     }
 
     fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {

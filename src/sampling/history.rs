@@ -28,22 +28,16 @@ const LEVEL_BITS: u32 = 10;
 /// How far the estimate moves at a time, in levels: by 2 %.
 const STEP: u32 = LEVELS / 32;
 
-static HISTORY: History = History::new();
+pub(super) static HISTORY: History = History::new();
 
 /// Whether this is the first time that it was asked for this name, in this process.
 pub(crate) fn is_first(name: u32) -> bool {
     HISTORY.is_first(name)
 }
 
-/// Whether an item took longer than 99 % of its name do; then takes its time into account. `random`
-/// is any 32 bits or more that have nothing to do with the item's `sample_rand`.
-pub(crate) fn is_slow(name: u32, nanos: u64, random: u64) -> bool {
-    HISTORY.is_slow(name, nanos, random)
-}
-
 /// A table of names.
 #[derive(Debug)]
-struct History {
+pub(super) struct History {
     places: [Place; PLACES],
 }
 
@@ -71,17 +65,19 @@ impl Place {
 }
 
 impl History {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { places: [const { Place::new() }; PLACES] }
     }
 
-    fn is_first(&self, name: u32) -> bool {
+    pub(super) fn is_first(&self, name: u32) -> bool {
         self.place(name).is_some_and(|place| {
             place.asked.load(Ordering::Relaxed) == 0 && place.asked.swap(1, Ordering::Relaxed) == 0
         })
     }
 
-    fn is_slow(&self, name: u32, nanos: u64, random: u64) -> bool {
+    /// Whether an item took longer than 99 % of its name do; then takes its time into account.
+    /// `random` is any 32 bits that have nothing to do with the item's `sample_rand`.
+    pub(super) fn is_slow(&self, name: u32, nanos: u64, random: u64) -> bool {
         let Some(place) = self.place(name) else { return false };
         let level = level(nanos);
         if place.seen.load(Ordering::Relaxed) < SEEN_MIN {
@@ -99,6 +95,15 @@ impl History {
             place.level.fetch_sub(STEP, Ordering::Relaxed);
         }
         is_slow
+    }
+
+    /// What [`Self::is_slow`] would say.
+    #[cfg(test)]
+    pub(super) fn would_be_slow(&self, name: u32, nanos: u64) -> bool {
+        self.place(name).is_some_and(|place| {
+            place.seen.load(Ordering::Relaxed) >= SEEN_MIN
+                && level(nanos) > place.level.load(Ordering::Relaxed)
+        })
     }
 
     /// The name's place, taken if it has none yet.
@@ -128,4 +133,119 @@ const fn level(nanos: u64) -> u32 {
     let power = nanos.ilog2();
     let below = (nanos << (u64::BITS - 1 - power) << 1) >> (u64::BITS - LEVEL_BITS);
     (power + 1) * LEVELS + below as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_first_once() {
+        let history = Box::new(History::new());
+        for name in [0, 1, 7, u32::MAX - 1] {
+            assert!(history.is_first(name), "{name}");
+            assert!(!history.is_first(name), "{name} again");
+        }
+        assert!(!history.is_first(u32::MAX), "the number of texts that found no place");
+    }
+
+    #[test]
+    fn threads_that_ask_at_once_get_one_first() {
+        let history = Box::new(History::new());
+        let firsts = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let own = (0..200).filter(|name| history.is_first(*name)).count();
+                    firsts.fetch_add(u32::try_from(own).unwrap(), Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!(firsts.load(Ordering::Relaxed), 200);
+    }
+
+    #[test]
+    fn a_full_table_has_no_more_firsts() {
+        let history = Box::new(History::new());
+        let firsts = (0..5_000).filter(|name| history.is_first(*name)).count();
+        assert!((PLACES - 20..=PLACES).contains(&firsts), "{firsts}");
+        assert!((0..5_000).all(|name| !history.is_first(name)));
+    }
+
+    #[test]
+    fn levels_rise_with_times_and_double_with_them() {
+        let times: Vec<u64> = (0..64).flat_map(|bit| [1 << bit, (3 << bit) >> 1]).collect();
+        for nanos in times {
+            assert!(level(nanos - 1) <= level(nanos) && level(nanos) <= level(nanos + 1));
+            assert_eq!(level(nanos / 2 * 2), level(nanos / 2) + if nanos > 1 { LEVELS } else { 0 });
+        }
+        assert_eq!((level(0), level(1), level(2), level(3)), (0, 1024, 2048, 2048 + 512));
+        assert!(level(u64::MAX) < 66 * LEVELS);
+    }
+
+    #[test]
+    fn nothing_is_slow_before_a_hundred_were_seen() {
+        let history = Box::new(History::new());
+        for nanos in 0..100 {
+            assert!(!history.is_slow(1, nanos, 0));
+        }
+        assert!(history.is_slow(1, 1_000, u64::MAX));
+        assert!(!history.is_slow(2, 1_000, u64::MAX), "another name");
+    }
+
+    /// A time drawn from a distribution.
+    type Draw = fn(&mut Rng) -> f64;
+
+    fn normal(rng: &mut Rng) -> f64 {
+        (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0
+    }
+
+    const DISTRIBUTIONS: [(&str, Draw); 7] = [
+        ("uniform", |rng| 1e6 * (1.0 + rng.f64())),
+        ("exponential", |rng| -1e6 * (1.0 - rng.f64()).ln()),
+        ("lognormal, narrow", |rng| 1e6 * (0.05 * normal(rng)).exp()),
+        ("lognormal, wide", |rng| 1e6 * (2.0 * normal(rng)).exp()),
+        ("pareto", |rng| 1e4 / (1.0 - rng.f64()).powf(1.0 / 1.5)),
+        ("two modes", |rng| if rng.f64() < 0.95 { 1e5 } else { 5e7 } * (1.0 + rng.f64())),
+        ("constant", |_| 1e6),
+    ];
+
+    #[test]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time")]
+    fn one_in_a_hundred_of_a_steady_flow_is_slow() {
+        const ITEMS: u32 = 200_000;
+        let history = Box::new(History::new());
+        for (name, (distribution, draw)) in (0..).zip(DISTRIBUTIONS) {
+            let mut rng = Rng::with_seed(u64::from(name) + 1);
+            let slow = (0..ITEMS)
+                .filter(|_| {
+                    let nanos = draw(&mut rng) as u64;
+                    history.is_slow(name, nanos, rng.u64(..))
+                })
+                .count();
+            let part = slow as f64 / f64::from(ITEMS);
+            assert!((0.007..0.014).contains(&part), "{distribution}: {part}");
+        }
+    }
+
+    #[test]
+    fn the_estimate_follows_a_flow_that_changes() {
+        let history = Box::new(History::new());
+        let mut rng = Rng::with_seed(1);
+        let mut run = |items: u32, nanos: u64| {
+            let slow = (0..items)
+                .filter(|_| history.is_slow(9, nanos + rng.u64(0..nanos), rng.u64(..)))
+                .count();
+            slow as f64 / f64::from(items)
+        };
+        run(20_000, 1_000_000);
+        assert!(run(1_000, 8_000_000) > 0.05, "eight times slower: at first many are slow");
+        assert!(run(50_000, 8_000_000) < 0.014, "and then it is what is usual");
+        assert!(run(5_000, 1_000_000) == 0.0, "quick again: nothing is slow");
+        run(30_000, 1_000_000);
+        let part = run(50_000, 1_000_000);
+        assert!((0.007..0.014).contains(&part), "{part}");
+    }
 }

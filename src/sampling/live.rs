@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use crossbeam_utils::atomic::AtomicCell;
 
 use super::RuleError;
 use super::rule::Sampling;
@@ -23,14 +22,6 @@ use crate::shared::settings::{SETTINGS, sampling};
 
 /// The table in force; none while nothing is sampled.
 pub(crate) static CURRENT: ArcSwapOption<Table> = ArcSwapOption::const_empty();
-
-/// The place of its cap, for those at the end of an item.
-static CAP: AtomicCell<u16> = AtomicCell::new(0);
-
-/// The cap over everything.
-pub(crate) fn cap() -> Option<u16> {
-    Some(CAP.load()).filter(|index| *index != 0)
-}
 
 /// Puts a first table in force; what the settings are to say of it.
 pub(crate) fn begin(table: Arc<Table>) -> u64 {
@@ -105,8 +96,9 @@ pub(crate) fn refresh() {
 }
 
 fn word(table: &Table) -> u64 {
-    CAP.store(table.cap.as_ref().map_or(0, |cap| cap.index()));
-    let ruled = !table.is_plain();
-    // Where there are rules, nobody looks at the threshold.
-    sampling(pressure::apply(table.rate.unwrap_or(0)), ruled)
+    if table.is_plain() {
+        return sampling(pressure::apply(table.rate.unwrap_or(0)), false);
+    }
+    // Nobody takes this for a threshold: it says which table a thread's memory must be of.
+    sampling(table.tag(), true)
 }

@@ -2,9 +2,13 @@
 //! drawn per trace.
 //!
 //! The story, in reading order: what people write ([`rule`], in code, or in a file: `file`), how
-//! it is looked up ([`pattern`], [`table`]), and what a sampler is told ([`context`]).
+//! it is looked up ([`pattern`], [`table`]), what a sampler is told ([`context`]); then the two
+//! decisions ([`decide`]), with what they take into account: caps and floors ([`budget`],
+//! [`floors`]), what is known of a name ([`history`]), how the transport does ([`pressure`]), and
+//! what travels from the start of an item to its end ([`plan`]). What is in force: [`live`].
 //!
-//! Everything here is a function of its arguments; nothing knows of threads, rings or time.
+//! Nothing here reads a clock or knows of threads and rings: times come in, and what several
+//! threads share are counters.
 
 pub(crate) mod budget;
 mod context;
@@ -18,6 +22,7 @@ pub(crate) mod live;
 mod pattern;
 pub(crate) mod plan;
 pub(crate) mod pressure;
+pub(crate) mod quick;
 mod rule;
 mod table;
 
@@ -27,6 +32,8 @@ pub use self::rule::{Keep, Parent, Rule, Sampling, TracesSampler};
 pub(crate) use self::error::RuleError;
 #[cfg(feature = "rules-file")]
 pub(crate) use self::file::{Edits, FILE_MAX, parse};
+#[cfg(all(fuzzing, feature = "rules-file"))]
+pub(crate) use self::pattern::naive;
 pub(crate) use self::table::{Found, Table};
 
 /// A rate from 0 to 1 in millionths, rounded up; rates of up to six decimals are exact.

@@ -1,7 +1,7 @@
 //! What is to be looked at when an item ends, in one word that travels with it.
 //!
 //! ```text
-//!   conditions:5 | p_end:20 | budget:10 | slower than: exponent:5, mantissa:24
+//!   conditions:4 | p_end:20 | rule's cap:10 | global cap:10 | slower than: exponent:5, mantissa:15
 //! ```
 //!
 //! It is made at the start, with everything that the decision at the end takes from the
@@ -41,27 +41,29 @@ impl Conditions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan(pub(crate) u64);
 
-const MANTISSA_BITS: u32 = 24;
+const MANTISSA_BITS: u32 = 15;
 const EXPONENT_MAX: u32 = 31;
-const BUDGET_SHIFT: u32 = 29;
-const END_SHIFT: u32 = 39;
-const CONDITIONS_SHIFT: u32 = 59;
-/// Set in every plan, so that none is 0.
-const PLANNED: u64 = 16 << CONDITIONS_SHIFT;
+/// Times are in units of 16 ns.
+const UNIT_SHIFT: u32 = 4;
+const GLOBAL_SHIFT: u32 = 20;
+const RULE_SHIFT: u32 = 30;
+const END_SHIFT: u32 = 40;
+const CONDITIONS_SHIFT: u32 = 60;
 
 impl Plan {
     /// The record has no plan.
     pub(crate) const NONE: Self = Self(0);
 
-    /// `end` is the probability, in millionths, with which an item is kept that meets one of the
-    /// conditions; `budget` the index of its rule's cap, 0 for none. A time is rounded up by less
-    /// than a millionth part.
-    pub(crate) const fn new(conditions: Conditions, end: u32, budget: u16, nanos: u64) -> Self {
+    /// `end` is the probability, in millionths and above 0, with which an item is kept that meets
+    /// one of the conditions; `caps` are the indices of its rule's cap and the global one, 0 for
+    /// none. A time is rounded up: to 16 ns, and by less than a sixteen-thousandth part.
+    pub(crate) const fn new(conditions: Conditions, end: u32, caps: [u16; 2], nanos: u64) -> Self {
+        let [rule, global] = caps;
         Self(
-            PLANNED
-                | (conditions.0 as u64) << CONDITIONS_SHIFT
+            (conditions.0 as u64) << CONDITIONS_SHIFT
                 | (end as u64 & 0xf_ffff) << END_SHIFT
-                | (budget as u64 & 0x3ff) << BUDGET_SHIFT
+                | (rule as u64 & 0x3ff) << RULE_SHIFT
+                | (global as u64 & 0x3ff) << GLOBAL_SHIFT
                 | short(nanos),
         )
     }
@@ -71,7 +73,7 @@ impl Plan {
     }
 
     pub(crate) const fn conditions(self) -> Conditions {
-        Conditions::new((self.0 >> CONDITIONS_SHIFT) as u8)
+        Conditions((self.0 >> CONDITIONS_SHIFT) as u8)
     }
 
     /// In millionths.
@@ -79,32 +81,31 @@ impl Plan {
         (self.0 >> END_SHIFT) as u32 & 0xf_ffff
     }
 
-    /// 0: none.
-    pub(crate) const fn budget(self) -> u16 {
-        (self.0 >> BUDGET_SHIFT) as u16 & 0x3ff
+    /// The indices of the rule's cap and the global one, 0 for none.
+    pub(crate) const fn caps(self) -> [u16; 2] {
+        [(self.0 >> RULE_SHIFT) as u16 & 0x3ff, (self.0 >> GLOBAL_SHIFT) as u16 & 0x3ff]
     }
 
     /// The time beyond which an item is slow, in nanoseconds.
     pub(crate) const fn slower_than(self) -> u64 {
         let mantissa = self.0 & ((1 << MANTISSA_BITS) - 1);
-        mantissa << (self.0 >> MANTISSA_BITS & EXPONENT_MAX as u64)
+        let exponent = self.0 >> MANTISSA_BITS & EXPONENT_MAX as u64;
+        mantissa << exponent << UNIT_SHIFT
     }
 }
 
-/// Nanoseconds in 29 bits, rounded up; 416 days are the longest.
+/// Nanoseconds in 20 bits, rounded up; 13 days are the longest.
 const fn short(nanos: u64) -> u64 {
-    let bits = u64::BITS - nanos.leading_zeros();
+    let units = nanos.div_ceil(1 << UNIT_SHIFT);
+    let bits = u64::BITS - units.leading_zeros();
     let mut exponent = bits.saturating_sub(MANTISSA_BITS);
-    let mut mantissa = nanos >> exponent;
-    if mantissa << exponent < nanos {
-        mantissa += 1;
-    }
+    let mut mantissa = units.div_ceil(1 << exponent);
     if mantissa >> MANTISSA_BITS != 0 {
         mantissa >>= 1;
         exponent += 1;
     }
     if exponent > EXPONENT_MAX {
-        return (1 << BUDGET_SHIFT) - 1;
+        return (1 << GLOBAL_SHIFT) - 1;
     }
     (exponent as u64) << MANTISSA_BITS | mantissa
 }
@@ -116,32 +117,36 @@ mod tests {
     #[test]
     fn a_plan_holds_what_was_put_in() {
         for conditions in 0..16 {
-            for (end, budget) in [(1, 0), (1_000_000, 1023), (123_456, 1), (524_288, 512)] {
+            for (end, caps) in
+                [(1, [0, 0]), (1_000_000, [1023, 1023]), (123_456, [1, 0]), (524_288, [0, 512])]
+            {
                 let conditions = Conditions::new(conditions);
-                let plan = Plan::new(conditions, end, budget, 5_000_000);
+                let plan = Plan::new(conditions, end, caps, 80_000);
                 assert!(!plan.is_none());
                 assert_eq!(plan.conditions(), conditions);
-                assert_eq!((plan.end(), plan.budget()), (end, budget));
-                assert_eq!(plan.slower_than(), 5_000_000);
+                assert_eq!((plan.end(), plan.caps()), (end, caps));
+                assert_eq!(plan.slower_than(), 80_000);
             }
         }
         assert!(Plan::NONE.is_none());
     }
 
     #[test]
-    fn times_are_exact_or_rounded_up_by_less_than_a_millionth_part() {
-        let times = (0..56).flat_map(|bit| {
+    fn times_are_rounded_up_and_by_little() {
+        let times = (0..51).flat_map(|bit| {
             let power = 1_u64 << bit;
             [power - 1, power, power + 1, power + power / 3, 2 * power - 1]
         });
-        for nanos in times.filter(|nanos| *nanos <= 1 << 54) {
-            let read = Plan::new(Conditions::default(), 0, 0, nanos).slower_than();
-            assert!(read >= nanos && read - nanos <= nanos / 1_000_000, "{nanos} became {read}");
+        let longest = ((1 << 15) - 1) << 35;
+        for nanos in times.filter(|nanos| *nanos <= longest) {
+            let read = Plan::new(Conditions::default(), 1, [0, 0], nanos).slower_than();
+            let most = (nanos / 16_384).max(15);
+            assert!(read >= nanos && read - nanos <= most, "{nanos} became {read}");
         }
-        let longest = Plan::new(Conditions::default(), 0, 0, u64::MAX).slower_than();
-        assert_eq!(longest, ((1 << 24) - 1) << 31);
-        assert_eq!(Plan::new(Conditions::default(), 0, 0, 1 << 60).slower_than(), longest);
-        assert_eq!(Plan::new(Conditions::default(), 9, 9, u64::MAX).budget(), 9);
+        for nanos in [longest + 1, 1 << 60, u64::MAX] {
+            let plan = Plan::new(Conditions::default(), 1, [9, 8], nanos);
+            assert_eq!((plan.slower_than(), plan.caps()), (longest, [9, 8]));
+        }
     }
 
     #[test]

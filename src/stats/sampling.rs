@@ -33,6 +33,9 @@ pub struct Decisions {
     /// Panics of the sampler; also among
     /// [`callback_panics`](super::Stats::callback_panics).
     pub sampler_panics: u64,
+    /// Continued traces of transactions that sent no headers, as too many of them (about 1,000)
+    /// were open at the same time.
+    pub traces_lost: u64,
 }
 
 impl Decisions {
@@ -48,6 +51,7 @@ impl Decisions {
             last_refusal,
             sampler_invalid: sampling.sampler_invalid.get(),
             sampler_panics: sampling.sampler_panics.get(),
+            traces_lost: books.traces_lost.get(),
         }
     }
 
@@ -60,6 +64,7 @@ impl Decisions {
             ("rules refused", self.rules_refused),
             ("sampler: no rate", self.sampler_invalid),
             ("sampler: panics", self.sampler_panics),
+            ("traces not handed on", self.traces_lost),
         ] {
             super::number_row(f, name, number)?;
         }

@@ -3,6 +3,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::flush::envelope::SENT_AT_BLANK;
+use crate::flush::pressure::Pressure;
 use crate::shared::ledger::Count;
 use crate::transport::SendError;
 
@@ -324,4 +325,37 @@ fn the_parcel_s_buffer_goes_back() {
     assert_eq!(rig.courier.queue.spares(), 0);
     rig.courier.cycle();
     assert_eq!(rig.courier.queue.spares(), 1);
+}
+
+#[test]
+fn a_server_that_wants_no_transactions_is_pressure_for_as_long_as_it_says() {
+    let mut rig = rig();
+    let mut pressure = Pressure::default();
+    let mut check = |rig: &Rig<_>, seconds: u64| {
+        rig.seconds.set(seconds);
+        let strain = || rig.courier.queue.strain();
+        pressure.check(Duration::from_secs(seconds), strain)
+    };
+    let limit = |limits: &str| {
+        let mut response = Response::status(200);
+        response.rate_limits = Some(limits.to_owned());
+        Act::Answer(response)
+    };
+    assert_eq!(check(&rig, 1000), None, "the first interval begins");
+    // Spans alone do not hold transactions back.
+    rig.one(limit("60:span:key"));
+    assert_eq!(check(&rig, 1010), Some(true));
+    rig.one(limit("25:transaction:key"));
+    assert_eq!(check(&rig, 1020), Some(false));
+    assert_eq!(check(&rig, 1030), Some(false));
+    rig.push(1);
+    assert!(rig.courier.cycle());
+    assert_eq!((rig.sent().0, rig.lost(Reason::RateLimited)), (2, 1));
+    assert_eq!(check(&rig, 1040), Some(true), "it has ended");
+    rig.one(Act::Answer(Response::status(429)));
+    assert_eq!(check(&rig, 1050), Some(false), "for a minute, if it does not say how long");
+    assert_eq!(check(&rig, 1090), Some(false));
+    assert_eq!(check(&rig, 1100), Some(true));
+    rig.one(Act::Answer(Response::status(503)));
+    assert_eq!(check(&rig, 1110), Some(true), "an error is no wish");
 }

@@ -90,7 +90,7 @@ impl<'a> Watch<'a> {
 impl Sink for Watch<'_> {
     fn transaction(&mut self, run: &[Slot]) {
         self.fuse.burn();
-        let verdict = Verdict::of(run, &WIRE, &ANCHOR, || None);
+        let verdict = Verdict::of(run, &WIRE, &ANCHOR);
         self.handed.push(Handed { run: run.to_vec(), at_end: self.at_end, verdict });
         let count = records(run).0;
         self.left += count;

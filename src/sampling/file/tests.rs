@@ -11,7 +11,10 @@ fn edits(text: &str) -> Edits {
 /// What is wrong, by reading or by compiling.
 fn error(text: impl AsRef<[u8]>) -> String {
     let error = match parse(text.as_ref()) {
-        Ok(edits) => Table::compile(edits.over(&Sampling::default())).err().expect("a mistake"),
+        Ok(edits) => match Table::compile(edits.over(&Sampling::default())) {
+            Ok(_) => panic!("it is right"),
+            Err(error) => error,
+        },
         Err(error) => error,
     };
     error.to_string()
