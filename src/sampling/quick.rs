@@ -123,7 +123,7 @@ mod tests {
             rand,
             rate: table.rate.unwrap_or(0),
             rule,
-            cap: table.cap.as_deref().map(|cap| cap.budget()),
+            cap: table.cap.as_deref(),
             floor: None,
             pressure: 0,
             first: false,
