@@ -10,7 +10,7 @@
 //! 1. Everybody reads the **share** ([`Budget::share`]), one load. Who is turned away by it writes
 //!    nothing, and reads no clock.
 //! 2. Who is **admitted** ([`Budget::admit`]) takes a token, adds its weight (one over its share)
-//!    to the flow, and lowers the share by the square of what is left of the tokens: when half is
+//!    to the flow, and lowers the share with the square of what is left of the tokens: when half is
 //!    left, to a quarter. So an unforeseen flood, or a flusher that has stopped, uses up a second's
 //!    tokens only slowly.
 //! 3. A **tick** ([`tick`]), every 50 ms or so, makes the share anew: from the tokens left in this
@@ -24,9 +24,11 @@
 //! one token in as long as that takes. What was not used is gone, but for one token; what was
 //! overdrawn is taken from the next window. There is no hard end: without tokens the share is
 //! small, and smaller with each token overdrawn, rather than nothing. A share of nothing would leave
-//! a gap in the estimate, and a share of nearly nothing weights that spoil it. So in any stretch as
-//! long as a window a cap may be exceeded by half and ten items (a flood a thousand times the cap,
-//! out of idleness; usually it is a tenth), and over many windows it is not exceeded.
+//! a gap in the estimate, and a share of nearly nothing weights that spoil it.
+//!
+//! What a window admits is about its tokens, whatever comes: a steady flow a tenth more at most
+//! where there are many, a few items more where there are few, and the next window makes up for it.
+//! A stretch as long as a window may hold the end of one and the beginning of the next.
 //!
 //! Not held back are: items that were open already when what they are kept for became frequent,
 //! as their share is of when they began; and those that are exempt, which use up the others' tokens.

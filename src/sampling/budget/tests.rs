@@ -95,9 +95,15 @@ impl Bench {
 
 const CAPS: [f64; 6] = [0.2, 1.0, 3.5, 10.0, 100.0, 1_000.0];
 
-/// What may be admitted at most in any stretch as long as a window.
-fn slack(per_second: f64) -> usize {
+/// What a flow that goes on may have admitted in any stretch as long as a window.
+fn most(per_second: f64) -> usize {
     (1.5 * per_second.max(1.0) + 10.0) as usize
+}
+
+/// What may be admitted in any such stretch, whatever comes: it may hold the end of one window and
+/// the beginning of the next.
+fn flood(per_second: f64) -> usize {
+    (2.25 * per_second.max(1.0) + 10.0) as usize
 }
 
 const fn window(per_second: f64) -> f64 {
@@ -124,8 +130,8 @@ fn a_cap_is_used_and_hardly_exceeded() {
             let mut bench = Bench::new(cap, 2);
             let seconds = (100.0 / cap).max(10.0);
             bench.run(cap * overload, seconds, Class::Head);
-            let most = bench.most_in(window(cap));
-            assert!(most <= slack(cap), "{most} at {cap}, {overload} times");
+            let found = bench.most_in(window(cap));
+            assert!(found <= most(cap), "{found} at {cap}, {overload} times");
             let used = bench.take() / seconds / cap;
             assert!((0.85..1.2).contains(&used), "{used} of {cap}, {overload} times");
             let share = bench.shares / bench.offered as f64 * overload;
@@ -135,14 +141,14 @@ fn a_cap_is_used_and_hardly_exceeded() {
 }
 
 #[test]
-fn a_flood_after_idleness_uses_up_no_more_than_a_window() {
+fn a_flood_after_idleness_uses_up_little_more_than_two_windows() {
     for cap in CAPS {
         let mut bench = Bench::new(cap, 3);
         bench.run(cap / 10.0, 20.0 * window(cap), Class::Head);
         bench.take();
         bench.run(cap * 1_000.0, 3.0 * window(cap).min(10.0), Class::Head);
-        let most = bench.most_in(window(cap));
-        assert!(most <= slack(cap), "{most} at {cap}");
+        let found = bench.most_in(window(cap));
+        assert!(found <= flood(cap), "{found} at {cap}");
         // And it dries up after: the cap is there again for what comes then.
         bench.run(cap / 3.0, 8.0 * window(cap), Class::Head);
         bench.take();
@@ -161,7 +167,7 @@ fn bursts_at_the_start_of_seconds_use_most_of_the_cap() {
             bench.run(cap * 100.0, 0.1, Class::Head);
             bench.pass(bench.now + SECOND * 9 / 10);
         }
-        assert!(bench.most_in(1.0) <= slack(cap));
+        assert!(bench.most_in(1.0) <= most(cap));
         let used = bench.take() / 20.0 / cap;
         assert!((0.5..1.1).contains(&used), "{used} of {cap}");
     }
@@ -174,7 +180,7 @@ fn without_ticks_it_stays_bounded_and_recovers_with_them() {
         bench.next_tick = u64::MAX;
         bench.run(cap * 100.0, 60.0 * window(cap).min(2.0), Class::Head);
         let admitted = bench.take();
-        assert!(admitted <= slack(cap) as f64, "{admitted} at {cap} without a tick");
+        assert!(admitted <= flood(cap) as f64, "{admitted} at {cap} without a tick");
         bench.next_tick = bench.now;
         bench.run(cap * 100.0, 4.0 * window(cap), Class::Head);
         bench.take();
