@@ -119,10 +119,9 @@ mod tests {
         // A second's items of three ops, and what their rate of 1 in 10,000 would keep: nothing.
         let flows = [1_u32, 50, 2_000];
         let mut kept = [0_u32; 3];
-        for turn in 0..60_000 {
-            floors.tick(Duration::from_millis(1_000 + turn));
-            let due =
-                |flow: u32| (turn as u32 * flow) / 1_000 != ((turn as u32 + 1) * flow) / 1_000;
+        for turn in 0..60_000_u32 {
+            floors.tick(Duration::from_millis(1_000 + u64::from(turn)));
+            let due = |flow: u32| (turn * flow) / 1_000 != ((turn + 1) * flow) / 1_000;
             for (op, flow) in (0..).zip(flows) {
                 for _ in 0..if flow > 1_000 { flow / 1_000 } else { u32::from(due(flow)) } {
                     let (rand, floor) = (rng.u32(0..WHOLE), floors.of(op));
