@@ -107,14 +107,18 @@ pub(crate) fn start(
         return Transaction::new(Handle::NONE);
     }
     let op_id = op.id().0;
-    let admission = record::draw_by_rules(&Request {
-        op: op_id,
-        op_text: op.text(),
-        name_text: name.text(),
-        name: &|| name.id().0,
-        sampled: options.sampled,
-        incoming: options.incoming,
-        custom: options.context,
+    let is_usual = options.incoming.is_none() && options.sampled.is_none();
+    let known = if is_usual { record::draw_known(op_id, || name.id().0) } else { None };
+    let admission = known.unwrap_or_else(|| {
+        record::draw_by_rules(&Request {
+            op: op_id,
+            op_text: op.text(),
+            name_text: name.text(),
+            name: &|| name.id().0,
+            sampled: options.sampled,
+            incoming: options.incoming,
+            custom: options.context,
+        })
     });
     let handle = match admission.refused() {
         Some(handle) => handle,

@@ -1,7 +1,6 @@
 //! Changing how transactions are sampled while the program runs.
 
 use crate::error::ConfigError;
-use crate::guard;
 use crate::sampling::{Sampling, live};
 
 /// Changes how transactions are sampled from now on: rate, sampler, rules, cap and floor. `change`
@@ -36,19 +35,9 @@ use crate::sampling::{Sampling, live};
 /// ```
 pub fn reconfigure(change: impl FnMut(&mut Sampling)) -> Result<(), ConfigError> {
     match live::change(change) {
-        Ok(true) => {
-            changed();
-            Ok(())
-        }
+        Ok(true) => Ok(()),
         Ok(false) => Err(ConfigError::not_running()),
         Err(error) => Err(ConfigError::sampling(error)),
-    }
-}
-
-/// Has caps and floors that are new be looked after.
-pub(crate) fn changed() {
-    if let Some(client) = guard::client() {
-        client.nudge();
     }
 }
 

@@ -20,6 +20,8 @@
 //!   are never invented, merged with our own, or completed.
 
 pub(crate) mod baggage;
+#[cfg(test)]
+mod cost;
 mod decimal;
 pub(crate) mod dsc;
 mod incoming;
@@ -67,9 +69,9 @@ impl<const N: usize> Short<N> {
 
     /// Appends what there is room for; callers give `N` room for all that they append.
     fn push(&mut self, text: &[u8]) {
-        for (to, from) in self.bytes.iter_mut().skip(self.len).zip(text) {
-            *to = *from;
-            self.len += 1;
+        if let Some(to) = self.bytes.get_mut(self.len..self.len + text.len()) {
+            to.copy_from_slice(text);
+            self.len += text.len();
         }
     }
 

@@ -6,6 +6,9 @@
 //! for each pair of names, and remembered by the thread: a rule more costs an item nothing. Names
 //! are looked up only as far as the rules ask: a transaction's name, when rules for its op do.
 //!
+//! Where a rate and caps are all there is to the rule, the thread remembers those instead, and does
+//! not ask the table again until there is another one ([`draw_known`]).
+//!
 //! The lane is not held while a sampler runs, which may record itself. A transaction that is
 //! started inside one is not recorded, and counted: it would be sampled for ever.
 
@@ -20,12 +23,13 @@ use arc_swap::cache::Cache;
 use crate::propagate::{Incoming, Trace, back_calculate};
 use crate::sampling::decide::{Ask, Why, head};
 use crate::sampling::live::CURRENT;
+use crate::sampling::quick::Quick;
 use crate::sampling::{Found, SamplingContext, Table, history, millionths, pressure};
 use crate::shared::id::{NameId, mix, sample_rand};
 use crate::shared::layout::continued;
 use crate::shared::ledger::{self, Reason};
 use crate::shared::seqlock::meta;
-use crate::shared::settings::{ON, SETTINGS, THRESHOLD, sampling};
+use crate::shared::settings::{ON, SETTINGS, THRESHOLD, THRESHOLD_SHIFT, sampling, threshold_of};
 use crate::shared::traces::{self, Continued};
 
 use super::handle::Handle;
@@ -72,6 +76,26 @@ pub(crate) fn is_on() -> bool {
     SETTINGS.word() & ON != 0
 }
 
+/// Decides on a transaction of a thread that remembers what it falls under, about which nobody has
+/// said anything. `None`: the thread does not, or more is to be asked.
+#[inline]
+pub(crate) fn draw_known(op: NameId, name: impl FnOnce() -> NameId) -> Option<Admission> {
+    let state = SETTINGS.state();
+    LOCAL
+        .try_with(|local| {
+            if !local.is_fit(state) || local.deciding.get() {
+                return None;
+            }
+            let tag = threshold_of(state);
+            let quick = match local.verdicts.known(tag, op, NameId::NONE)? {
+                (Found::ByName, _) => local.verdicts.known(tag, op, name())?.1,
+                (_, quick) => quick,
+            };
+            if quick.is_known() { local.draw_by(quick, state) } else { None }
+        })
+        .ok()?
+}
+
 /// Decides on a transaction by everything there is.
 #[cold]
 #[inline(never)]
@@ -105,6 +129,25 @@ struct Verdict {
 }
 
 impl Local {
+    #[inline(never)]
+    fn draw_by(&self, quick: Quick, state: u64) -> Option<Admission> {
+        let lane = self.enter()?;
+        let judged = quick.judge();
+        let key = self.take_key();
+        // The keys first: started = keys - unsampled must not run backwards.
+        self.note_keys(lane);
+        let word = state & !THRESHOLD | sampling(judged.threshold, false);
+        let admission = if sample_rand(key, SETTINGS.sample_seed()) < judged.threshold {
+            quick.charge(judged);
+            lane.counters.sampled.add(1);
+            Admission::yes(key, word | KEPT)
+        } else {
+            self.leave_out(lane, key, word)
+        };
+        self.leave(lane);
+        Some(admission)
+    }
+
     fn draw_by_rules(&self, state: u64, request: &Request<'_>) -> Admission {
         let lane = match self.ready(state) {
             Ok(lane) => lane,
@@ -231,14 +274,14 @@ impl Local {
     #[inline]
     fn rule(&self, table: &Table, request: &Request<'_>) -> (Option<u16>, Option<NameId>) {
         let op = request.op;
-        let found =
-            self.verdicts.get(table.number, op, NameId::NONE, || table.by_op(request.op_text));
+        let by_op = || table.by_op(request.op_text);
+        let found = self.verdicts.get(table, op, NameId::NONE, by_op);
         match found {
             Found::NoRule => (None, None),
             Found::Rule(index) => (Some(index), None),
             Found::ByName => {
                 let name = (request.name)();
-                let found = self.verdicts.get(table.number, op, name, || {
+                let found = self.verdicts.get(table, op, name, || {
                     match table.by_name(request.op_text, request.name_text) {
                         Some(index) => Found::Rule(index),
                         None => Found::NoRule,
@@ -287,36 +330,77 @@ fn ask_sampler(sampler: impl FnOnce() -> f64) -> Option<u32> {
 
 /// What a thread remembers of which names fall under which rule.
 pub(super) struct Verdicts {
-    places: [Cell<(u64, u64)>; PLACES],
+    places: [Cell<Place>; PLACES],
 }
 
 const PLACES: usize = 64;
 
+/// What was found for some names.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Op, and above it the name, if it was asked for.
+    names: u64,
+    /// The table's number, and which rule of it.
+    code: u64,
+    quick: Quick,
+}
+
 impl Verdicts {
     pub(super) const fn new() -> Self {
-        Self { places: [const { Cell::new((0, 0)) }; PLACES] }
+        const NONE: Place = Place { names: 0, code: 0, quick: Quick::UNKNOWN };
+        Self { places: [const { Cell::new(NONE) }; PLACES] }
     }
 
-    /// What was found for these names in the table with this number, or what `find` says.
+    /// What was found for these names in the table, or what `find` says.
     #[inline]
-    fn get(&self, table: u64, op: NameId, name: NameId, find: impl FnOnce() -> Found) -> Found {
+    fn get(
+        &self,
+        table: &Table,
+        op: NameId,
+        name: NameId,
+        find: impl FnOnce() -> Found,
+    ) -> Found {
         if op == NameId::INLINE || name == NameId::INLINE {
             return find();
         }
-        let names = u64::from(op.0) | u64::from(name.0) << 32;
+        let names = pair(op, name);
+        let place = self.place(names);
+        let known = place.get();
+        if known.names == names && known.code >> CODE_BITS == table.number {
+            return decoded(known.code);
+        }
+        let found = find();
+        let code = table.number << CODE_BITS | coded(found);
+        place.set(Place { names, code, quick: Quick::of(table, found) });
+        found
+    }
+
+    /// What was found for these names in the table with this tag, and in short.
+    #[inline]
+    fn known(&self, tag: u32, op: NameId, name: NameId) -> Option<(Found, Quick)> {
+        // Nothing is remembered of names without a number.
+        let names = pair(op, name);
+        let known = self.place(names).get();
+        let is_of_table = (known.code >> CODE_BITS ^ u64::from(tag)) & TAG == 0;
+        (known.names == names && is_of_table).then(|| (decoded(known.code), known.quick))
+    }
+
+    #[inline]
+    fn place(&self, names: u64) -> &Cell<Place> {
         #[expect(clippy::cast_possible_truncation, reason = "six bits")]
         let at = (names.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize;
         #[expect(clippy::indexing_slicing, reason = "six bits index 64 places")]
-        let place = &self.places[at];
-        let (known, value) = place.get();
-        if known == names && value >> CODE_BITS == table {
-            return decoded(value);
-        }
-        let found = find();
-        place.set((names, table << CODE_BITS | coded(found)));
-        found
+        &self.places[at]
     }
 }
+
+#[inline]
+fn pair(op: NameId, name: NameId) -> u64 {
+    u64::from(op.0) | u64::from(name.0) << 32
+}
+
+/// The bits of a table's number that are its tag.
+const TAG: u64 = THRESHOLD >> THRESHOLD_SHIFT;
 
 /// Below the table's number: which rule.
 const CODE_BITS: u32 = 18;
