@@ -353,13 +353,7 @@ impl Verdicts {
 
     /// What was found for these names in the table, or what `find` says.
     #[inline]
-    fn get(
-        &self,
-        table: &Table,
-        op: NameId,
-        name: NameId,
-        find: impl FnOnce() -> Found,
-    ) -> Found {
+    fn get(&self, table: &Table, op: NameId, name: NameId, find: impl FnOnce() -> Found) -> Found {
         if op == NameId::INLINE || name == NameId::INLINE {
             return find();
         }
