@@ -116,7 +116,7 @@ impl Drop for Transaction {
 }
 
 span_methods!(Transaction, TransactionRef);
-local_methods!(Transaction, TransactionRef);
+local_methods!(Transaction, TransactionRef; of);
 
 macro_rules! name_methods {
     ($($ty:ty),*) => { $(
