@@ -178,20 +178,16 @@ mod tests {
     fn leaves_to_the_whole_decision_what_needs_it() {
         let keep = Keep { failed: true, ..Keep::default() };
         let first = Keep { first: true, ..Keep::default() };
-        let ruled = |keep| table(Sampling {
-            rules: vec![Rule { keep, ..Rule::default() }],
-            ..Sampling::default()
-        });
+        let ruled = |keep| {
+            table(Sampling { rules: vec![Rule { keep, ..Rule::default() }], ..Sampling::default() })
+        };
         for keep in [keep, first] {
             let table = ruled(keep);
             assert_eq!(Quick::of(&table, table.by_op("any")), Quick::UNKNOWN);
         }
         for sampling in [
             Sampling { floor_per_second: Some(1.0), ..Sampling::default() },
-            Sampling {
-                traces_sampler: Some(std::sync::Arc::new(|_| 0.5)),
-                ..Sampling::default()
-            },
+            Sampling { traces_sampler: Some(std::sync::Arc::new(|_| 0.5)), ..Sampling::default() },
         ] {
             let table = table(sampling);
             assert_eq!(Quick::of(&table, Found::NoRule), Quick::UNKNOWN);
