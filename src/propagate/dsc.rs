@@ -53,15 +53,26 @@ fn is_essential_key(key: &[u8]) -> bool {
 
 /// Appends a member of our own, with a comma before it if it is not the first.
 pub(super) fn push(out: &mut Bytes, key: &str, value: &[u8]) {
+    push_key(out, key);
+    for chunk in percent_encode(value, ENCODED) {
+        out.extend_from_slice(chunk.as_bytes());
+    }
+}
+
+/// Appends a member whose value has nothing to be encoded.
+pub(super) fn push_plain(out: &mut Bytes, key: &str, value: &[u8]) {
+    push_key(out, key);
+    out.extend_from_slice(value);
+}
+
+#[inline]
+fn push_key(out: &mut Bytes, key: &str) {
     if !out.is_empty() {
         out.push(b',');
     }
     out.extend_from_slice(PREFIX.as_bytes());
     out.extend_from_slice(key.as_bytes());
     out.push(b'=');
-    for chunk in percent_encode(value, ENCODED) {
-        out.extend_from_slice(chunk.as_bytes());
-    }
 }
 
 /// The members that come in, being collected.

@@ -55,11 +55,12 @@ impl<const N: usize> Short<N> {
         Self { bytes: [0; N], len: 0 }
     }
 
-    /// Appends what there is room for; callers give `N` room for all that they append.
+    /// Appends a text, if there is room for it; callers give `N` room for all that they append.
     fn push(&mut self, text: &[u8]) {
-        for (to, from) in self.bytes.iter_mut().skip(self.len).zip(text) {
-            *to = *from;
-            self.len += 1;
+        let end = self.len + text.len();
+        if let Some(room) = self.bytes.get_mut(self.len..end) {
+            room.copy_from_slice(text);
+            self.len = end;
         }
     }
 

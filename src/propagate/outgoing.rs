@@ -222,16 +222,16 @@ fn members(trace_id: TraceId, sampled: Option<bool>, dsc: Dsc<'_>) -> Bytes {
         Dsc::Frozen(members) if dsc::is_legal(members) => out.extend_from_slice(members),
         Dsc::Frozen(members) => out = anew(members),
         Dsc::Head { rate, rand, transaction, site } => {
-            dsc::push(&mut out, "trace_id", &trace_id.to_hex());
+            dsc::push_plain(&mut out, "trace_id", &trace_id.to_hex());
             if let Some(rate) = rate {
-                dsc::push(&mut out, "sample_rate", decimal::rate(rate).as_bytes());
+                dsc::push_plain(&mut out, "sample_rate", decimal::rate(rate).as_bytes());
                 match sampled {
-                    Some(true) => dsc::push(&mut out, "sampled", b"true"),
-                    Some(false) => dsc::push(&mut out, "sampled", b"false"),
+                    Some(true) => dsc::push_plain(&mut out, "sampled", b"true"),
+                    Some(false) => dsc::push_plain(&mut out, "sampled", b"false"),
                     None => {}
                 }
             }
-            dsc::push(&mut out, "sample_rand", decimal::rand(rand).as_bytes());
+            dsc::push_plain(&mut out, "sample_rand", decimal::rand(rand).as_bytes());
             out.push(b',');
             out.extend_from_slice(site.as_bytes());
             // The longest one stands last: it is the one that would have to go.
