@@ -20,6 +20,8 @@
 //!   are never invented, merged with our own, or completed.
 
 pub(crate) mod baggage;
+#[cfg(test)]
+mod cost;
 mod decimal;
 pub(crate) mod dsc;
 mod incoming;
@@ -55,12 +57,11 @@ impl<const N: usize> Short<N> {
         Self { bytes: [0; N], len: 0 }
     }
 
-    /// Appends a text, if there is room for it; callers give `N` room for all that they append.
+    /// Appends what there is room for; callers give `N` room for all that they append.
     fn push(&mut self, text: &[u8]) {
-        let end = self.len + text.len();
-        if let Some(room) = self.bytes.get_mut(self.len..end) {
-            room.copy_from_slice(text);
-            self.len = end;
+        if let Some(to) = self.bytes.get_mut(self.len..self.len + text.len()) {
+            to.copy_from_slice(text);
+            self.len += text.len();
         }
     }
 

@@ -116,3 +116,40 @@ impl Follower {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follower() -> Follower {
+        Follower {
+            path: "rules.json".into(),
+            looker: Looker::default(),
+            edits: Edits::default(),
+            session: None,
+            hidden: Edits::default(),
+            mistake: None,
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn trouble_of_a_moment_is_not_reported() {
+        let mut follower = follower();
+        let is_said = |follower: &Follower| follower.trouble.as_ref().is_some_and(|it| it.is_said);
+        let trouble = |text: &str| Some(text.to_owned());
+        for look in [trouble("half"), None, trouble("half"), trouble("away"), trouble("half")] {
+            follower.report(look);
+            assert!(!is_said(&follower));
+        }
+        let refused = || ledger::books().sampling.rules().1;
+        let before = refused();
+        for _ in 0..3 {
+            follower.report(trouble("half"));
+            assert!(is_said(&follower));
+        }
+        assert_eq!(refused(), before + 1);
+        follower.report(None);
+        assert!(follower.trouble.is_none());
+    }
+}

@@ -65,7 +65,7 @@ pub(crate) struct Budget {
     reserve: Float,
     few: Float,
     // For ticks alone.
-    per_second: Float,
+    pub(super) per_second: Float,
     ticked: AtomicU64,
     window_start: AtomicU64,
     /// For how long flows have been measured, in seconds.
@@ -336,14 +336,14 @@ const TICK_MIN: u64 = 1_000_000;
 
 /// A float that one thread writes and others may read.
 #[derive(Debug)]
-struct Float(AtomicU64);
+pub(super) struct Float(AtomicU64);
 
 impl Float {
     const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    fn get(&self) -> f64 {
+    pub(super) fn get(&self) -> f64 {
         f64::from_bits(self.0.load(Ordering::Relaxed))
     }
 

@@ -69,7 +69,7 @@ impl History {
         Self { places: [const { Place::new() }; PLACES] }
     }
 
-    fn is_first(&self, name: u32) -> bool {
+    pub(super) fn is_first(&self, name: u32) -> bool {
         self.place(name).is_some_and(|place| {
             place.asked.load(Ordering::Relaxed) == 0 && place.asked.swap(1, Ordering::Relaxed) == 0
         })

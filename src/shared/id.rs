@@ -30,13 +30,14 @@ impl NameId {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-fn hex_digits<const N: usize>(value: u128) -> [u8; N] {
+fn hex_digits<const N: usize>(mut value: u128) -> [u8; N] {
     let mut out = [0; N];
-    let bytes = value.to_be_bytes();
-    // A pair of digits for each byte, from the end.
-    for (pair, byte) in out.rchunks_exact_mut(2).zip(bytes.into_iter().rev()) {
+    for digit in out.iter_mut().rev() {
         #[expect(clippy::indexing_slicing, reason = "four bits index sixteen digits")]
-        pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        {
+            *digit = HEX[(value & 15) as usize];
+        }
+        value >>= 4;
     }
     out
 }

@@ -329,7 +329,7 @@ fn who_is_kept_is_charged_where_it_belongs() {
     assert!(head(&Ask { rand: 249_999, ..ask }).sampled);
     assert_eq!(taken(), [[1, 0, 0], [1, 0, 0], [1, 0, 0]], "below the caps");
     cap.budget().fix(100_000);
-    assert!(head(&Ask { rand: 299_999, ..ask }).sampled);
+    assert!(head(&Ask { rand: 299_000, ..ask }).sampled);
     assert_eq!(taken(), [[1, 0, 1], [1, 0, 1], [2, 0, 0]], "the floor's, which is exempt");
     cap.budget().fix(WHOLE);
     of_rule.fix(900_000);
