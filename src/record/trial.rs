@@ -13,7 +13,8 @@
 //! # Invariants
 //! * P1: a mark belongs to the open planned root whose key it holds; marks of others are not used.
 //! * P2: what lies in the ring between a mark and its end, all private, are slots of that
-//!   transaction alone, if it was the outermost, or if a look at them says so.
+//!   transaction alone, if nothing else was open when it began and nothing is when it ends, or if a
+//!   look at them says so.
 
 use std::cell::Cell;
 
@@ -41,15 +42,15 @@ pub(super) struct Trial {
     /// [`Counters::at_large`](crate::shared::registry::Counters::at_large) then.
     at_large: u64,
     rand: u32,
-    /// Nothing else was open.
-    outermost: bool,
+    /// Nothing else was open, and nothing was counted here that began elsewhere.
+    alone: bool,
 }
 
 /// As many as recorded transactions can be open on a thread.
 pub(super) type Trials = [Cell<Trial>; RESERVE as usize];
 
 pub(super) const fn none() -> Trials {
-    [const { Cell::new(Trial { key: 0, mark: Mark::START, at_large: 0, rand: 0, outermost: false }) };
+    [const { Cell::new(Trial { key: 0, mark: Mark::START, at_large: 0, rand: 0, alone: false }) };
         RESERVE as usize]
 }
 
@@ -117,9 +118,16 @@ impl Local {
                 mark: self.writer.mark(),
                 at_large: lane.counters.at_large(),
                 rand: pending.rand,
-                outermost: depth == 0,
+                alone: depth == 0,
             });
         }
+    }
+
+    /// What is lost on this thread is not always of the transactions that are open on it.
+    #[cold]
+    pub(super) fn has_lost_a_stranger(&self) {
+        let [outermost, ..] = &self.trials;
+        outermost.set(Trial { alone: false, ..outermost.get() });
     }
 
     /// Ends a planned root of this generation: decides, and adorns its record.
@@ -162,7 +170,7 @@ impl Local {
             }
             return Verdict::Write;
         }
-        if let Some(children) = self.take_back_trial(lane, &trial) {
+        if let Some(children) = self.take_back_trial(lane, depth, &trial) {
             lane.counters.discarded.add(Count::transaction(children));
             return Verdict::Gone;
         }
@@ -172,11 +180,11 @@ impl Local {
 
     /// Moves the cursor back to where a trial began; how many children it had recorded. `None`: it
     /// cannot be done.
-    fn take_back_trial(&self, lane: &Lane, trial: &Trial) -> Option<u64> {
+    fn take_back_trial(&self, lane: &Lane, depth: usize, trial: &Trial) -> Option<u64> {
         if !self.writer.is_private_since(trial.mark) {
             return None;
         }
-        let children = if trial.outermost {
+        let children = if trial.alone && lane.spans.len() == depth + 1 {
             lane.counters.at_large().wrapping_sub(trial.at_large)
         } else {
             self.children_since(lane, trial)?
