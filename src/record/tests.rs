@@ -74,7 +74,7 @@ fn lost(reason: Reason) -> Count {
     lane().counters.lost(reason).unwrap().get()
 }
 
-fn text(id: crate::shared::id::NameId) -> &'static str {
+fn text(id: NameId) -> &'static str {
     names::text(id).unwrap_or_default()
 }
 
@@ -115,7 +115,7 @@ fn rules_that_come_into_force_during_a_draw_are_not_taken_for_a_threshold() {
     assert!(super::open::draw(state | RULED).is_none());
     let drawn = super::open::draw(state).unwrap();
     assert!(drawn.refused().is_none());
-    drop(super::open_root(drawn, NameId::NONE, NameId::NONE));
+    assert!(super::open_root(drawn, NameId::NONE, NameId::NONE).is_recording());
     LOCAL.with(|local| local.abandon_open(lane()));
 }
 
