@@ -68,6 +68,8 @@ impl Driver {
         assert_eq!(lost, self.model.lost, "lost");
         let delivered = now.delivered - self.before.delivered;
         assert_eq!(delivered, self.model.delivered, "delivered");
+        let discarded = now.discarded - self.before.discarded;
+        assert_eq!(discarded, self.model.discarded, "discarded");
     }
 
     /// Ends everything but what was forgotten.
@@ -106,7 +108,8 @@ impl Driver {
         assert_eq!(after.open - self.before.open, self.forgotten, "left open");
         assert_eq!(after.held(), after.open, "nowhere else");
         let lost = model.lost.values().fold(Count::default(), |sum, count| sum + *count);
-        assert_eq!(model.started(), model.delivered + lost + self.forgotten, "the model's books");
+        let all = model.delivered + model.discarded + lost + self.forgotten;
+        assert_eq!(model.started(), all, "the model's books");
         assert_eq!(after.late - self.before.late, model.late, "late");
         assert_eq!(after.misnested - self.before.misnested, model.misnested, "misnested");
         assert_eq!(after.unsampled - self.before.unsampled, model.unsampled, "unsampled");

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use hotspan::transport::Memory;
 use hotspan::{
-    Config, Count, Detached, Guard, Hub, SpanContext, Stats, start_child, start_transaction, stats,
+    Config, Count, Detached, Guard, Hub, Keep, Rule, SpanContext, Stats, Transaction,
+    TransactionOptions, continue_from, start_child, start_transaction, stats,
 };
 use serde_json::{Value, json};
 
@@ -50,8 +51,8 @@ pub(crate) struct Driver {
 }
 
 /// Runs the program and compares everything.
-pub(crate) fn run(program: &[Step]) -> Model {
-    let mut driver = Driver::new();
+pub(crate) fn run(mode: Mode, program: &[Step]) -> Model {
+    let mut driver = Driver::new(mode);
     for (at, step) in program.iter().enumerate() {
         while driver.threads.len() <= step.thread {
             driver.start_thread(driver.threads.len());
@@ -73,6 +74,7 @@ fn init(memory: &Memory, mode: Mode) -> Option<Guard> {
     let rate = if mode == Mode::Sampled { 1.0 } else { 0.0 };
     let config = Config {
         traces_sample_rate: Some(rate),
+        rules: if mode == Mode::Trial { vec![if_failed_or_asked()] } else { Vec::new() },
         // It looks when it is asked to.
         flush_interval: Duration::from_secs(3600),
         ..config(move || memory.clone())
@@ -80,23 +82,28 @@ fn init(memory: &Memory, mode: Mode) -> Option<Guard> {
     Some(hotspan::init(config).unwrap())
 }
 
+fn if_failed_or_asked() -> Rule {
+    let keep = Keep { failed: true, asked: true, ..Keep::default() };
+    Rule { op: Some("op".into()), keep, ..Rule::default() }
+}
+
 pub(super) fn pick(number: usize, among: usize) -> Option<usize> {
     number.checked_rem(among)
 }
 
 impl Driver {
-    fn new() -> Self {
+    fn new(mode: Mode) -> Self {
         let alone = alone();
         let memory = Memory::new();
         let before = stats();
         Self {
-            model: Model::new(),
+            model: Model::new(mode),
             threads: Vec::new(),
             detached: Vec::new(),
             contexts: Vec::new(),
             forgotten: Count::default(),
             values: 0,
-            guard: init(&memory, Mode::Sampled),
+            guard: init(&memory, mode),
             memory,
             before,
             _alone: alone,
@@ -112,7 +119,19 @@ impl Driver {
 
     fn step(&mut self, at: usize, act: Act) {
         match act {
-            Act::Transaction => self.transaction(at),
+            Act::Transaction => {
+                self.transaction(at, None, |name| start_transaction("op", name));
+            }
+            Act::Continued(sampled) => self.continued(at, sampled),
+            Act::Ask(which, keep) => self.ask(at, which, keep),
+            Act::AskDetached(which, keep) => {
+                if let Some(which) = pick(which, self.detached.len()) {
+                    let (carried, detached) = &mut self.detached[which];
+                    let _ = if keep { detached.keep() } else { detached.discard() };
+                    carried.inspect(|it| self.model.ask_carried(*it, keep));
+                }
+            }
+            Act::AskCurrent(keep) => self.ask_current(at, keep),
             Act::Child => {
                 let handle = self.model.child(self.threads[at].number);
                 self.child(at, handle, |_, name| start_child("op", name));
@@ -193,22 +212,70 @@ impl Driver {
         }
     }
 
-    fn transaction(&mut self, at: usize) {
+    fn continued(&mut self, at: usize, sampled: Option<bool>) {
+        let start = move |name: String| {
+            let incoming = continue_from([(
+                "sentry-trace",
+                "4c79f60c11214eb38604f4ae0781bfb2-fa90fdead5f74052",
+            )]);
+            let options = TransactionOptions::new().continue_from(&incoming);
+            match sampled {
+                Some(sampled) => options.sampled(sampled).start("op", name),
+                None => options.start("op", name),
+            }
+        };
+        if let Some(handle) = self.transaction(at, sampled, start) {
+            self.model.goes_on_with_a_trace(self.threads[at].number, handle);
+        }
+    }
+
+    fn ask(&mut self, at: usize, which: usize, keep: bool) {
+        let thread = &self.threads[at];
+        let Some(which) = pick(which, thread.held.len()) else { return };
+        let is_asked = thread.worker.run(move |held| match &mut held[which] {
+            Held::Transaction(it) if keep => it.keep().is_recording(),
+            Held::Transaction(it) => it.discard().is_recording(),
+            Held::Span(_) | Held::Scope(_) => false,
+        });
+        if let Some(handle) = thread.held[which].handle.filter(|_| is_asked) {
+            self.model.ask(thread.number, handle, keep);
+        }
+    }
+
+    fn ask_current(&mut self, at: usize, keep: bool) {
+        let thread = &self.threads[at];
+        let (_, transaction) = self.model.current(thread.number);
+        thread.worker.run(move |_| {
+            if let Some(mut it) = Hub::current().scope().transaction() {
+                let _ = if keep { it.keep() } else { it.discard() };
+            }
+        });
+        if let Some(handle) = transaction {
+            self.model.ask(thread.number, handle, keep);
+        }
+    }
+
+    fn transaction(
+        &mut self,
+        at: usize,
+        explicit: Option<bool>,
+        start: impl FnOnce(String) -> Transaction + Send + 'static,
+    ) -> Option<Handle> {
         let thread = &mut self.threads[at];
         if self.model.roots(thread.number) >= ROOTS_MAX {
-            return;
+            return None;
         }
         let name = self.model.next_name();
-        let handle = self.model.start(thread.number);
+        let handle = self.model.start(thread.number, explicit);
         thread.held.push(Told { is_scope: false, handle });
         let id = thread.worker.run(move |held| {
-            let guard = start_transaction("op", name);
+            let guard = start(name);
             let id = guard.span_id();
             held.push(Held::Transaction(guard));
             id
         });
         assert_eq!(id.is_some(), handle.is_some(), "started");
-        handle.inspect(|it| self.model.know(it.node, id));
+        handle.inspect(|it| self.model.know(it.node, id))
     }
 
     fn child(

@@ -1,6 +1,6 @@
 //! Random programs of spans that stay on their thread, travel, are entered, forgotten, dropped by
 //! panics and by threads that end, on up to four threads and over several lives of the library;
-//! against a model of lists (`model.rs`, `travel.rs`, `outcome.rs`).
+//! against a model of lists (`model.rs`, `travel.rs`, `trial.rs`, `outcome.rs`).
 //!
 //! The steps of a program are handed to its threads one at a time, so there is one right outcome:
 //! the trees with their parents, statuses and last values; the books by reason; what is current on
@@ -29,8 +29,10 @@ mod program;
 #[path = "../support/mod.rs"]
 mod support;
 mod travel;
+mod trial;
 mod worker;
 
+use model::Mode;
 use proptest::prelude::*;
 
 fn config() -> ProptestConfig {
@@ -47,14 +49,21 @@ proptest! {
 
     #[test]
     fn programs_on_four_threads_leave_what_the_model_says(program in program::program(4, 60)) {
-        driver::run(&program);
+        driver::run(Mode::Sampled, &program);
+    }
+
+    #[test]
+    fn what_is_recorded_on_trial_is_kept_whole_or_discarded_whole(
+        program in program::on_trial(3, 60)
+    ) {
+        driver::run(Mode::Trial, &program);
     }
 
     #[test]
     fn what_several_threads_set_on_one_span_follows_their_turns(
         program in program::around_one(3, 30)
     ) {
-        driver::run(&program);
+        driver::run(Mode::Sampled, &program);
     }
 }
 
@@ -62,7 +71,6 @@ proptest! {
 #[test]
 fn the_model_is_not_vacuous() {
     use hotspan::Reason;
-    use model::Mode;
     use program::Act::*;
     use program::{End as How, Key, Step};
 
@@ -105,7 +113,7 @@ fn the_model_is_not_vacuous() {
         on(0, Restart(Mode::Sampled)),
         on(0, End(0, How::Drop)),
     ];
-    let model = driver::run(&program);
+    let model = driver::run(Mode::Sampled, &program);
     let told = |root: &str, of: &str| model.trees[root][of].to_string();
     assert_eq!(
         told("span 0", "span 0"),

@@ -13,6 +13,7 @@ use hotspan::{Count, Reason, SpanId};
 use serde_json::Value;
 
 use super::support::session::count;
+use super::trial::{Fate, Trial};
 
 /// A span; its number is its name.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Node {
     pub(super) parent: usize,
     pub(super) sampled: bool,
     pub(super) generation: u64,
+    /// Of a transaction: see `trial.rs`.
+    pub(super) trial: Trial,
     /// While the generation lasts in which it was started: the mapping from keys changes.
     pub(super) id: Option<SpanId>,
 }
@@ -74,15 +77,29 @@ pub(super) struct Item {
 
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    End { how: How, unfinished: u64 },
-    Set { key: &'static str, value: Value, turn: u64 },
+    End {
+        how: How,
+        unfinished: u64,
+        fate: Fate,
+    },
+    Set {
+        key: &'static str,
+        value: Value,
+        turn: u64,
+    },
+    /// Something that tells nobody anything here.
+    Else,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     pub(super) lines: Vec<Line>,
-    private: Vec<Item>,
+    pub(super) private: Vec<Item>,
     pub(super) published: Vec<Item>,
+    /// How much was published in all.
+    pub(super) published_until: usize,
+    /// Who began a trial last, by how many transactions were open below.
+    pub(super) trials: Vec<Option<usize>>,
     /// The last turn the thread took, by span.
     turns: BTreeMap<usize, u64>,
 }
@@ -91,6 +108,8 @@ pub(super) struct Lane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Sampled,
+    /// Everything is kept that fails, or that code asks for.
+    Trial,
     Unsampled,
     Off,
 }
@@ -113,6 +132,7 @@ pub(crate) struct Model {
     pub(super) carried: Count,
     pub(crate) trees: BTreeMap<String, Tree>,
     pub(crate) delivered: Count,
+    pub(crate) discarded: Count,
     pub(crate) lost: BTreeMap<Reason, Count>,
     pub(crate) late: u64,
     pub(crate) misnested: u64,
@@ -124,10 +144,10 @@ pub(crate) fn name(node: usize) -> String {
 }
 
 impl Model {
-    /// The library running, every transaction sampled.
-    pub(crate) fn new() -> Self {
+    /// The library running.
+    pub(crate) fn new(mode: Mode) -> Self {
         Self {
-            mode: Mode::Sampled,
+            mode,
             generation: 1,
             moment: 0,
             lines: 0,
@@ -138,6 +158,7 @@ impl Model {
             carried: Count::default(),
             trees: BTreeMap::new(),
             delivered: Count::default(),
+            discarded: Count::default(),
             lost: BTreeMap::new(),
             late: 0,
             misnested: 0,
@@ -181,7 +202,14 @@ impl Model {
         let root = parent.map_or(node, |parent| self.nodes[parent].root);
         let generation = parent.map_or(self.generation, |parent| self.nodes[parent].generation);
         let parent = parent.unwrap_or(node);
-        self.nodes.push(Node { root, parent, sampled, generation, id: None });
+        self.nodes.push(Node {
+            root,
+            parent,
+            sampled,
+            generation,
+            trial: Trial::default(),
+            id: None,
+        });
         node
     }
 
@@ -229,19 +257,25 @@ impl Model {
 
     pub(super) fn publish(&mut self, thread: usize) {
         let lane = &mut self.lanes[thread];
+        lane.published_until += lane.private.len();
         lane.published.append(&mut lane.private);
     }
 
     // Starting.
 
-    pub(crate) fn start(&mut self, thread: usize) -> Option<Handle> {
-        let sampled = match self.mode {
-            Mode::Off => return None,
-            mode => mode == Mode::Sampled,
-        };
+    /// `explicit`: the caller has decided on it.
+    pub(crate) fn start(&mut self, thread: usize, explicit: Option<bool>) -> Option<Handle> {
+        if self.mode == Mode::Off {
+            return None;
+        }
+        let sampled = explicit.unwrap_or(self.mode != Mode::Unsampled);
         self.unsampled += u64::from(!sampled);
         let node = self.add(None, sampled);
-        Some(self.push(thread, node, None))
+        let handle = self.push(thread, node, None);
+        if self.mode == Mode::Trial && explicit.is_none() {
+            self.begin_trial(thread, node);
+        }
+        Some(handle)
     }
 
     /// A child of the innermost span.
@@ -283,6 +317,9 @@ impl Model {
         };
         let moment = self.now();
         let lane = &mut self.lanes[thread];
+        if key == "status" && !lane.lines[line].entered {
+            self.nodes[at.node].trial.failed = value != "ok";
+        }
         if std::mem::take(&mut lane.lines[line].moved) {
             lane.turns.insert(at.node, moment);
         }
@@ -319,30 +356,40 @@ impl Model {
             let unfinished = self.end_below(thread, node);
             self.lose(Reason::Unfinished, count(0, unfinished));
             if is_current {
-                self.record(thread, node, how, unfinished);
-                self.publish(thread);
+                self.end_transaction(thread, node, how, unfinished);
             } else {
                 self.take_back(thread, at);
                 self.lose(Reason::AfterShutdown, count(1, 1));
             }
         } else if self.lanes[thread].lines[at].foreign {
             if is_current {
-                self.record(thread, node, how, 0);
+                self.record(thread, node, how, 0, Fate::Open);
                 self.publish(thread);
             } else {
                 self.lose(Reason::AfterShutdown, count(0, 1));
             }
         } else {
-            self.record(thread, node, how, 0);
+            self.record(thread, node, how, 0, Fate::Open);
         }
         self.misnested += u64::from(!is_top);
         self.lanes[thread].lines[at].node = None;
         self.settle(thread);
     }
 
-    pub(super) fn record(&mut self, thread: usize, node: usize, how: How, unfinished: u64) {
-        let item = Item { node, moment: self.now(), what: What::End { how, unfinished } };
-        self.lanes[thread].private.push(item);
+    pub(super) fn record(
+        &mut self,
+        thread: usize,
+        node: usize,
+        how: How,
+        unfinished: u64,
+        fate: Fate,
+    ) {
+        self.write(thread, node, What::End { how, unfinished, fate });
+    }
+
+    pub(super) fn write(&mut self, thread: usize, node: usize, what: What) {
+        let moment = self.now();
+        self.lanes[thread].private.push(Item { node, moment, what });
     }
 
     /// What of a transaction is open on its own thread when it ends; how many that is.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::model::{Handle, Item, Mode, Model, Tree, What, name};
 use super::support::session::count;
+use super::trial::Verdict;
 
 impl Model {
     /// The thread's innermost span, if it is recorded, and its innermost transaction.
@@ -104,8 +105,15 @@ impl Model {
             items.iter().filter(|item| matches!(item.what, What::End { .. })).cloned().collect();
         items.sort_by_key(|item| match item.what {
             What::Set { turn, .. } => (turn, item.moment),
-            What::End { .. } => (0, 0),
+            What::End { .. } | What::Else => (0, 0),
         });
+        let why = match self.verdict(root, &end, &items) {
+            Verdict::Kept(why) => why,
+            Verdict::Discarded => {
+                ended.iter().for_each(|item| self.discarded += self.worth(item.node));
+                return;
+            }
+        };
         let mut tree = Tree::new();
         for item in &ended {
             // What hangs below a span that is not there hangs below the root.
@@ -120,13 +128,17 @@ impl Model {
                     What::Set { key: "tag", value, .. } => {
                         said.entry("tags".into()).or_default().insert("tag".into(), value.clone());
                     }
+                    What::Set { key: "asked", .. } => {}
                     What::Set { key, value, .. } => {
                         said.entry("data".into()).or_default().insert((*key).into(), value.clone());
                     }
-                    What::End { .. } => {}
+                    What::End { .. } | What::Else => {}
                 }
             }
-            if let What::End { how, unfinished } = item.what {
+            if let Some(why) = why.filter(|_| item.node == root) {
+                said.entry("data".into()).or_default().insert("hotspan.kept".into(), json!(why));
+            }
+            if let What::End { how, unfinished, .. } = item.what {
                 if how.panicking {
                     status = json!("internal_error");
                 }

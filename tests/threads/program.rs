@@ -10,6 +10,8 @@ use super::model::Mode;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Act {
     Transaction,
+    /// One that goes on with a trace, and perhaps is decided on by the caller.
+    Continued(Option<bool>),
     /// Of the innermost span.
     Child,
     /// Of a guard or a scope that the thread holds.
@@ -28,6 +30,11 @@ pub(crate) enum Act {
     /// A child that is detached from the beginning.
     DetachedChild(usize),
     Finish(usize, End),
+    /// Asks for a transaction that the thread holds to be kept, or not to be.
+    Ask(usize, bool),
+    AskDetached(usize, bool),
+    /// The same of the thread's innermost transaction, wherever that ends.
+    AskCurrent(bool),
     Forget(usize),
     ForgetDetached(usize),
     /// So many of what the thread holds, and perhaps something detached, are dropped by a panic;
@@ -58,6 +65,25 @@ pub(crate) enum End {
 pub(crate) struct Step {
     pub(crate) thread: usize,
     pub(crate) act: Act,
+}
+
+/// The same, with transactions whose end decides whether they are kept.
+pub(crate) fn on_trial(threads: usize, length: usize) -> impl Strategy<Value = Vec<Step>> {
+    let n = || 0..64_usize;
+    let status = || n().prop_map(|at| Act::Set(at, Key::Status));
+    let sampled = prop_oneof![2 => Just(None), 1 => any::<bool>().prop_map(Some)];
+    let act = prop_oneof![
+        24 => act(),
+        2 => sampled.prop_map(Act::Continued),
+        2 => (n(), any::<bool>()).prop_map(|(at, keep)| Act::Ask(at, keep)),
+        1 => (n(), any::<bool>()).prop_map(|(at, keep)| Act::AskDetached(at, keep)),
+        1 => any::<bool>().prop_map(Act::AskCurrent),
+        2 => status(),
+    ];
+    (1..=threads).prop_flat_map(move |threads| {
+        let step = (0..threads, act.clone()).prop_map(|(thread, act)| Step { thread, act });
+        prop::collection::vec(step, 1..=length)
+    })
 }
 
 /// Up to `threads` threads and `length` steps.
@@ -100,12 +126,16 @@ pub(crate) fn around_one(threads: usize, length: usize) -> impl Strategy<Value =
     })
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn act() -> impl Strategy<Value = Act> + Clone {
     let n = || 0..64_usize;
     let key = || prop_oneof![Just(Key::Tag), Just(Key::Data), Just(Key::Status)];
     let end = || prop_oneof![3 => Just(End::Drop), 1 => Just(End::Finish), 1 => Just(End::At)];
-    let mode =
-        prop_oneof![3 => Just(Mode::Sampled), 1 => Just(Mode::Unsampled), 1 => Just(Mode::Off)];
+    let mode = prop_oneof![
+        3 => Just(Mode::Sampled),
+        2 => Just(Mode::Trial),
+        1 => Just(Mode::Unsampled),
+        1 => Just(Mode::Off),
+    ];
     prop_oneof![
         8 => Just(Act::Transaction),
         10 => Just(Act::Child),

@@ -2,11 +2,16 @@
 
 use hotspan::{Count, Reason};
 
-use super::model::{Carried, Handle, How, Mode, Model, Node};
+use super::model::{Carried, Handle, How, Mode, Model, Node, What};
+use super::trial::Fate;
 
 impl Model {
     /// What is set on the span by its own thread takes its turn from now on.
     fn share(&mut self, thread: usize, at: usize) {
+        if let Some(node) = self.lanes[thread].lines[at].node {
+            let root = self.nodes[node].root;
+            self.nodes[root].trial.shared = true;
+        }
         let lines = &mut self.lanes[thread].lines;
         lines[at].moved = true;
         let root = lines[at].root;
@@ -47,6 +52,7 @@ impl Model {
                 }
             }
             self.carried += self.worth(handle.node);
+            self.write(thread, handle.node, What::Else);
         }
         self.lanes[thread].lines[at].node = None;
         if self.nodes[handle.node].sampled {
@@ -99,7 +105,7 @@ impl Model {
         }
         self.carried = self.carried - self.worth(carried.node);
         if generation == self.generation {
-            self.record(thread, carried.node, how, 0);
+            self.record(thread, carried.node, how, 0, Fate::Open);
             self.publish(thread);
         } else {
             self.lose(Reason::AfterShutdown, self.worth(carried.node));
