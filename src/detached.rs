@@ -126,6 +126,10 @@ impl Detached {
             return Self { carried };
         }
         let scope = self.enter();
+        if scope.handle.is_none() {
+            // It is not current here: what is, is another one.
+            return Self::NONE;
+        }
         scope.start_child(op, description).detach()
     }
 

@@ -181,3 +181,17 @@ fn a_stack_that_is_given_up_takes_nothing_of_what_only_visits() {
         assert!(is_known(), "sampled: {sampled}");
     }
 }
+
+#[test]
+fn a_child_of_what_is_over_is_no_part_of_what_is_current() {
+    let first = session();
+    let over = start(true).detach();
+    let _second = first.again(rules);
+    let current = start(false);
+    let child = over.start_child("op", "child");
+    elsewhere(move || {
+        let _scope = child.enter();
+        assert!(!is_known());
+    });
+    drop(current);
+}
