@@ -185,6 +185,49 @@ fn what_is_written_for_others_meanwhile_stays() {
 }
 
 #[test]
+fn the_status_that_was_set_last_counts() {
+    for shared in [false, true] {
+        let session = Session::start(if_failed);
+        for all in [[true, false], [false, true]] {
+            let mut transaction = start_transaction("op", "name");
+            for failed in all {
+                transaction.set_status(status(failed));
+            }
+            if shared {
+                let _ = transaction.context();
+            }
+        }
+        let ending = session.end();
+        assert_eq!(ending.only().root()["status"], "aborted");
+        assert_eq!(discarded(&ending), count(1, 1));
+    }
+}
+
+/// What stands where its plan would is that of another one, which ended before.
+#[test]
+fn one_without_a_plan_is_not_judged_by_another_s() {
+    let session = Session::start(|config| {
+        if_failed(config);
+        config.rules.push(Rule { op: Some("half".into()), rate: Some(0.5), ..Rule::default() });
+    });
+    for _ in 0..50 {
+        drop(start_transaction("op", "before"));
+        let mut asked = start_transaction("half", "asked for");
+        asked.keep().set_status(status(true));
+        drop(asked);
+        drop(start_transaction("op", "before"));
+        let mut sent = start_transaction("half", "sent away").detach();
+        sent.set_status(status(true));
+    }
+    let ending = session.end();
+    assert!(ending.transactions.len() > 10);
+    for opened in &ending.transactions {
+        assert_eq!(opened.header["trace"]["sample_rate"], "0.5", "{}", opened.name());
+        assert!(opened.root()["data"]["hotspan.kept"].is_null());
+    }
+}
+
+#[test]
 fn code_can_have_any_transaction_dropped_on_any_thread() {
     let session = Session::start(|_| {});
     start_transaction("op", "here").discard();
