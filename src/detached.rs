@@ -126,7 +126,7 @@ impl Detached {
             return Self { carried };
         }
         let scope = self.enter();
-        scope.start_child(op, description).detach()
+        scope.start_child(op, description).detach_alone()
     }
 
     /// Asks for a transaction to be kept, as [`Transaction::keep`] does.

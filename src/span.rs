@@ -94,6 +94,11 @@ impl Span {
         Detached::of_child(std::mem::replace(&mut self.handle, Handle::NONE))
     }
 
+    /// [`detach`](Self::detach), but that a no-op guard is of nothing.
+    pub(crate) fn detach_alone(mut self) -> Detached {
+        Detached::of(std::mem::replace(&mut self.handle, Handle::NONE))
+    }
+
     /// Ends the span now, as dropping it does.
     pub fn finish(self) {}
 
