@@ -382,7 +382,6 @@ impl Verdicts {
     fn place(&self, op: NameId, name: NameId) -> (&Cell<Place>, u64) {
         let names = u64::from(op.0) | u64::from(name.0) << 32;
         let hash = names.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        #[expect(clippy::cast_possible_truncation, reason = "a few bits")]
         #[expect(clippy::indexing_slicing, reason = "as many places as the bits can say")]
         let place = if name == NameId::NONE {
             &self.ops[(hash >> (u64::BITS - OPS)) as usize]

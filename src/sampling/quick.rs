@@ -92,10 +92,7 @@ impl Quick {
 
     #[inline]
     fn caps(self) -> [Option<&'static Budget>; 2] {
-        [RULE_SHIFT, ALL_SHIFT].map(|shift| {
-            #[expect(clippy::cast_possible_truncation, reason = "ten bits")]
-            budget((self.0 >> shift & INDEX) as u16)
-        })
+        [RULE_SHIFT, ALL_SHIFT].map(|shift| budget((self.0 >> shift & INDEX) as u16))
     }
 }
 

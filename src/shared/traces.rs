@@ -173,7 +173,7 @@ mod tests {
     fn comes_out_as_it_went_in_until_it_is_taken_out() {
         let key = 1 << 60 | 1;
         for length in [0, 1, 7, 8, 9, 500, DSC_MAX, DSC_MAX + 1] {
-            let dsc: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            let dsc: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0]).collect();
             assert!(insert(key, &SOME, &dsc));
             assert_eq!(context(key), Some((SOME, dsc[..length.min(DSC_MAX)].to_vec())));
             assert_eq!(context(key + 1), None);
