@@ -6,7 +6,7 @@
 //! for each pair of names, and remembered by the thread: a rule more costs an item nothing. Names
 //! are looked up only as far as the rules ask: a transaction's name, when rules for its op do.
 //!
-//! Where a rate and caps are all there is to the rule, the thread remembers those instead, and does
+//! Where a rate, caps and conditions are all there is to the rule, the thread remembers those instead, and does
 //! not ask the table again until there is another one ([`draw_known`]).
 //!
 //! The lane is not held while a sampler runs, which may record itself. A transaction that is
@@ -136,9 +136,17 @@ impl Local {
         let key = self.take_key();
         // The keys first: started = keys - unsampled must not run backwards.
         self.note_keys(lane);
-        let word = state & !THRESHOLD | sampling(judged.threshold, false);
-        let admission = if sample_rand(key, SETTINGS.sample_seed()) < judged.threshold {
-            quick.charge(judged);
+        let rand = sample_rand(key, SETTINGS.sample_seed());
+        let mut word = state & !THRESHOLD | sampling(judged.threshold, false);
+        let plan = quick.plan(judged, rand);
+        let admission = if rand < judged.threshold || !plan.is_none() {
+            if rand < judged.threshold {
+                quick.charge(judged);
+            }
+            if !plan.is_none() {
+                word |= meta::PLANNED;
+                self.pending.set(Pending { plan: plan.0, rand, ..Pending::NONE });
+            }
             lane.counters.sampled.add(1);
             Admission::yes(key, word | KEPT)
         } else {

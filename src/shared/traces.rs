@@ -198,26 +198,26 @@ mod tests {
 
     #[test]
     fn readers_get_what_belongs_to_the_key_or_nothing() {
-        let base = 1 << 58;
+        let newest = AtomicU64::new(1 << 58);
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 let mut found = 0_u64;
                 while !done.load(Ordering::Relaxed) {
-                    for key in base..base + 4 {
-                        if let Some((continued, dsc)) = context(key) {
-                            found += 1;
-                            let stamp = continued.parent.to_le_bytes();
-                            assert!(dsc.chunks(8).all(|word| word == stamp), "torn");
-                        }
+                    let key = newest.load(Ordering::Relaxed);
+                    if let Some((continued, dsc)) = context(key) {
+                        found += 1;
+                        assert_eq!(continued.parent, key);
+                        let stamp = key.to_le_bytes();
+                        assert!(dsc.chunks(8).all(|word| word == stamp), "torn");
                     }
                 }
                 found
             });
-            for n in 0..200_000_u64 {
-                let key = base + n % 4;
-                let dsc = n.to_le_bytes().repeat(6);
-                assert!(insert(key, &Continued { parent: n, ..SOME }, &dsc));
+            for key in 1 << 58..(1 << 58) + 200_000_u64 {
+                let dsc = key.to_le_bytes().repeat(6);
+                assert!(insert(key, &Continued { parent: key, ..SOME }, &dsc));
+                newest.store(key, Ordering::Relaxed);
                 remove(key);
             }
             done.store(true, Ordering::Relaxed);
