@@ -375,6 +375,18 @@ fn a_fork_drops_its_copy_at_once() {
     drop(session.end());
 }
 
+/// Opening it would wait for somebody who writes.
+#[test]
+#[cfg(unix)]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let rules = Rules::new("{}");
+    let pipe = rules.folder.join("pipe");
+    let name = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+    // SAFETY: a C string that lives as long as the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    assert!(watch_rules(&pipe).expect_err("it is no file").is_rules_file());
+}
+
 /// What the environment said at `init` is the program's, too.
 #[test]
 fn what_the_environment_said_stays_where_the_file_says_nothing() {

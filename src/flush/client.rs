@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::sampling::{live, pressure};
+use crate::sampling::pressure;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
 use crate::shared::ledger::Books;
@@ -41,8 +41,6 @@ const STACK_BYTES: usize = 512 * 1024;
 const PANICS_MAX: u32 = 5;
 /// How long a new flusher waits for one that a shutdown gave up: it is busy, not blocked.
 const READING_MAX: Duration = Duration::from_secs(10);
-/// How soon it is noticed that there are budgets to tick.
-const NOTICE: Duration = Duration::from_secs(1);
 /// The last look at the rings comes this much after the one before: threads that were just
 /// publishing when recording went off are through by then.
 const LAST_LOOK: Duration = Duration::from_millis(1);
@@ -135,6 +133,12 @@ impl Client {
         self.uploader.close(deadline.saturating_sub(clock::monotonic()));
     }
 
+    /// Has the flusher see that there are caps or floors now, which need it more often than the
+    /// rings do.
+    pub(crate) fn nudge(&self) {
+        self.control.ask(|state| state.nudges += 1);
+    }
+
     /// What the queue holds.
     pub(crate) fn held(&self) -> Held {
         self.uploader.queue().held()
@@ -164,6 +168,8 @@ struct Control {
 struct Wishes {
     asked: u64,
     done: u64,
+    /// How often there was something new for an idle flusher to see.
+    nudges: u64,
     stop: bool,
     stopped: bool,
     dead: bool,
@@ -256,18 +262,20 @@ impl Role {
     fn idle(&mut self, pause: Duration) -> (u64, bool) {
         let until = clock::monotonic().saturating_add(pause);
         loop {
-            let step = if live::is_ticking() { TICK } else { NOTICE };
+            let nudges = self.control.lock().nudges;
+            let is_ticking = self.survive(Flusher::tick) == Some(true);
             let left = until.saturating_sub(clock::monotonic());
+            let step = if is_ticking { left.min(TICK) } else { left };
             let (state, _) = self
                 .control
                 .work
-                .wait_timeout_while(self.control.lock(), left.min(step), |state| state.is_quiet())
+                .wait_timeout_while(self.control.lock(), step, |state| {
+                    state.is_quiet() && state.nudges == nudges
+                })
                 .unwrap_or_else(PoisonError::into_inner);
-            if !state.is_quiet() || left <= step {
+            if !state.is_quiet() || clock::monotonic() >= until {
                 return (state.asked, state.stop);
             }
-            drop(state);
-            self.survive(Flusher::tick);
         }
     }
 

@@ -33,7 +33,8 @@ const BATCH: u64 = 4096;
 /// Between two ticks of the budgets, at least.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
-/// A copy with room for more slots is freed after use: one huge transaction must not pin its memory.
+/// A copy with room for more slots is freed after use: one huge transaction must not pin its
+/// memory.
 const COPY_SLOTS_MAX: usize = 4096;
 
 /// The right to read the rings: there is one (R1 of the ring). A flusher that was given up at
@@ -322,19 +323,19 @@ impl Flusher {
         found.unsettled = self.intake.has_ended();
         // After the accounts: what was left out before is told by the cause of that time.
         self.look_for_pressure(now);
-        self.tick(now);
         if let Some(watch) = &mut self.watch {
             watch.look(now, &self.out.anchor, self.intake.assembler(), self.out.books);
         }
         found
     }
 
-    /// Has caps and floors take stock, if the last time is long enough ago.
-    pub(crate) fn tick(&mut self, now: Duration) {
+    /// Has caps and floors take stock, if the last time is long enough ago; whether there are any.
+    pub(crate) fn tick(&mut self, now: Duration) -> bool {
         if now.saturating_sub(self.ticked) >= TICK {
             self.ticked = now;
             live::tick(now);
         }
+        live::is_ticking()
     }
 
     fn look_for_pressure(&mut self, now: Duration) {

@@ -15,21 +15,40 @@ pub(crate) const MEMBERS_MAX: usize = 64;
 
 /// The members of a list without the white space around them; empty ones are left out.
 pub(super) fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
-    list.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+    let mut rest = list;
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let end = rest.iter().position(|&byte| byte == b',').unwrap_or(rest.len());
+            let (member, behind) = rest.split_at_checked(end)?;
+            rest = behind.get(1..).unwrap_or_default();
+            let member = member.trim_ascii();
+            if !member.is_empty() {
+                return Some(member);
+            }
+        }
+        None
+    })
 }
 
-/// Key and value of a member, without white space around them, and without properties.
+/// Key and value of a member that was trimmed, without white space around `=`, and without
+/// properties.
 pub(super) fn key_and_value(member: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = member.iter().position(|&byte| byte == b'=')?;
     let (key, value) = (member.get(..at)?, member.get(at + 1..)?);
-    let value = value.split(|&byte| byte == b';').next().unwrap_or_default();
-    Some((key.trim_ascii(), value.trim_ascii()))
+    let end = value.iter().position(|&byte| byte == b';').unwrap_or(value.len());
+    Some((key.trim_ascii_end(), value.get(..end)?.trim_ascii()))
 }
 
-/// Whether a byte may stand in a key: what HTTP calls a token.
-pub(super) const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
+const TOKEN: u8 = 1;
+const OCTET: u8 = 2;
+
+/// What each byte may be part of.
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 127 {
+        let is_mark = matches!(
             byte,
             b'!' | b'#'
                 | b'$'
@@ -45,12 +64,37 @@ pub(super) const fn is_token(byte: u8) -> bool {
                 | b'`'
                 | b'|'
                 | b'~'
-        )
+        );
+        if byte.is_ascii_alphanumeric() || is_mark {
+            classes[byte as usize] |= TOKEN;
+        }
+        if byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\') {
+            classes[byte as usize] |= OCTET;
+        }
+        byte += 1;
+    }
+    classes
+};
+
+#[expect(clippy::indexing_slicing, reason = "a byte indexes 256")]
+const fn class(byte: u8) -> u8 {
+    CLASSES[byte as usize]
+}
+
+/// Whether a byte may stand in a key: what HTTP calls a token.
+pub(super) const fn is_token(byte: u8) -> bool {
+    class(byte) & TOKEN != 0
 }
 
 /// Whether a byte may stand in a value.
 pub(super) const fn is_octet(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\')
+    class(byte) & OCTET != 0
+}
+
+/// Whether all bytes may.
+pub(super) fn are_octets(value: &[u8]) -> bool {
+    // Without leaving early: nearly always all of them may.
+    value.iter().fold(OCTET, |all, &byte| all & class(byte)) != 0
 }
 
 /// What a header has room for yet.

@@ -17,7 +17,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+use percent_encoding::{percent_decode, percent_encode_byte};
 use smallvec::SmallVec;
 
 use super::baggage::{self, MEMBERS_MAX};
@@ -35,9 +35,6 @@ pub(super) const READ_MAX: usize = 16_384;
 /// A list of members. A usual context has 200 to 400 bytes.
 pub(super) type Bytes = SmallVec<[u8; 512]>;
 
-/// What is encoded in values of our own.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
 /// Whether a member, with its prefix, is one of those by which the server decides.
 pub(super) fn is_essential(member: &str) -> bool {
     let key = member.split('=').next().and_then(|key| key.strip_prefix(PREFIX));
@@ -51,16 +48,26 @@ fn is_essential_key(key: &[u8]) -> bool {
     )
 }
 
-/// Appends a member of our own, with a comma before it if it is not the first.
+/// Appends a member of our own, with a comma before it if it is not the first. Of its value all is
+/// encoded but what needs it nowhere.
 pub(super) fn push(out: &mut Bytes, key: &str, value: &[u8]) {
     if !out.is_empty() {
         out.push(b',');
     }
-    out.extend_from_slice(PREFIX.as_bytes());
-    out.extend_from_slice(key.as_bytes());
-    out.push(b'=');
-    for chunk in percent_encode(value, ENCODED) {
-        out.extend_from_slice(chunk.as_bytes());
+    for part in [PREFIX, key, "="] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if value.iter().copied().all(is_plain) {
+        out.extend_from_slice(value);
+        return;
+    }
+    for &byte in value {
+        if is_plain(byte) {
+            out.push(byte);
+        } else {
+            out.extend(percent_encode_byte(byte).bytes());
+        }
     }
 }
 
@@ -87,27 +94,36 @@ impl Intake {
         if header.len() > READ_MAX {
             return;
         }
+        let is_new = |intake: &Self, key: &[u8]| {
+            !key.is_empty()
+                && key.iter().copied().all(baggage::is_token)
+                && intake.find(key).is_none()
+        };
         for member in baggage::members(header) {
-            let Some((key, value)) = baggage::key_and_value(member) else { continue };
-            let Some(name) = key.strip_prefix(PREFIX.as_bytes()) else { continue };
-            let is_key = !name.is_empty() && name.iter().copied().all(baggage::is_token);
-            if is_key && !value.is_empty() && self.find(name).is_none() {
-                self.take(key, value, is_essential_key(name));
+            // Most members are another's, or ours as they should be: those are looked at once.
+            let Some(rest) = member.strip_prefix(PREFIX.as_bytes()) else { continue };
+            let Some(at) = rest.iter().position(|&byte| byte == b'=') else { continue };
+            let key = rest.get(..at).unwrap_or_default();
+            let value = rest.get(at + 1..).unwrap_or_default();
+            if is_new(self, key) && !value.is_empty() && baggage::are_octets(value) {
+                self.take(member, PREFIX.len() + at);
+                continue;
+            }
+            let Some((key, value)) = baggage::key_and_value(rest) else { continue };
+            if is_new(self, key) && !value.is_empty() {
+                self.take(&encoded(key, value), PREFIX.len() + key.len());
             }
         }
     }
 
-    fn take(&mut self, key: &[u8], value: &[u8], is_essential: bool) {
-        if self.is_full && !is_essential {
+    /// Takes in a member that is legal as it is.
+    fn take(&mut self, member: &[u8], equals: usize) {
+        let key = member.get(PREFIX.len()..equals).unwrap_or_default();
+        let is_essential = is_essential_key(key);
+        if member.len() > MEMBER_MAX || self.is_full && !is_essential {
             return;
         }
-        let encoded: usize =
-            value.iter().map(|&byte| if baggage::is_octet(byte) { 1 } else { 3 }).sum();
-        let len = key.len() + 1 + encoded;
-        if len > MEMBER_MAX {
-            return;
-        }
-        while self.bytes.len() + 1 + len > BYTES_MAX || self.entries.len() == MEMBERS_MAX {
+        while self.bytes.len() + 1 + member.len() > BYTES_MAX || self.entries.len() == MEMBERS_MAX {
             self.is_full = true;
             if !is_essential || !self.evict() {
                 return;
@@ -117,22 +133,8 @@ impl Intake {
             self.bytes.push(b',');
         }
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(key);
-        let equals = self.bytes.len();
-        self.bytes.push(b'=');
-        if encoded == value.len() {
-            self.bytes.extend_from_slice(value);
-        } else {
-            for &byte in value {
-                if baggage::is_octet(byte) {
-                    self.bytes.push(byte);
-                } else {
-                    let code = percent_encoding::percent_encode_byte(byte);
-                    self.bytes.extend_from_slice(code.as_bytes());
-                }
-            }
-        }
-        self.entries.push(Entry { start, equals, end: self.bytes.len() });
+        self.bytes.extend_from_slice(member);
+        self.entries.push(Entry { start, equals: start + equals, end: self.bytes.len() });
     }
 
     /// Gives up the last member that is not essential.
@@ -171,14 +173,32 @@ impl Intake {
     }
 }
 
+/// A member whose value has bytes in it that may not stand there. Beyond what is taken of a member
+/// it is cut, and will not be taken.
+#[cold]
+fn encoded(key: &[u8], value: &[u8]) -> Bytes {
+    let mut member = Bytes::new();
+    for part in [PREFIX.as_bytes(), key, b"="] {
+        member.extend_from_slice(part);
+    }
+    for &byte in value.iter().take(MEMBER_MAX) {
+        if baggage::is_octet(byte) {
+            member.push(byte);
+        } else {
+            member.extend_from_slice(percent_encode_byte(byte).as_bytes());
+        }
+    }
+    member
+}
+
 /// Whether a list can go out as it is. Anything from [`Intake`] can.
 pub(super) fn is_legal(list: &[u8]) -> bool {
     // Without leaving early: that takes 16 bytes at a time.
     list.len() <= BYTES_MAX && list.iter().fold(true, |is, byte| is & matches!(byte, b'!'..=b'~'))
 }
 
-/// Keys without their prefix, and values as text. Text that is not encoded is borrowed, so that
-/// nothing is allocated; [`raw_members`] with [`decode_into`] never allocates but in the buffer.
+/// Keys without their prefix, and values as text.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn members(list: &[u8]) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     raw_members(list).map(|(key, value)| (key, text(value)))
 }
@@ -198,7 +218,7 @@ pub(crate) fn text(value: &[u8]) -> Cow<'_, str> {
     percent_decode(value).decode_utf8_lossy()
 }
 
-/// The same in a buffer, which is emptied first.
+/// The same in a buffer, which is emptied first: it allocates nothing else.
 pub(crate) fn decode_into<'a>(value: &[u8], buffer: &'a mut Vec<u8>) -> &'a str {
     buffer.clear();
     buffer.extend(percent_decode(value));

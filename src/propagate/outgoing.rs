@@ -102,11 +102,10 @@ impl TraceHeaders {
     pub(crate) fn new(outgoing: &Outgoing<'_>) -> Self {
         let &Outgoing { trace_id, span_id, sampled, dsc, traceparent } = outgoing;
         let sentry_trace = SentryTrace { trace_id, span_id, sampled }.text();
-        Self {
-            sentry_trace,
-            traceparent: traceparent.then(|| traceparent::text(trace_id, span_id, sampled)),
-            baggage: members(trace_id, sampled, dsc),
-        }
+        let hex = sentry_trace.as_bytes().get(..32).unwrap_or_default();
+        let baggage = members(hex, sampled, dsc);
+        let traceparent = traceparent.then(|| traceparent::text(trace_id, span_id, sampled));
+        Self { sentry_trace, traceparent, baggage }
     }
 
     /// The value of `sentry-trace`.
@@ -214,25 +213,31 @@ impl<'a> IntoIterator for &'a TraceHeaders {
     }
 }
 
-/// The members that go out, legal in a header as they are.
-fn members(trace_id: TraceId, sampled: Option<bool>, dsc: Dsc<'_>) -> Bytes {
+/// The members that go out, legal in a header as they are. `trace_id` is in hex.
+fn members(trace_id: &[u8], sampled: Option<bool>, dsc: Dsc<'_>) -> Bytes {
     let mut out = Bytes::new();
     match dsc {
         Dsc::Empty | Dsc::Head { site: "", .. } => {}
         Dsc::Frozen(members) if dsc::is_legal(members) => out.extend_from_slice(members),
         Dsc::Frozen(members) => out = anew(members),
         Dsc::Head { rate, rand, transaction, site } => {
-            dsc::push(&mut out, "trace_id", &trace_id.to_hex());
+            // What has a fixed greatest length is put together first, and appended at once.
+            let mut own = Short::<128>::new();
+            own.push(b"sentry-trace_id=");
+            own.push(trace_id);
             if let Some(rate) = rate {
-                dsc::push(&mut out, "sample_rate", decimal::rate(rate).as_bytes());
+                own.push(b",sentry-sample_rate=");
+                own.push(decimal::rate(rate).as_bytes());
                 match sampled {
-                    Some(true) => dsc::push(&mut out, "sampled", b"true"),
-                    Some(false) => dsc::push(&mut out, "sampled", b"false"),
+                    Some(true) => own.push(b",sentry-sampled=true"),
+                    Some(false) => own.push(b",sentry-sampled=false"),
                     None => {}
                 }
             }
-            dsc::push(&mut out, "sample_rand", decimal::rand(rand).as_bytes());
-            out.push(b',');
+            own.push(b",sentry-sample_rand=");
+            own.push(decimal::rand(rand).as_bytes());
+            own.push(b",");
+            out.extend_from_slice(own.as_bytes());
             out.extend_from_slice(site.as_bytes());
             // The longest one stands last: it is the one that would have to go.
             let is_fit = |name: &&str| !name.is_empty() && name.len() <= TRANSACTION_MAX;

@@ -31,7 +31,8 @@ impl SentryTrace {
         if value.len() > READ_MAX {
             return None;
         }
-        value.split(|&byte| byte == b',').find_map(Self::parse)
+        // There is hardly ever more than one.
+        Self::parse(value).or_else(|| value.split(|&byte| byte == b',').find_map(Self::parse))
     }
 
     fn parse(value: &[u8]) -> Option<Self> {
@@ -63,25 +64,36 @@ impl SentryTrace {
 
 /// Both ids, if all of it is hex digits and neither is zero. Lengths are the caller's business.
 pub(super) fn ids(trace_id: &[u8], span_id: &[u8]) -> Option<(TraceId, SpanId)> {
-    let trace_id = hex(trace_id).filter(|&id| id != 0)?;
-    let span_id = hex(span_id).and_then(|id| u64::try_from(id).ok()).filter(|&id| id != 0)?;
-    Some((TraceId(trace_id), SpanId(span_id)))
+    let (high, low) = trace_id.split_at_checked(16)?;
+    let trace_id = u128::from(hex(high)?) << 64 | u128::from(hex(low)?);
+    let span_id = hex(span_id)?;
+    (trace_id != 0 && span_id != 0).then_some((TraceId(trace_id), SpanId(span_id)))
 }
 
-/// At most 32 hex digits as a number.
-pub(super) fn hex(digits: &[u8]) -> Option<u128> {
-    let mut value = 0;
-    for digit in digits {
-        let nibble = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            b'A'..=b'F' => digit - b'A' + 10,
-            _ => return None,
-        };
-        value = value << 4 | u128::from(nibble);
+/// At most 16 hex digits as a number.
+pub(super) fn hex(digits: &[u8]) -> Option<u64> {
+    let (mut value, mut seen) = (0, 0);
+    for &digit in digits {
+        #[expect(clippy::indexing_slicing, reason = "a byte indexes 256")]
+        let nibble = NIBBLES[digit as usize];
+        seen |= nibble;
+        value = value << 4 | u64::from(nibble);
     }
-    Some(value)
+    (seen < 16).then_some(value)
 }
+
+/// The value of each hex digit; of what is none, more than 15.
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [255; 256];
+    let mut digit = 0_u8;
+    while digit < 16 {
+        nibbles[b"0123456789abcdef"[digit as usize] as usize] = digit;
+        nibbles[b"0123456789ABCDEF"[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    nibbles
+};
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,9 @@
 //! for each pair of names, and remembered by the thread: a rule more costs an item nothing. Names
 //! are looked up only as far as the rules ask: a transaction's name, when rules for its op do.
 //!
+//! Where a rate and caps are all there is to the rule, the thread remembers those instead, and does
+//! not ask the table again until there is another one ([`draw_known`]).
+//!
 //! The lane is not held while a sampler runs, which may record itself. A transaction that is
 //! started inside one is not recorded, and counted: it would be sampled for ever.
 
@@ -20,12 +23,13 @@ use arc_swap::cache::Cache;
 use crate::propagate::{Incoming, Trace, back_calculate};
 use crate::sampling::decide::{Ask, Why, head};
 use crate::sampling::live::CURRENT;
+use crate::sampling::quick::Quick;
 use crate::sampling::{Found, SamplingContext, Table, history, millionths, pressure};
 use crate::shared::id::{NameId, mix, sample_rand};
 use crate::shared::layout::continued;
 use crate::shared::ledger::{self, Reason};
 use crate::shared::seqlock::meta;
-use crate::shared::settings::{ON, SETTINGS, THRESHOLD, sampling};
+use crate::shared::settings::{ON, SETTINGS, THRESHOLD, THRESHOLD_SHIFT, sampling, threshold_of};
 use crate::shared::traces::{self, Continued};
 
 use super::handle::Handle;
@@ -72,6 +76,26 @@ pub(crate) fn is_on() -> bool {
     SETTINGS.word() & ON != 0
 }
 
+/// Decides on a transaction of a thread that remembers what it falls under, about which nobody has
+/// said anything; open, if the thread does not, or more is to be asked. `name` is none until the
+/// answer to that is that it matters.
+#[inline(never)]
+pub(crate) fn draw_known(op: NameId, name: NameId) -> Admission {
+    let state = SETTINGS.state();
+    LOCAL
+        .try_with(|local| {
+            if !local.is_fit(state) || local.deciding.get() {
+                return Admission::BY_RULES;
+            }
+            match local.verdicts.known(threshold_of(state), op, name) {
+                Some((_, quick)) if quick.is_known() => local.draw_by(quick, state),
+                Some((Found::ByName, _)) => Admission::BY_NAME,
+                _ => Admission::BY_RULES,
+            }
+        })
+        .unwrap_or(Admission::no(Handle::NONE))
+}
+
 /// Decides on a transaction by everything there is.
 #[cold]
 #[inline(never)]
@@ -105,6 +129,25 @@ struct Verdict {
 }
 
 impl Local {
+    #[inline]
+    fn draw_by(&self, quick: Quick, state: u64) -> Admission {
+        let Some(lane) = self.enter() else { return Admission::BY_RULES };
+        let judged = quick.judge();
+        let key = self.take_key();
+        // The keys first: started = keys - unsampled must not run backwards.
+        self.note_keys(lane);
+        let word = state & !THRESHOLD | sampling(judged.threshold, false);
+        let admission = if sample_rand(key, SETTINGS.sample_seed()) < judged.threshold {
+            quick.charge(judged);
+            lane.counters.sampled.add(1);
+            Admission::yes(key, word | KEPT)
+        } else {
+            self.leave_out(lane, key, word)
+        };
+        self.leave(lane);
+        admission
+    }
+
     fn draw_by_rules(&self, state: u64, request: &Request<'_>) -> Admission {
         let lane = match self.ready(state) {
             Ok(lane) => lane,
@@ -219,11 +262,7 @@ impl Local {
             sampled: head.sampled,
             plan: head.plan.0,
             is_first: head.why == Why::First,
-            by_parent: request.sampled.is_none()
-                && sampler.is_none()
-                && follows
-                && parent == Some(true)
-                && Some(head.threshold) == parent_rate.or(Some(1_000_000)),
+            by_parent: head.by_parent,
         }
     }
 
@@ -231,14 +270,14 @@ impl Local {
     #[inline]
     fn rule(&self, table: &Table, request: &Request<'_>) -> (Option<u16>, Option<NameId>) {
         let op = request.op;
-        let found =
-            self.verdicts.get(table.number, op, NameId::NONE, || table.by_op(request.op_text));
+        let by_op = || table.by_op(request.op_text);
+        let found = self.verdicts.get(table, op, NameId::NONE, by_op);
         match found {
             Found::NoRule => (None, None),
             Found::Rule(index) => (Some(index), None),
             Found::ByName => {
                 let name = (request.name)();
-                let found = self.verdicts.get(table.number, op, name, || {
+                let found = self.verdicts.get(table, op, name, || {
                     match table.by_name(request.op_text, request.name_text) {
                         Some(index) => Found::Rule(index),
                         None => Found::NoRule,
@@ -287,36 +326,74 @@ fn ask_sampler(sampler: impl FnOnce() -> f64) -> Option<u32> {
 
 /// What a thread remembers of which names fall under which rule.
 pub(super) struct Verdicts {
-    places: [Cell<(u64, u64)>; PLACES],
+    /// Of ops.
+    ops: [Cell<Place>; 1 << OPS],
+    /// Of ops with names, where the op does not settle it.
+    names: [Cell<Place>; 1 << NAMES],
 }
 
-const PLACES: usize = 64;
+const OPS: u32 = 6;
+const NAMES: u32 = 8;
+
+/// What was found for some names.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Op, and above it the name, if it was asked for.
+    names: u64,
+    /// The table's number, and which rule of it.
+    code: u64,
+    quick: Quick,
+}
 
 impl Verdicts {
     pub(super) const fn new() -> Self {
-        Self { places: [const { Cell::new((0, 0)) }; PLACES] }
+        const NONE: Place = Place { names: 0, code: 0, quick: Quick::UNKNOWN };
+        Self { ops: [const { Cell::new(NONE) }; _], names: [const { Cell::new(NONE) }; _] }
     }
 
-    /// What was found for these names in the table with this number, or what `find` says.
+    /// What was found for these names in the table, or what `find` says.
     #[inline]
-    fn get(&self, table: u64, op: NameId, name: NameId, find: impl FnOnce() -> Found) -> Found {
+    fn get(&self, table: &Table, op: NameId, name: NameId, find: impl FnOnce() -> Found) -> Found {
         if op == NameId::INLINE || name == NameId::INLINE {
             return find();
         }
-        let names = u64::from(op.0) | u64::from(name.0) << 32;
-        #[expect(clippy::cast_possible_truncation, reason = "six bits")]
-        let at = (names.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize;
-        #[expect(clippy::indexing_slicing, reason = "six bits index 64 places")]
-        let place = &self.places[at];
-        let (known, value) = place.get();
-        if known == names && value >> CODE_BITS == table {
-            return decoded(value);
+        let (place, names) = self.place(op, name);
+        let known = place.get();
+        if known.names == names && known.code >> CODE_BITS == table.number {
+            return decoded(known.code);
         }
         let found = find();
-        place.set((names, table << CODE_BITS | coded(found)));
+        let code = table.number << CODE_BITS | coded(found);
+        place.set(Place { names, code, quick: Quick::of(table, found) });
         found
     }
+
+    /// What was found for these names in the table with this tag, and in short.
+    #[inline]
+    fn known(&self, tag: u32, op: NameId, name: NameId) -> Option<(Found, Quick)> {
+        // Nothing is remembered of names without a number.
+        let (place, names) = self.place(op, name);
+        let known = place.get();
+        let is_of_table = (known.code >> CODE_BITS ^ u64::from(tag)) & TAG == 0;
+        (known.names == names && is_of_table).then(|| (decoded(known.code), known.quick))
+    }
+
+    #[inline]
+    fn place(&self, op: NameId, name: NameId) -> (&Cell<Place>, u64) {
+        let names = u64::from(op.0) | u64::from(name.0) << 32;
+        let hash = names.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        #[expect(clippy::indexing_slicing, reason = "as many places as the bits can say")]
+        let place = if name == NameId::NONE {
+            &self.ops[(hash >> (u64::BITS - OPS)) as usize]
+        } else {
+            &self.names[(hash >> (u64::BITS - NAMES)) as usize]
+        };
+        (place, names)
+    }
 }
+
+/// The bits of a table's number that are its tag.
+const TAG: u64 = THRESHOLD >> THRESHOLD_SHIFT;
 
 /// Below the table's number: which rule.
 const CODE_BITS: u32 = 18;

@@ -41,12 +41,14 @@ pub(crate) use attribute::{
 };
 pub(crate) use cache::name_id;
 pub(crate) use close::{close_child, close_child_at, close_root, close_unsampled};
-pub(crate) use detached::{Carried, Ending, context, detach, enter, finish, leave};
-pub(crate) use draw::{Request, draw_by_rules, is_on};
+pub(crate) use detached::{Carried, Ending, context, detach, enter, finish, leave, unrecorded};
+pub(crate) use draw::{Request, draw_by_rules, draw_known, is_on};
 pub(crate) use handle::{
     Handle, current, current_root, freeze, is_open, redescribe, restart, root_of,
 };
-pub(crate) use open::{admit, has_parent, open_child, open_child_of, open_continued, open_root};
+pub(crate) use open::{
+    Admission, admit, has_parent, open_child, open_child_of, open_continued, open_root,
+};
 pub(crate) use outgoing::{Origin, origin};
 pub(crate) use position::next_key;
 pub(crate) use trial::ask;

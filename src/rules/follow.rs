@@ -10,6 +10,7 @@ use super::look::{Looker, Sight};
 use crate::error::ConfigError;
 use crate::sampling::{Edits, RuleError, Sampling, Table, live, parse};
 use crate::shared::ledger;
+use crate::tuning;
 
 /// Between a file and what is in force.
 #[derive(Debug)]
@@ -94,6 +95,7 @@ impl Follower {
         })?;
         if is_sampling {
             ledger::books().sampling.rules_loaded();
+            tuning::changed();
         } else {
             Table::compile(edits.over(&Sampling::default()))?;
             (session, hidden) = (None, Edits::default());
@@ -110,9 +112,49 @@ impl Follower {
                 before.is_said = true;
                 ledger::books().sampling.rules_refused(before.text.clone());
                 let (path, text) = (self.path.display(), &before.text);
-                log::warn!(target: "hotspan", "the sampling rules stay as they were: {path}: {text}");
+                log::warn!(
+                    target: "hotspan",
+                    "the sampling rules stay as they were: {path}: {text}"
+                );
             }
             None => self.trouble = trouble.map(|text| Trouble { text, is_said: false }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follower() -> Follower {
+        Follower {
+            path: "rules.json".into(),
+            looker: Looker::default(),
+            edits: Edits::default(),
+            session: None,
+            hidden: Edits::default(),
+            mistake: None,
+            trouble: None,
+        }
+    }
+
+    #[test]
+    fn trouble_of_a_moment_is_not_reported() {
+        let mut follower = follower();
+        let is_said = |follower: &Follower| follower.trouble.as_ref().is_some_and(|it| it.is_said);
+        let trouble = |text: &str| Some(text.to_owned());
+        for look in [trouble("half"), None, trouble("half"), trouble("away"), trouble("half")] {
+            follower.report(look);
+            assert!(!is_said(&follower));
+        }
+        let refused = || ledger::books().sampling.rules().1;
+        let before = refused();
+        for _ in 0..3 {
+            follower.report(trouble("half"));
+            assert!(is_said(&follower));
+        }
+        assert_eq!(refused(), before + 1);
+        follower.report(None);
+        assert!(follower.trouble.is_none());
     }
 }

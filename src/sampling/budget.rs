@@ -395,6 +395,12 @@ impl Lease {
         Self::take(per_second, BY_HAND).unwrap()
     }
 
+    /// Makes this one such.
+    #[cfg(test)]
+    pub(super) fn take_in_hand(&self) {
+        self.budget().state.store(BY_HAND, Ordering::Relaxed);
+    }
+
     fn take(per_second: f64, state: u32) -> Option<Self> {
         let index = occupy(&POOL, per_second, state)?;
         HIGHEST.fetch_max(u32::from(index), Ordering::Relaxed);

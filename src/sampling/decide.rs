@@ -252,7 +252,7 @@ fn rate(ask: &Ask<'_>) -> Rate {
 
 /// A rate under two shares; what is open at all stays open by one millionth.
 #[expect(clippy::cast_possible_truncation, reason = "at most the rate")]
-fn joint(rate: u32, [rule, global]: [u32; 2]) -> u32 {
+pub(super) fn joint(rate: u32, [rule, global]: [u32; 2]) -> u32 {
     if rate == 0 {
         return 0;
     }

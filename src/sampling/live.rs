@@ -96,7 +96,9 @@ pub(crate) fn refresh() {
 }
 
 fn word(table: &Table) -> u64 {
-    let ruled = !table.is_plain();
-    // Where there are rules, nobody looks at the threshold.
-    sampling(pressure::apply(table.rate.unwrap_or(0)), ruled)
+    if table.is_plain() {
+        return sampling(pressure::apply(table.rate.unwrap_or(0)), false);
+    }
+    // Nobody takes this for a threshold: it says which table a thread's memory must be of.
+    sampling(table.tag(), true)
 }

@@ -22,6 +22,7 @@ pub(crate) mod live;
 mod pattern;
 pub(crate) mod plan;
 pub(crate) mod pressure;
+pub(crate) mod quick;
 mod rule;
 mod table;
 

@@ -19,7 +19,8 @@ use super::sync::{AtomicU64, Ordering};
 
 /// Bit of a state: recording is on.
 pub(crate) const ON: u64 = 1;
-/// Bit of a state: the threshold is not all there is to sampling.
+/// Bit of a state: the threshold is not all there is to sampling, and is none: in its place stands
+/// the tag of the table that says the rest.
 pub(crate) const RULED: u64 = 2;
 /// Bits of a state that hold the generation.
 pub(crate) const GENERATION: u64 = 0xfff << GENERATION_SHIFT;
@@ -122,8 +123,8 @@ impl Settings {
     }
 }
 
-/// How transactions are sampled, as a state word has it: by a threshold in millionths alone, or by
-/// what the table of rules says besides.
+/// How transactions are sampled, as a state word has it: by a threshold in millionths, or by the
+/// table of rules with this tag.
 pub(crate) const fn sampling(threshold: u32, ruled: bool) -> u64 {
     (threshold as u64) << THRESHOLD_SHIFT & THRESHOLD | if ruled { RULED } else { 0 }
 }

@@ -1,9 +1,9 @@
 //! The flusher, simulated: its own code between rings and transport, in a world drawn from a seed.
 //!
 //! ```text
-//!   world ──slots──► intake ─► assembler ─► watch ─► encoder ─► queue ─► courier ─► server
-//!     │                                       │      └──────── in one world of four ───────┘
-//!     └──────items──► model ─────compare──────┘
+//!   world ─slots─► intake ► assembler ► watch ► verdict ► encoder ► queue ► courier ► server
+//!     │                                   │              └──── in one world of four ─────┘
+//!     └─────items─► model ────compare─────┘
 //! ```
 //!
 //! A [`world`] is a program on up to six threads, whose steps fall between, and only between, the
@@ -21,6 +21,7 @@ use std::thread;
 
 mod model;
 mod run;
+mod trial;
 mod watch;
 mod world;
 

@@ -15,7 +15,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::shared::ledger::Count;
 
-use super::world::{Item, Ring, Trial, What, World};
+use super::trial::Trial;
+use super::world::{Item, Ring, What, World};
 
 /// Where the slots of an item lie: ring and number.
 type Place = (usize, usize);

@@ -47,6 +47,9 @@ fn nothing_is_allocated_in_steady_state() {
         all_types().slots,
         errors_and_http().slots,
         inline.slots,
+        trace::continued_item().slots,
+        trace::own_decision().slots,
+        trace::linked_item().slots,
     ];
     for round in 0..40 {
         for run in &runs {
