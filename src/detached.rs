@@ -99,6 +99,11 @@ impl Detached {
         Self { carried: record::detach(handle) }
     }
 
+    /// Of a child. One that is not recorded as its transaction is not goes on as a part of that.
+    pub(crate) fn of_child(handle: Handle) -> Self {
+        Self { carried: of_child(handle, record::detach) }
+    }
+
     /// Makes it the innermost span of this thread until the scope is dropped: children that are
     /// started there are its children. May be done on several threads at once. Two stores to a
     /// cache line or two, no clock; a thread's first recorded call allocates. Where a thread can
@@ -207,12 +212,21 @@ impl SpanContext {
         Self { carried: record::context(handle) }
     }
 
+    /// As [`Detached::of_child`].
+    pub(crate) fn of_child(handle: Handle) -> Self {
+        Self { carried: of_child(handle, record::context) }
+    }
+
     /// Makes the span the innermost one of this thread until the scope is dropped. Costs as for
     /// [`Detached::enter`].
     #[inline]
     pub fn enter(&self) -> Entered<'static> {
         Entered::of(&self.carried)
     }
+}
+
+fn of_child(handle: Handle, carry: impl FnOnce(Handle) -> Carried) -> Carried {
+    if handle.is_none() { record::unrecorded() } else { carry(handle) }
 }
 
 impl Entered<'_> {

@@ -116,6 +116,7 @@ mod name;
 mod options;
 mod propagate;
 mod propagation;
+pub mod queue;
 mod read;
 mod record;
 #[cfg(feature = "rules-file")]

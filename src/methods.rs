@@ -93,8 +93,8 @@ macro_rules! span_methods {
                 crate::span::trace_id(self.at().handle())
             }
 
-            /// The headers for a request that leaves from this span, so that what it causes elsewhere
-            /// becomes part of the trace; of a no-op guard as
+            /// The headers for a request that leaves from this span, so that what it causes
+            /// elsewhere becomes part of the trace; of a no-op guard as
             /// [`trace_headers`](crate::trace_headers) has them. `None` for a span that has ended,
             /// and without [`init`](crate::init). Allocates only for a `baggage` of more than 512
             /// bytes.
@@ -128,7 +128,7 @@ pub(crate) use span_methods;
 
 /// What a span of this thread can do besides.
 macro_rules! local_methods {
-    ($($ty:ty),*) => { $(
+    ($($ty:ty),*; $context:ident) => { $(
         impl $ty {
             /// Where it is.
             #[inline]
@@ -153,10 +153,11 @@ macro_rules! local_methods {
             /// What other threads need to start children of this span while it is open: plain data,
             /// to be copied and sent. The transaction then waits for them with one more look of the
             /// flusher at all threads; what ends after it does is counted as `late_child`. Nothing
-            /// for a span that has ended. Never allocates.
+            /// for a span that has ended; of a no-op guard as [`Span::detach`] has it. Never
+            /// allocates.
             #[must_use]
             pub fn context(&self) -> SpanContext {
-                SpanContext::of(self.handle)
+                SpanContext::$context(self.handle)
             }
         }
     )* };

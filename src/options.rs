@@ -61,6 +61,14 @@ impl<'a> TransactionOptions<'a> {
         self
     }
 
+    /// Goes on with what came, unless that is nothing and there is something else to go on with.
+    pub(crate) fn or_continue_from(mut self, incoming: &'a Incoming) -> Self {
+        if incoming.trace_id().is_some() || self.incoming.is_none() {
+            self.incoming = Some(incoming);
+        }
+        self
+    }
+
     /// Starts the transaction, as [`start_transaction`](crate::start_transaction) does. Never
     /// allocates in itself; a sampler may.
     pub fn start(&self, op: impl IntoName, name: impl IntoName) -> Transaction {

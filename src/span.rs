@@ -86,10 +86,11 @@ impl Span {
         if parent.is_recording() { Self::open(Some(parent), op, description) } else { Self::NONE }
     }
 
-    /// Takes the span off this thread, as
-    /// [`Transaction::detach`](crate::Transaction::detach) does.
+    /// Takes the span off this thread, as [`Transaction::detach`](crate::Transaction::detach) does.
+    /// A no-op guard of a transaction that was not sampled stays a part of that: where it is
+    /// entered nothing is recorded, and headers are the transaction's.
     pub fn detach(mut self) -> Detached {
-        Detached::of(std::mem::replace(&mut self.handle, Handle::NONE))
+        Detached::of_child(std::mem::replace(&mut self.handle, Handle::NONE))
     }
 
     /// Ends the span now, as dropping it does.
@@ -174,5 +175,5 @@ pub(crate) fn span_id(handle: Handle) -> Option<SpanId> {
 }
 
 span_methods!(Span, SpanRef);
-local_methods!(Span, SpanRef);
+local_methods!(Span, SpanRef; of_child);
 description_methods!(Span, SpanRef);

@@ -64,6 +64,9 @@ pub struct Stats {
     /// Panics of [`Config::on_stuck`](crate::Config::on_stuck); after three of one `init` it is not
     /// called again.
     pub callback_panics: u64,
+    /// Messages that were received before they were published, as two machines' clocks had it:
+    /// their latency was taken as 0 (see [`queue`](crate::queue)).
+    pub messages_skewed: u64,
     /// Sampling.
     pub sampling: Decisions,
     /// The name table.
@@ -174,6 +177,7 @@ fn look() -> Stats {
         attributes_lost: books.attributes_late.get(),
         stuck: books.stuck.get(),
         callback_panics: books.callback_panics.get(),
+        messages_skewed: books.messages_skewed.get(),
         sampling: Decisions::look(books),
         ..Stats::default()
     };
@@ -319,6 +323,7 @@ impl fmt::Display for Stats {
             ("texts and lists cut", self.cut),
             ("reported as stuck", self.stuck),
             ("panics of callbacks", self.callback_panics),
+            ("messages from the future", self.messages_skewed),
         ] {
             number_row(f, name, number)?;
         }

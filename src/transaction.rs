@@ -116,7 +116,7 @@ impl Drop for Transaction {
 }
 
 span_methods!(Transaction, TransactionRef);
-local_methods!(Transaction, TransactionRef);
+local_methods!(Transaction, TransactionRef; of);
 
 macro_rules! name_methods {
     ($($ty:ty),*) => { $(
@@ -137,8 +137,8 @@ macro_rules! wish_methods {
     ($($ty:ty),*) => { $(
         impl $ty {
             /// Asks for the transaction to be kept, if a rule for it says so
-            /// ([`Keep::asked`](crate::Keep::asked)). The last wish counts. Does nothing for one that
-            /// is not recorded, not even on trial.
+            /// ([`Keep::asked`](crate::Keep::asked)). The last wish counts. Does nothing for one
+            /// that is not recorded, not even on trial.
             pub fn keep(&mut self) -> &mut Self {
                 record::ask(self.handle, true);
                 self

@@ -430,15 +430,54 @@ fn the_root_of_what_is_entered_is_named_wherever_it_went_before() {
 }
 
 #[test]
-fn the_context_of_a_no_op_guard_is_of_nothing() {
+fn a_no_op_guard_goes_on_as_a_part_of_the_transaction_that_is_not_recorded() {
     let session = Session::start(|config| config.traces_sample_rate = Some(0.0));
     let outer = start_transaction("op", "unsampled");
-    let context = start_child("op", "of what is not recorded").context();
+    let (trace, span) = (outer.trace_id(), outer.span_id());
+    let child = start_child("op", "of what is not recorded");
+    let (context, inner) = (child.context(), start_child("op", "inner").detach());
+    let child = child.detach();
+    let session = session.end().then(|_| {});
+    let transaction = start_transaction("op", "recorded");
+    // Of another generation.
+    for _scope in [context.enter(), child.enter(), inner.enter()] {
+        assert!(start_child("op", "recorded").is_recording());
+    }
+    drop((transaction, outer, child, inner));
+    let session = session.end().then(|config| config.traces_sample_rate = Some(0.0));
+
+    let outer = start_transaction("op", "unsampled");
+    let child = start_child("op", "of what is not recorded");
+    let (context, inner) = (child.context(), start_child("op", "inner").detach());
+    let child = child.detach();
+    assert_ne!((outer.trace_id(), outer.span_id()), (trace, span));
+    let (trace, span) = (outer.trace_id().unwrap(), outer.span_id().unwrap());
+    thread::spawn(move || {
+        let enters = [context.enter(), child.enter(), inner.enter()];
+        for scope in enters {
+            assert!(!start_child("op", "child").is_recording());
+            assert_eq!(Hub::current().scope().transaction().unwrap().trace_id(), Some(trace));
+            let headers = hotspan::trace_headers().unwrap();
+            assert_eq!(headers.sentry_trace(), format!("{trace}-{span}-0"));
+            drop(scope);
+        }
+        drop((child, inner));
+        assert!(Hub::current().scope().transaction().is_none());
+    })
+    .join()
+    .unwrap();
+    assert_eq!(outer.trace_id(), Some(trace), "it is open yet");
     drop(outer);
-    let _scope = context.enter();
+    // With nothing around them they are of nothing.
+    let (context, child) =
+        (start_child("op", "of nothing").context(), start_child("op", "of nothing").detach());
+    let scopes = (context.enter(), child.enter());
     assert!(Hub::current().scope().transaction().is_none());
-    drop(_scope);
-    drop(session.end());
+    drop(scopes);
+    drop(child);
+    let ending = session.end();
+    assert!(ending.transactions.is_empty());
+    assert_eq!(ending.after.unsampled - ending.before.unsampled, 1);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
+use hotspan::queue::{self, Process, Settlement};
 use hotspan::{
     Delivery, FutureExt, Hub, Keep, Name, Rule, SpanStatus, Transaction, TransactionOptions,
     start_child, start_transaction,
@@ -105,6 +106,120 @@ fn the_counter_counts() {
     assert_eq!(allocations(|| list.push(2)), 1, "growing is allocating");
     let elsewhere = std::thread::Builder::new();
     assert_eq!(elsewhere.spawn(|| allocations(|| ())).unwrap().join().unwrap(), 0);
+}
+
+/// A pair as another SDK sends it.
+const HEADERS: [(&str, &str); 4] = [
+    ("content-type", "application/json"),
+    ("sentry-trace", "4c79f60c11214eb38604f4ae0781bfb2-fa90fdead5f74052-1"),
+    (
+        "baggage",
+        "other=1,sentry-trace_id=4c79f60c11214eb38604f4ae0781bfb2,sentry-sample_rate=0.25,\
+         sentry-sample_rand=0.123456,sentry-sampled=true,sentry-environment=production,\
+         sentry-public_key=0123456789abcdef0123456789abcdef,sentry-release=shop%40236,\
+         sentry-transaction=POST%20%2Forders",
+    ),
+    ("sentry-task-enqueued-time", "1732847252.123456"),
+];
+
+#[test]
+fn messages_allocate_nothing() {
+    for rate in [1.0, 0.0] {
+        let session = Session::start(|config| {
+            config.transport = Delivery::Null;
+            config.dsn = Some("https://0123456789abcdef0123456789abcdef@localhost/1".into());
+            config.propagate_traceparent = true;
+            config.traces_sample_rate = Some(rate);
+        });
+        let flipped = HEADERS.map(|(name, value)| (name, value.replace("052-1", "052-0")));
+        let flipped = || flipped.iter().map(|(name, value)| (*name, value.as_str()));
+        assert_eq!(
+            steady(|| {
+                let _transaction = transaction();
+                let mut publish = queue::publish("orders");
+                publish.set_system("kafka").set_message_id(17).set_body_size(2048);
+                let mut bytes = 0;
+                publish.inject(|name, value| bytes += name.len() + value.len());
+                assert!(bytes > 300, "{bytes}");
+                publish.finish_with(&Ok::<_, ()>(()));
+            }),
+            0,
+            "publishing at {rate}"
+        );
+        let work = |mut process: Process| {
+            process.set_system("kafka").set_message_id("a-17").set_retry_count(0);
+            process.set_partition(3).published_at(SystemTime::UNIX_EPOCH);
+            drop(queue::settle("orders", Settlement::Acknowledge));
+            process.finish_with(&Ok::<_, ()>(()));
+        };
+        assert_eq!(steady(|| work(queue::process("orders", HEADERS))), 0, "processing at {rate}");
+        assert_eq!(steady(|| work(queue::process("orders", flipped()))), 0, "left out at {rate}");
+        assert_eq!(
+            steady(|| {
+                let mut batch = queue::batch("orders", 3);
+                batch.add_message(HEADERS).add_message(flipped()).add_message(HEADERS);
+            }),
+            0,
+            "a batch at {rate}"
+        );
+        drop(session.end());
+    }
+    assert_eq!(
+        steady(|| queue::publish("orders").inject(|_, value| assert!(!value.is_empty()))),
+        0,
+        "before init"
+    );
+}
+
+#[test]
+fn headers_are_read_and_written_without_allocating() {
+    struct Fixed([u8; 1024], usize);
+    impl std::fmt::Write for Fixed {
+        fn write_str(&mut self, text: &str) -> std::fmt::Result {
+            let end = self.1 + text.len();
+            self.0[self.1..end].copy_from_slice(text.as_bytes());
+            self.1 = end;
+            Ok(())
+        }
+    }
+    let session = Session::start(|config| {
+        config.transport = Delivery::Null;
+        config.dsn = Some("https://0123456789abcdef0123456789abcdef@localhost/1".into());
+    });
+    assert_eq!(
+        steady(|| {
+            let mut out = Fixed([0; 1024], 0);
+            hotspan::trace_headers().unwrap().write_http(&mut out).unwrap();
+            assert!(out.1 > 200);
+        }),
+        0,
+        "outside of a transaction"
+    );
+    assert_eq!(
+        steady(|| {
+            let incoming = hotspan::continue_from(black_box(HEADERS));
+            let transaction = incoming.start_transaction("queue.process", "orders");
+            let span = transaction.start_child("http.client", "GET");
+            let mut out = Fixed([0; 1024], 0);
+            let headers = span.trace_headers().unwrap();
+            headers.merge_baggage("tenant=blue", &mut out).unwrap();
+            headers.write_http(&mut out).unwrap();
+            assert!(out.1 > 300);
+        }),
+        0,
+        "continuing"
+    );
+    assert_eq!(
+        steady(|| {
+            let _transaction = transaction();
+            for (name, value) in &hotspan::trace_headers_for("http://stock/5").unwrap() {
+                assert!(!name.is_empty() && !value.is_empty());
+            }
+        }),
+        0,
+        "a request"
+    );
+    drop(session.end());
 }
 
 #[test]

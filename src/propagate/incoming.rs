@@ -15,7 +15,7 @@ use std::fmt;
 use super::dsc::{self, Bytes, Intake};
 use super::outgoing::Dsc;
 use super::sentry_trace::SentryTrace;
-use super::{BAGGAGE, SENTRY_TRACE, decimal};
+use super::{BAGGAGE, SENTRY_TRACE, decimal, is_named};
 use crate::shared::id::{SpanId, TraceId};
 
 /// Whose traces are continued.
@@ -189,12 +189,6 @@ pub(crate) fn back_calculate(trace: &Trace, random: u64) -> u32 {
     };
     let drawn = (u128::from(random) * u128::from(high - low)) >> 64;
     low + u32::try_from(drawn).unwrap_or_default()
-}
-
-/// Whether a name is `expected`, which is lower case, with `-` or `_`.
-fn is_named(name: &[u8], expected: &str) -> bool {
-    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == expected.len() && name.iter().map(fold).eq(expected.bytes())
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod decimal;
 pub(crate) mod dsc;
 mod incoming;
 mod outgoing;
+pub(crate) mod publish_time;
 mod sentry_trace;
 mod targets;
 pub(crate) mod traceparent;
@@ -45,9 +46,18 @@ pub(crate) const BAGGAGE: &str = "baggage";
 /// W3C's header with the ids.
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
+/// The header with the time at which a message was published, as Sentry's SDKs name it.
+pub(crate) const ENQUEUED_TIME: &str = "sentry-task-enqueued-time";
+
+/// Whether a name is `expected`, which is lower case, with `-` or `_`.
+pub(crate) fn is_named(name: &[u8], expected: &str) -> bool {
+    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == expected.len() && name.iter().map(fold).eq(expected.bytes())
+}
+
 /// Header text of a fixed greatest length, which is ASCII.
 #[derive(Clone, Copy)]
-struct Short<const N: usize> {
+pub(crate) struct Short<const N: usize> {
     bytes: [u8; N],
     len: usize,
 }
@@ -69,7 +79,7 @@ impl<const N: usize> Short<N> {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }

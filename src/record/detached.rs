@@ -35,7 +35,7 @@ use crate::shared::settings::{GENERATION, ON, SETTINGS, THRESHOLD, threshold_of}
 use crate::shared::sync::Ordering;
 
 use super::close::{adorn, child_record};
-use super::handle::{Handle, UNSAMPLED, VISITING, is_live, low};
+use super::handle::{Handle, UNSAMPLED, VISITING, current_root, is_live, low};
 use super::local::{LOCAL, Local, forget_trace};
 use super::trial::{asked, asked_flags, first};
 
@@ -137,6 +137,13 @@ pub(crate) fn context(handle: Handle) -> Carried {
         .unwrap_or(Carried::NONE)
 }
 
+/// What is carried of a child of this thread's innermost transaction, if that is not recorded: what
+/// is begun there elsewhere is not recorded either, and what leaves from there has its trace.
+pub(crate) fn unrecorded() -> Carried {
+    let root = current_root().filter(|root| root.place & UNSAMPLED != 0);
+    root.and_then(|root| context(root).unrecorded_child()).unwrap_or(Carried::NONE)
+}
+
 /// Makes a carried span the innermost one of this thread, until [`leave`].
 pub(crate) fn enter(carried: &Carried) -> Handle {
     if carried.entry.meta == 0 {
@@ -225,6 +232,7 @@ impl Local {
         if entry.meta & meta::UNSAMPLED != 0 {
             // For `enter`; an unsampled line carries none, or one from where it was entered.
             entry.meta = entry.meta & !GENERATION | SETTINGS.state() & GENERATION;
+            return Carried { entry, ..Carried::NONE };
         }
         if entry.meta & meta::ROOT != 0 {
             let [.., lost, plan] = lane.spans.at(depth);

@@ -270,11 +270,7 @@ impl Local {
             sampled: head.sampled,
             plan: head.plan.0,
             is_first: head.why == Why::First,
-            by_parent: request.sampled.is_none()
-                && sampler.is_none()
-                && follows
-                && parent == Some(true)
-                && Some(head.threshold) == parent_rate.or(Some(1_000_000)),
+            by_parent: head.by_parent,
         }
     }
 
@@ -394,7 +390,6 @@ impl Verdicts {
     fn place(&self, op: NameId, name: NameId) -> (&Cell<Place>, u64) {
         let names = u64::from(op.0) | u64::from(name.0) << 32;
         let hash = names.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        #[expect(clippy::cast_possible_truncation, reason = "a few bits")]
         #[expect(clippy::indexing_slicing, reason = "as many places as the bits can say")]
         let place = if name == NameId::NONE {
             &self.ops[(hash >> (u64::BITS - OPS)) as usize]

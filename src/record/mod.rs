@@ -41,7 +41,7 @@ pub(crate) use attribute::{
 };
 pub(crate) use cache::name_id;
 pub(crate) use close::{close_child, close_child_at, close_root, close_unsampled};
-pub(crate) use detached::{Carried, Ending, context, detach, enter, finish, leave};
+pub(crate) use detached::{Carried, Ending, context, detach, enter, finish, leave, unrecorded};
 pub(crate) use draw::{Request, draw_by_rules, draw_known, is_on};
 pub(crate) use handle::{
     Handle, current, current_root, freeze, is_open, redescribe, restart, root_of,

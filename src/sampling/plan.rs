@@ -88,6 +88,7 @@ impl Plan {
     }
 
     /// The indices of the rule's cap and the global one, 0 for none.
+    #[expect(clippy::cast_possible_truncation, reason = "ten bits each")]
     pub(crate) const fn caps(self) -> [u16; 2] {
         [(self.0 >> RULE_SHIFT) as u16 & 0x3ff, (self.0 >> GLOBAL_SHIFT) as u16 & 0x3ff]
     }

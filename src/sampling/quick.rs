@@ -124,10 +124,7 @@ impl Quick {
 
     #[inline]
     fn caps(self) -> [Option<&'static Budget>; 2] {
-        [RULE_SHIFT, ALL_SHIFT].map(|shift| {
-            #[expect(clippy::cast_possible_truncation, reason = "ten bits")]
-            budget((self.word >> shift & INDEX) as u16)
-        })
+        [RULE_SHIFT, ALL_SHIFT].map(|shift| budget((self.word >> shift & INDEX) as u16))
     }
 }
 
@@ -152,7 +149,11 @@ mod tests {
     ];
 
     fn table(sampling: Sampling) -> Table {
-        Table::compile(sampling).unwrap()
+        let table = Table::compile(sampling).unwrap();
+        let rules = (0..).map_while(|index| table.rule(index)).filter_map(|rule| rule.cap.as_ref());
+        // Nobody else's clock is to change them.
+        rules.chain(&table.cap).for_each(|lease| lease.take_in_hand());
+        table
     }
 
     /// By the whole decision, at this moment; of the plan, the probability.

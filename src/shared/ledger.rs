@@ -303,6 +303,8 @@ pub(crate) struct Books {
     /// Continued traces for which there was no place to be found again.
     pub(crate) traces_lost: Total,
     pub(crate) callback_panics: Total,
+    /// Messages that were received before they were published, by two clocks.
+    pub(crate) messages_skewed: Total,
 }
 
 impl Books {
@@ -327,6 +329,7 @@ impl Books {
             stuck: Total::new(),
             traces_lost: Total::new(),
             callback_panics: Total::new(),
+            messages_skewed: Total::new(),
         }
     }
 

@@ -12,6 +12,7 @@ use super::client::InUse;
 use super::decode::{self, Time};
 use super::ids::{self, Fixing};
 use super::losses::{Mark, Marks};
+use super::now::Standing;
 use super::open;
 use super::running::{Remains, Running, lane_of, slots_of_kind};
 use super::tree::Captured;
@@ -67,7 +68,8 @@ impl Capture {
     }
 
     /// Time that stands still at `start`, but for [`advance`]. Times that the program gives itself
-    /// (`started_at`, `finish_at`) are taken as they are.
+    /// (`started_at`, `finish_at`) are taken as they are. The times at which messages are published
+    /// and received ([`queue`](crate::queue)) are this time, too.
     pub const fn fixed_clock(mut self, start: SystemTime) -> Self {
         self.start = Some(start);
         self
@@ -93,6 +95,7 @@ impl Capture {
             self.start.map(clock::nanos_since_epoch),
         ));
         let _fixing = self.seed.map(|_| Fixing::begin());
+        let _standing = self.start.map(|_| Standing::begin());
         let before = Marks::now();
         let forget = Forget(&running);
         let visit = Visit::begin(&running);
@@ -177,6 +180,11 @@ impl Handle {
         assert!(self.running.clock.is_some(), "time moves by itself without `fixed_clock`");
         self.running.advance(by);
     }
+}
+
+/// What time it is for the calling thread, in unix nanoseconds, if it stands still.
+pub(super) fn now() -> Option<u64> {
+    current()?.now()
 }
 
 fn current() -> Option<Arc<Running>> {

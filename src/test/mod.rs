@@ -78,6 +78,7 @@ mod client;
 mod decode;
 pub(crate) mod ids;
 mod losses;
+pub(crate) mod now;
 mod open;
 mod running;
 mod text;

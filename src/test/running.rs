@@ -124,6 +124,13 @@ impl Running {
         next_tick();
     }
 
+    /// What time it is, in unix nanoseconds, if it stands still.
+    pub(super) fn now(&self) -> Option<u64> {
+        let start = self.clock?;
+        let add = |now: u64, (_, step): &(u64, u64)| now.saturating_add(*step);
+        Some(self.state().advances.iter().fold(start, add))
+    }
+
     /// The calling thread, whose next key is `key`, records for this capture from here on, unless
     /// it is over.
     pub(super) fn begin(self: &Arc<Self>, key: u64) {

@@ -293,26 +293,31 @@ impl Driver {
         let Some(which) = self.pick_guard(at, which) else { return };
         let thread = &mut self.threads[at];
         let told = thread.held.remove(which);
-        let detached = thread.worker.run(move |held| match held.remove(which) {
-            Held::Transaction(it) => it.detach(),
-            Held::Span(it) => it.detach(),
+        let (is_child, detached) = thread.worker.run(move |held| match held.remove(which) {
+            Held::Transaction(it) => (false, it.detach()),
+            Held::Span(it) => (true, it.detach()),
             Held::Scope(_) => unreachable!(),
         });
         let number = thread.number;
-        let carried = told.handle.and_then(|it| self.model.detach(number, it));
+        let carried = match told.handle {
+            None if is_child => self.model.unrecorded(number),
+            handle => handle.and_then(|it| self.model.detach(number, it)),
+        };
         self.detached.push((carried, detached));
     }
 
     fn context(&mut self, at: usize, which: usize) {
         let Some(which) = self.pick_guard(at, which) else { return };
         let thread = &self.threads[at];
-        let context = thread.worker.run(move |held| match &held[which] {
-            Held::Transaction(it) => it.context(),
-            Held::Span(it) => it.context(),
+        let (is_child, context) = thread.worker.run(move |held| match &held[which] {
+            Held::Transaction(it) => (false, it.context()),
+            Held::Span(it) => (true, it.context()),
             Held::Scope(_) => unreachable!(),
         });
-        let handle = thread.held[which].handle;
-        let carried = handle.and_then(|it| self.model.context(thread.number, it));
+        let carried = match thread.held[which].handle {
+            None if is_child => self.model.unrecorded(thread.number),
+            handle => handle.and_then(|it| self.model.context(thread.number, it)),
+        };
         self.contexts.push((carried, context));
     }
 
@@ -353,7 +358,11 @@ impl Driver {
         let number = self.threads[at].number;
         let scope = carried.and_then(|it| self.model.enter(number, it));
         let child_handle = scope.and_then(|it| self.model.child_of(number, it));
-        let carried_child = child_handle.and_then(|it| self.model.detach(number, it));
+        let carried_child = match child_handle {
+            // It goes on as what it is a child of.
+            None => carried.filter(|it| self.model.is_unrecorded(*it)),
+            handle => handle.and_then(|it| self.model.detach(number, it)),
+        };
         scope.inspect(|it| self.model.leave(number, *it));
         self.detached.push((carried, parent));
         self.detached.push((carried_child, child));

@@ -26,6 +26,16 @@ impl Model {
         Carried { node, generation: if sampled { generation } else { self.generation } }
     }
 
+    /// What is carried of a child of a thread's current transaction, if that is not recorded.
+    pub(crate) fn unrecorded(&self, thread: usize) -> Option<Carried> {
+        let (_, transaction) = self.current(thread);
+        transaction.map(|it| self.carry(it.node)).filter(|it| self.is_unrecorded(*it))
+    }
+
+    pub(crate) fn is_unrecorded(&self, carried: Carried) -> bool {
+        !self.nodes[carried.node].sampled
+    }
+
     pub(crate) fn detach(&mut self, thread: usize, handle: Handle) -> Option<Carried> {
         let carried = self.context(thread, handle)?;
         let at = self.find(thread, handle)?;
