@@ -191,6 +191,7 @@ fn start(resolved: Resolved, transport: Box<dyn Transport>) -> Result<Arc<Client
     }
     let client = Client::start(plan, transport, ledger::books()).map_err(ConfigError::thread)?;
     SETTINGS.switch_on(&wire, live::begin(table), ring_slots);
+    client.nudge();
     Ok(Arc::new(client))
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::name::IntoName;
 use crate::propagate::Incoming;
-use crate::record::{self, Handle, Request};
+use crate::record::{self, Admission, Handle, Request};
 use crate::shared::id::NameId;
 use crate::span;
 use crate::transaction::Transaction;
@@ -93,8 +93,40 @@ impl Incoming {
     }
 }
 
-/// Starts a transaction by everything there is to sampling.
-pub(crate) fn start(
+/// Decides on a transaction where there are rules, and nobody has said anything about it.
+pub(crate) fn admit(op: &impl IntoName, name: &impl IntoName) -> Admission {
+    let op_id = op.id().0;
+    let mut admission = record::draw_known(op_id, NameId::NONE);
+    if admission.wants_name() {
+        admission = record::draw_known(op_id, name.id().0);
+    }
+    if admission.is_open() {
+        admission = admit_by_rules(&TransactionOptions::new(), op_id, op, name);
+    }
+    admission
+}
+
+/// Decides on a transaction by everything there is to sampling.
+#[inline(never)]
+fn admit_by_rules(
+    options: &TransactionOptions<'_>,
+    op_id: NameId,
+    op: &impl IntoName,
+    name: &impl IntoName,
+) -> Admission {
+    record::draw_by_rules(&Request {
+        op: op_id,
+        op_text: op.text(),
+        name_text: name.text(),
+        name: &|| name.id().0,
+        sampled: options.sampled,
+        incoming: options.incoming,
+        custom: options.context,
+    })
+}
+
+/// Starts a transaction about which something is said.
+fn start(
     options: &TransactionOptions<'_>,
     op: &impl IntoName,
     name: &impl IntoName,
@@ -107,19 +139,7 @@ pub(crate) fn start(
         return Transaction::new(Handle::NONE);
     }
     let op_id = op.id().0;
-    let is_usual = options.incoming.is_none() && options.sampled.is_none();
-    let known = if is_usual { record::draw_known(op_id, || name.id().0) } else { None };
-    let admission = known.unwrap_or_else(|| {
-        record::draw_by_rules(&Request {
-            op: op_id,
-            op_text: op.text(),
-            name_text: name.text(),
-            name: &|| name.id().0,
-            sampled: options.sampled,
-            incoming: options.incoming,
-            custom: options.context,
-        })
-    });
+    let admission = admit_by_rules(options, op_id, op, name);
     let handle = match admission.refused() {
         Some(handle) => handle,
         None => {

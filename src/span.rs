@@ -86,10 +86,9 @@ impl Span {
         if parent.is_recording() { Self::open(Some(parent), op, description) } else { Self::NONE }
     }
 
-    /// Takes the span off this thread, as
-    /// [`Transaction::detach`](crate::Transaction::detach) does. A no-op guard of a transaction that
-    /// was not sampled stays a part of that: where it is entered nothing is recorded, and headers
-    /// are the transaction's.
+    /// Takes the span off this thread, as [`Transaction::detach`](crate::Transaction::detach) does.
+    /// A no-op guard of a transaction that was not sampled stays a part of that: where it is
+    /// entered nothing is recorded, and headers are the transaction's.
     pub fn detach(mut self) -> Detached {
         Detached::of_child(std::mem::replace(&mut self.handle, Handle::NONE))
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::detached::{Detached, SpanContext};
 use crate::methods::{local_methods, span_methods};
 use crate::name::IntoName;
-use crate::options::{self, TransactionOptions};
+use crate::options;
 use crate::propagate::TraceHeaders;
 use crate::record::{self, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
@@ -32,7 +32,7 @@ use crate::value::IntoValue;
 pub fn start_transaction(op: impl IntoName, name: impl IntoName) -> Transaction {
     let admission = match record::admit() {
         Some(admission) => admission,
-        None => return options::start(&TransactionOptions::new(), &op, &name),
+        None => options::admit(&op, &name),
     };
     let handle = match admission.refused() {
         Some(handle) => handle,
@@ -137,8 +137,8 @@ macro_rules! wish_methods {
     ($($ty:ty),*) => { $(
         impl $ty {
             /// Asks for the transaction to be kept, if a rule for it says so
-            /// ([`Keep::asked`](crate::Keep::asked)). The last wish counts. Does nothing for one that
-            /// is not recorded, not even on trial.
+            /// ([`Keep::asked`](crate::Keep::asked)). The last wish counts. Does nothing for one
+            /// that is not recorded, not even on trial.
             pub fn keep(&mut self) -> &mut Self {
                 record::ask(self.handle, true);
                 self

@@ -1,6 +1,7 @@
 //! Changing how transactions are sampled while the program runs.
 
 use crate::error::ConfigError;
+use crate::guard;
 use crate::sampling::{Sampling, live};
 
 /// Changes how transactions are sampled from now on: rate, sampler, rules, cap and floor. `change`
@@ -27,7 +28,8 @@ use crate::sampling::{Sampling, live};
 /// })?;
 /// hotspan::reconfigure(|sampling| {
 ///     sampling.traces_sample_rate = Some(0.5);
-///     sampling.rules.push(Rule { op: Some("health*".into()), rate: Some(0.0), ..Rule::default() });
+///     let health = Rule { op: Some("health*".into()), rate: Some(0.0), ..Rule::default() };
+///     sampling.rules.push(health);
 /// })?;
 /// assert_eq!(hotspan::sampling().unwrap().traces_sample_rate, Some(0.5));
 /// # drop(guard);
@@ -35,9 +37,19 @@ use crate::sampling::{Sampling, live};
 /// ```
 pub fn reconfigure(change: impl FnMut(&mut Sampling)) -> Result<(), ConfigError> {
     match live::change(change) {
-        Ok(true) => Ok(()),
+        Ok(true) => {
+            changed();
+            Ok(())
+        }
         Ok(false) => Err(ConfigError::not_running()),
         Err(error) => Err(ConfigError::sampling(error)),
+    }
+}
+
+/// Has caps and floors that are new be looked after.
+pub(crate) fn changed() {
+    if let Some(client) = guard::client() {
+        client.nudge();
     }
 }
 

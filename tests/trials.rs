@@ -129,6 +129,7 @@ fn wherever_one_ends_it_is_kept_or_not_whole_and_counted_once() {
         let kept = count(1 + 5 * inside, 1 + children + 5 * inside);
         assert_eq!(ending.report.delivered, kept, "{name}");
         assert_eq!(ending.report.discarded, left_out, "{name}");
+        assert_eq!(ending.after.held(), Count::default(), "{name}");
         assert_eq!(ending.after.started - ending.before.started, kept + left_out, "{name}");
         assert!(ending.report.complete && ending.lost_in_all() == Count::default(), "{name}");
         assert_eq!(told(&ending), 4, "{name}");

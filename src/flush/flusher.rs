@@ -33,7 +33,8 @@ const BATCH: u64 = 4096;
 /// Between two ticks of the budgets, at least.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
-/// A copy with room for more slots is freed after use: one huge transaction must not pin its memory.
+/// A copy with room for more slots is freed after use: one huge transaction must not pin its
+/// memory.
 const COPY_SLOTS_MAX: usize = 4096;
 
 /// The right to read the rings: there is one (R1 of the ring). A flusher that was given up at

@@ -2,9 +2,9 @@
 //!
 //! A root's record may come with a *plan*, the conditions under which it is kept, or with the wish
 //! that it be discarded. The recording thread decides that itself, and takes the transaction back,
-//! as long as nothing of it was published or is elsewhere. Otherwise it is decided here, by the same
-//! function, when the transaction is complete: a run and a clock in, a verdict out. The function
-//! charges the caps of what it keeps, so each run is judged once.
+//! as long as nothing of it was published or is elsewhere. Otherwise it is decided here, by the
+//! same function, when the transaction is complete: a run and a clock in, a verdict out. The
+//! function charges the caps of what it keeps, so each run is judged once.
 //!
 //! # Costs
 //! Nothing but a look at the root's record where all was decided before and no other thread could

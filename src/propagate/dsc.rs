@@ -197,8 +197,8 @@ pub(super) fn is_legal(list: &[u8]) -> bool {
     list.len() <= BYTES_MAX && list.iter().fold(true, |is, byte| is & matches!(byte, b'!'..=b'~'))
 }
 
-/// Keys without their prefix, and values as text. Text that is not encoded is borrowed, so that
-/// nothing is allocated; [`raw_members`] with [`decode_into`] never allocates but in the buffer.
+/// Keys without their prefix, and values as text.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn members(list: &[u8]) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     raw_members(list).map(|(key, value)| (key, text(value)))
 }
@@ -218,7 +218,7 @@ pub(crate) fn text(value: &[u8]) -> Cow<'_, str> {
     percent_decode(value).decode_utf8_lossy()
 }
 
-/// The same in a buffer, which is emptied first.
+/// The same in a buffer, which is emptied first: it allocates nothing else.
 pub(crate) fn decode_into<'a>(value: &[u8], buffer: &'a mut Vec<u8>) -> &'a str {
     buffer.clear();
     buffer.extend(percent_decode(value));

@@ -31,11 +31,30 @@ impl Cache {
 
     /// The text's place, and the one to look at next.
     #[inline]
-    #[expect(clippy::indexing_slicing, reason = "eight bits index 256 places")]
     fn places(&self, text: &str) -> (&Place, &Place) {
-        let address = text.as_ptr() as usize;
-        let mixed = (address ^ text.len() << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        self.places_of(text.as_ptr() as usize, text.len())
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "eight bits index 256 places")]
+    fn places_of(&self, address: usize, len: usize) -> (&Place, &Place) {
+        let mixed = (address ^ len << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
         (&self.places[mixed], &self.places[mixed ^ 1])
+    }
+
+    /// Puts a text into its place. What was at home there moves over, so that two texts of one
+    /// place can stay both; a guest goes, or two neighbours would drive each other out for ever.
+    fn keep(&self, text: &str, known: &'static str, id: NameId) {
+        let (place, second) = self.places(text);
+        let (home, _) = self.places_of(place.address.get(), place.text.get().len());
+        if std::ptr::eq(home, place) {
+            second.address.set(place.address.get());
+            second.text.set(place.text.get());
+            second.id.set(place.id.get());
+        }
+        place.address.set(text.as_ptr() as usize);
+        place.text.set(known);
+        place.id.set(id);
     }
 }
 
@@ -58,13 +77,13 @@ pub(crate) fn name_id(text: &str) -> NameId {
             if place.holds(text) {
                 return place.id.get();
             }
-            look_further(local, place, second, text)
+            look_further(local, second, text)
         })
         .unwrap_or(NameId::INLINE)
 }
 
 #[inline(never)]
-fn look_further(local: &Local, place: &Place, second: &Place, text: &str) -> NameId {
+fn look_further(local: &Local, second: &Place, text: &str) -> NameId {
     if second.holds(text) {
         return second.id.get();
     }
@@ -72,13 +91,7 @@ fn look_further(local: &Local, place: &Place, second: &Place, text: &str) -> Nam
     let Some(lane) = local.enter() else { return NameId::INLINE };
     let id = names::intern(text);
     if let Some(known) = names::text(id) {
-        // What was here moves over, so that two texts of one place can stay both.
-        second.address.set(place.address.get());
-        second.text.set(place.text.get());
-        second.id.set(place.id.get());
-        place.address.set(text.as_ptr() as usize);
-        place.text.set(known);
-        place.id.set(id);
+        local.cache.keep(text, known, id);
     }
     local.leave(lane);
     id
@@ -112,6 +125,38 @@ mod tests {
                 other.replace_range(at..=at, "y");
                 assert!(!is_same(&text, &other), "{at} of {len}");
             }
+        }
+    }
+
+    const TEXTS: &str = "a text of which each piece is a name with an address that no other has";
+
+    #[test]
+    fn two_texts_of_one_place_stay_both_and_so_do_two_of_neighbours() {
+        let pieces: Vec<&str> = (0..TEXTS.len() - 8)
+            .flat_map(|at| (1..8).map(move |len| &TEXTS[at..at + len]))
+            .collect();
+        for neighbours in [false, true] {
+            let cache = Cache::new();
+            let home_of = |text: &str| {
+                let (home, second) = cache.places(text);
+                if neighbours { second } else { home }
+            };
+            let first = pieces[0];
+            let other = |text: &&&str| {
+                text.as_ptr() != first.as_ptr()
+                    && std::ptr::eq(cache.places(text).0, home_of(first))
+            };
+            let pair = [first, pieces.iter().find(other).expect("some piece lies there")];
+            let is_kept = |text: &str| {
+                let (place, second) = cache.places(text);
+                place.holds(text) || second.holds(text)
+            };
+            for _ in 0..3 {
+                for text in pair.into_iter().filter(|text| !is_kept(text)) {
+                    cache.keep(text, text, NameId(1));
+                }
+            }
+            assert!(pair.into_iter().all(is_kept), "neighbours: {neighbours}");
         }
     }
 }

@@ -6,8 +6,8 @@
 //! for each pair of names, and remembered by the thread: a rule more costs an item nothing. Names
 //! are looked up only as far as the rules ask: a transaction's name, when rules for its op do.
 //!
-//! Where a rate and caps are all there is to the rule, the thread remembers those instead, and does
-//! not ask the table again until there is another one ([`draw_known`]).
+//! Where a rate, caps and conditions are all there is to the rule, the thread remembers those
+//! instead, and does not ask the table again until there is another one ([`draw_known`]).
 //!
 //! The lane is not held while a sampler runs, which may record itself. A transaction that is
 //! started inside one is not recorded, and counted: it would be sampled for ever.
@@ -77,23 +77,23 @@ pub(crate) fn is_on() -> bool {
 }
 
 /// Decides on a transaction of a thread that remembers what it falls under, about which nobody has
-/// said anything. `None`: the thread does not, or more is to be asked.
-#[inline]
-pub(crate) fn draw_known(op: NameId, name: impl FnOnce() -> NameId) -> Option<Admission> {
+/// said anything; open, if the thread does not, or more is to be asked. `name` is none until the
+/// answer to that is that it matters.
+#[inline(never)]
+pub(crate) fn draw_known(op: NameId, name: NameId) -> Admission {
     let state = SETTINGS.state();
     LOCAL
         .try_with(|local| {
             if !local.is_fit(state) || local.deciding.get() {
-                return None;
+                return Admission::BY_RULES;
             }
-            let tag = threshold_of(state);
-            let quick = match local.verdicts.known(tag, op, NameId::NONE)? {
-                (Found::ByName, _) => local.verdicts.known(tag, op, name())?.1,
-                (_, quick) => quick,
-            };
-            if quick.is_known() { local.draw_by(quick, state) } else { None }
+            match local.verdicts.known(threshold_of(state), op, name) {
+                Some((_, quick)) if quick.is_known() => local.draw_by(quick, state),
+                Some((Found::ByName, _)) => Admission::BY_NAME,
+                _ => Admission::BY_RULES,
+            }
         })
-        .ok()?
+        .unwrap_or(Admission::no(Handle::NONE))
 }
 
 /// Decides on a transaction by everything there is.
@@ -129,23 +129,31 @@ struct Verdict {
 }
 
 impl Local {
-    #[inline(never)]
-    fn draw_by(&self, quick: Quick, state: u64) -> Option<Admission> {
-        let lane = self.enter()?;
+    #[inline]
+    fn draw_by(&self, quick: Quick, state: u64) -> Admission {
+        let Some(lane) = self.enter() else { return Admission::BY_RULES };
         let judged = quick.judge();
         let key = self.take_key();
         // The keys first: started = keys - unsampled must not run backwards.
         self.note_keys(lane);
-        let word = state & !THRESHOLD | sampling(judged.threshold, false);
-        let admission = if sample_rand(key, SETTINGS.sample_seed()) < judged.threshold {
-            quick.charge(judged);
+        let rand = sample_rand(key, SETTINGS.sample_seed());
+        let mut word = state & !THRESHOLD | sampling(judged.threshold, false);
+        let plan = quick.plan(judged, rand);
+        let admission = if rand < judged.threshold || !plan.is_none() {
+            if rand < judged.threshold {
+                quick.charge(judged);
+            }
+            if !plan.is_none() {
+                word |= meta::PLANNED;
+                self.pending.set(Pending { plan: plan.0, rand, ..Pending::NONE });
+            }
             lane.counters.sampled.add(1);
             Admission::yes(key, word | KEPT)
         } else {
             self.leave_out(lane, key, word)
         };
         self.leave(lane);
-        Some(admission)
+        admission
     }
 
     fn draw_by_rules(&self, state: u64, request: &Request<'_>) -> Admission {
@@ -262,11 +270,7 @@ impl Local {
             sampled: head.sampled,
             plan: head.plan.0,
             is_first: head.why == Why::First,
-            by_parent: request.sampled.is_none()
-                && sampler.is_none()
-                && follows
-                && parent == Some(true)
-                && Some(head.threshold) == parent_rate.or(Some(1_000_000)),
+            by_parent: head.by_parent,
         }
     }
 
@@ -330,10 +334,14 @@ fn ask_sampler(sampler: impl FnOnce() -> f64) -> Option<u32> {
 
 /// What a thread remembers of which names fall under which rule.
 pub(super) struct Verdicts {
-    places: [Cell<Place>; PLACES],
+    /// Of ops.
+    ops: [Cell<Place>; 1 << OPS],
+    /// Of ops with names, where the op does not settle it.
+    names: [Cell<Place>; 1 << NAMES],
 }
 
-const PLACES: usize = 64;
+const OPS: u32 = 6;
+const NAMES: u32 = 8;
 
 /// What was found for some names.
 #[derive(Clone, Copy)]
@@ -348,7 +356,7 @@ struct Place {
 impl Verdicts {
     pub(super) const fn new() -> Self {
         const NONE: Place = Place { names: 0, code: 0, quick: Quick::UNKNOWN };
-        Self { places: [const { Cell::new(NONE) }; PLACES] }
+        Self { ops: [const { Cell::new(NONE) }; _], names: [const { Cell::new(NONE) }; _] }
     }
 
     /// What was found for these names in the table, or what `find` says.
@@ -357,8 +365,7 @@ impl Verdicts {
         if op == NameId::INLINE || name == NameId::INLINE {
             return find();
         }
-        let names = pair(op, name);
-        let place = self.place(names);
+        let (place, names) = self.place(op, name);
         let known = place.get();
         if known.names == names && known.code >> CODE_BITS == table.number {
             return decoded(known.code);
@@ -373,24 +380,24 @@ impl Verdicts {
     #[inline]
     fn known(&self, tag: u32, op: NameId, name: NameId) -> Option<(Found, Quick)> {
         // Nothing is remembered of names without a number.
-        let names = pair(op, name);
-        let known = self.place(names).get();
+        let (place, names) = self.place(op, name);
+        let known = place.get();
         let is_of_table = (known.code >> CODE_BITS ^ u64::from(tag)) & TAG == 0;
         (known.names == names && is_of_table).then(|| (decoded(known.code), known.quick))
     }
 
     #[inline]
-    fn place(&self, names: u64) -> &Cell<Place> {
-        #[expect(clippy::cast_possible_truncation, reason = "six bits")]
-        let at = (names.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize;
-        #[expect(clippy::indexing_slicing, reason = "six bits index 64 places")]
-        &self.places[at]
+    fn place(&self, op: NameId, name: NameId) -> (&Cell<Place>, u64) {
+        let names = u64::from(op.0) | u64::from(name.0) << 32;
+        let hash = names.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        #[expect(clippy::indexing_slicing, reason = "as many places as the bits can say")]
+        let place = if name == NameId::NONE {
+            &self.ops[(hash >> (u64::BITS - OPS)) as usize]
+        } else {
+            &self.names[(hash >> (u64::BITS - NAMES)) as usize]
+        };
+        (place, names)
     }
-}
-
-#[inline]
-fn pair(op: NameId, name: NameId) -> u64 {
-    u64::from(op.0) | u64::from(name.0) << 32
 }
 
 /// The bits of a table's number that are its tag.

@@ -46,7 +46,9 @@ pub(crate) use draw::{Request, draw_by_rules, draw_known, is_on};
 pub(crate) use handle::{
     Handle, current, current_root, freeze, is_open, redescribe, restart, root_of,
 };
-pub(crate) use open::{admit, has_parent, open_child, open_child_of, open_continued, open_root};
+pub(crate) use open::{
+    Admission, admit, has_parent, open_child, open_child_of, open_continued, open_root,
+};
 pub(crate) use outgoing::{Origin, origin};
 pub(crate) use position::next_key;
 pub(crate) use trial::ask;

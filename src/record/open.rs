@@ -30,8 +30,27 @@ pub(crate) struct Admission {
 
 /// In a place no bit stands here, and none in a state.
 pub(super) const KEPT: u64 = 1 << 63;
+/// Nor here: nothing is decided yet.
+const OPEN: u64 = 1 << 62;
 
 impl Admission {
+    /// The name is to be looked up, too.
+    pub(super) const BY_NAME: Self = Self { key: 1, word: OPEN };
+    /// The table is to be asked.
+    pub(super) const BY_RULES: Self = Self { key: 0, word: OPEN };
+
+    /// Whether nothing is decided yet, as only the name can say what applies.
+    #[inline]
+    pub(crate) const fn wants_name(self) -> bool {
+        self.word & OPEN != 0 && self.key != 0
+    }
+
+    /// Whether nothing is decided yet.
+    #[inline]
+    pub(crate) const fn is_open(self) -> bool {
+        self.word & OPEN != 0
+    }
+
     #[inline]
     pub(super) const fn yes(key: u64, word: u64) -> Self {
         Self { key, word }

@@ -10,6 +10,7 @@ use super::look::{Looker, Sight};
 use crate::error::ConfigError;
 use crate::sampling::{Edits, RuleError, Sampling, Table, live, parse};
 use crate::shared::ledger;
+use crate::tuning;
 
 /// Between a file and what is in force.
 #[derive(Debug)]
@@ -94,6 +95,7 @@ impl Follower {
         })?;
         if is_sampling {
             ledger::books().sampling.rules_loaded();
+            tuning::changed();
         } else {
             Table::compile(edits.over(&Sampling::default()))?;
             (session, hidden) = (None, Edits::default());
@@ -110,7 +112,10 @@ impl Follower {
                 before.is_said = true;
                 ledger::books().sampling.rules_refused(before.text.clone());
                 let (path, text) = (self.path.display(), &before.text);
-                log::warn!(target: "hotspan", "the sampling rules stay as they were: {path}: {text}");
+                log::warn!(
+                    target: "hotspan",
+                    "the sampling rules stay as they were: {path}: {text}"
+                );
             }
             None => self.trouble = trouble.map(|text| Trouble { text, is_said: false }),
         }

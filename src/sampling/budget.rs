@@ -10,7 +10,7 @@
 //! 1. Everybody reads the **share** ([`Budget::share`]), one load. Who is turned away by it writes
 //!    nothing, and reads no clock.
 //! 2. Who is **admitted** ([`Budget::admit`]) takes a token, adds its weight (one over its share)
-//!    to the flow, and lowers the share by the square of what is left of the tokens: when half is
+//!    to the flow, and lowers the share with the square of what is left of the tokens: when half is
 //!    left, to a quarter. So an unforeseen flood, or a flusher that has stopped, uses up a second's
 //!    tokens only slowly.
 //! 3. A **tick** ([`tick`]), every 50 ms or so, makes the share anew: from the tokens left in this
@@ -23,8 +23,15 @@
 //! A budget of `per_second` has that many tokens in each second; one of less than one a second has
 //! one token in as long as that takes. What was not used is gone, but for one token; what was
 //! overdrawn is taken from the next window. There is no hard end: without tokens the share is
-//! small, and smaller with each token overdrawn, rather than nothing. A share of nothing would leave
-//! a gap in the estimate, and a share of nearly nothing weights that spoil it.
+//! small, and smaller with each token overdrawn, rather than nothing. A share of nothing would
+//! leave a gap in the estimate, and a share of nearly nothing weights that spoil it.
+//!
+//! What a window admits is about its tokens, whatever comes: a steady flow a tenth more at most
+//! where there are many, a few items more where there are few, and the next window makes up for it.
+//! A stretch as long as a window may hold the end of one and the beginning of the next.
+//!
+//! Not held back are: items that were open already when what they are kept for became frequent, as
+//! their share is of when they began; and those that are exempt, which use up the others' tokens.
 //!
 //! # Races
 //! All is Relaxed: an item carries the share it has read, so no order between threads can make it
@@ -79,7 +86,8 @@ pub(crate) struct Budget {
 struct Side {
     /// In millionths.
     share: AtomicU32,
-    /// The share as the last tick made it.
+    /// The share as the last tick made it: what it would be if there were shares above one, up to
+    /// [`SPARE_MAX`]. So a flow below the cap can use up part of the tokens before it is lowered.
     share_ticked: AtomicU32,
     /// Tokens taken since the last tick.
     taken: AtomicU64,
@@ -91,6 +99,8 @@ struct Side {
     items: Float,
 }
 
+/// How far the share that the tokens are worth may lie above one.
+const SPARE_MAX: f64 = 4.0;
 /// An item that was admitted with a share of one millionth weighs this much.
 const WEIGHT: u64 = 1024 * WHOLE as u64;
 
@@ -231,10 +241,11 @@ impl Budget {
     fn share_out(&self, left: f64, time: f64) {
         let few = self.few.get();
         let expected = self.end.flow.get() * time;
-        let end = (worth(left, few) / expected).min(1.0);
-        let reserve = if expected > 0.0 { (expected * end).min(left.max(0.0)) } else { 0.0 };
+        let end = (worth(left, few) / expected).min(SPARE_MAX);
+        let needed = expected * end.min(1.0);
+        let reserve = if expected > 0.0 { needed.min(left.max(0.0)) } else { 0.0 };
         let expected = self.head.flow.get() * time;
-        let head = (worth(left - reserve, few) / expected).min(1.0);
+        let head = (worth(left - reserve, few) / expected).min(SPARE_MAX);
         self.left.set(left);
         self.reserve.set(reserve);
         self.end.tick(end);
@@ -259,13 +270,13 @@ impl Side {
         self.weight.store(0, Ordering::Relaxed);
         self.flow.set(0.0);
         self.items.set(0.0);
-        self.tick(1.0);
+        self.tick(SPARE_MAX);
     }
 
     fn tick(&self, share: f64) {
         let share = millionths(share);
         self.share_ticked.store(share, Ordering::Relaxed);
-        self.share.store(share, Ordering::Relaxed);
+        self.share.store(share.min(WHOLE), Ordering::Relaxed);
     }
 
     fn lower(&self, worth_ticked: f64, worth: f64) {
@@ -288,7 +299,7 @@ impl Side {
     /// Over a whole window it shows when the flow has fallen, also where the share is so small that
     /// hardly anything is admitted: what was expected did not come. `past` is in seconds.
     fn close_window(&self, past: f64) {
-        let ticked = f64::from(self.share_ticked.load(Ordering::Relaxed).max(1));
+        let ticked = f64::from(self.share_ticked.load(Ordering::Relaxed).clamp(1, WHOLE));
         // Three more could have come, and did not by chance.
         let chance = 3.0 * f64::from(WHOLE) / ticked;
         let most = 2.0 * (self.items.get() + chance) / past;
@@ -310,10 +321,10 @@ fn worth(tokens: f64, few: f64) -> f64 {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "from 0 to 1,000,000; not a number becomes 0"
+    reason = "from 0 to 4,000,000; not a number becomes 0"
 )]
 fn millionths(share: f64) -> u32 {
-    ((share * f64::from(WHOLE)) as u32).clamp(1, WHOLE)
+    ((share * f64::from(WHOLE)) as u32).max(1)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a second")]
@@ -384,14 +395,14 @@ impl Lease {
         Self::take(per_second, BY_HAND).unwrap()
     }
 
+    /// Makes this one such.
+    #[cfg(test)]
+    pub(super) fn take_in_hand(&self) {
+        self.budget().state.store(BY_HAND, Ordering::Relaxed);
+    }
+
     fn take(per_second: f64, state: u32) -> Option<Self> {
-        let (index, budget) = (0_u16..).zip(&POOL).skip(1).find(|(_, budget)| {
-            let exchange =
-                budget.state.compare_exchange(FREE, TAKEN, Ordering::Relaxed, Ordering::Relaxed);
-            exchange.is_ok()
-        })?;
-        budget.set(per_second);
-        budget.state.store(state, Ordering::Relaxed);
+        let index = occupy(&POOL, per_second, state)?;
         HIGHEST.fetch_max(u32::from(index), Ordering::Relaxed);
         LEASES.fetch_add(1, Ordering::Relaxed);
         Some(Self(index))
@@ -406,6 +417,18 @@ impl Lease {
     pub(crate) fn budget(&self) -> &'static Budget {
         &POOL[usize::from(self.0)]
     }
+}
+
+/// Takes a free place and opens it.
+fn occupy(places: &[Budget], per_second: f64, state: u32) -> Option<u16> {
+    let relaxed = Ordering::Relaxed;
+    let (index, budget) = (0..)
+        .zip(places)
+        .skip(1)
+        .find(|(_, budget)| budget.state.compare_exchange(FREE, TAKEN, relaxed, relaxed).is_ok())?;
+    budget.set(per_second);
+    budget.state.store(state, relaxed);
+    Some(index)
 }
 
 impl Drop for Lease {
@@ -447,3 +470,6 @@ pub(crate) fn is_any() -> bool {
 pub(super) fn whole_nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

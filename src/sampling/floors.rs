@@ -81,3 +81,74 @@ impl fmt::Debug for Floors {
         f.debug_struct("Floors").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use fastrand::Rng;
+
+    use super::super::budget::{Class, WHOLE};
+    use super::super::decide::{Ask, head};
+    use super::*;
+
+    #[test]
+    fn an_op_has_one_floor_and_two_have_two() {
+        let floors = Floors::new(1.0);
+        let found: Vec<&Budget> = (0..100).map(|op| floors.of(op).unwrap()).collect();
+        for (op, budget) in (0..).zip(&found) {
+            assert!(ptr::eq(*budget, floors.of(op).unwrap()));
+            assert_eq!(found.iter().filter(|it| ptr::eq(**it, *budget)).count(), 1);
+        }
+        assert!(floors.of(u32::MAX).is_none(), "the number of texts that found no place");
+    }
+
+    #[test]
+    fn a_full_table_has_no_more_floors() {
+        let floors = Floors::new(1.0);
+        let found = (0..2_000).filter(|op| floors.of(*op).is_some()).count();
+        assert!((PLACES - 20..=PLACES).contains(&found), "{found}");
+        assert!(floors.of(0).is_some(), "who was there stays");
+    }
+
+    /// Rare ops are seen whatever the rate; of others, as many as the floor says.
+    #[test]
+    fn floors_are_seen() {
+        let floors = Floors::new(2.0);
+        let mut rng = Rng::with_seed(1);
+        // A second's items of three ops, and what their rate of 1 in 10,000 would keep: nothing.
+        let flows = [1_u32, 50, 2_000];
+        let mut kept = [0_u32; 3];
+        for turn in 0..60_000_u32 {
+            floors.tick(Duration::from_millis(1_000 + u64::from(turn)));
+            let due = |flow: u32| (turn * flow) / 1_000 != ((turn + 1) * flow) / 1_000;
+            for (op, flow) in (0..).zip(flows) {
+                for _ in 0..if flow > 1_000 { flow / 1_000 } else { u32::from(due(flow)) } {
+                    let (rand, floor) = (rng.u32(0..WHOLE), floors.of(op));
+                    let (parent, rule, cap) = (None, None, None);
+                    let (explicit, sampler, parent_rate) = (None, None, None);
+                    let (rate, pressure, first) = (100, 0, false);
+                    let ask = Ask {
+                        explicit,
+                        sampler,
+                        parent,
+                        parent_rate,
+                        rand,
+                        rate,
+                        rule,
+                        cap,
+                        floor,
+                        pressure,
+                        first,
+                    };
+                    kept[op as usize] += u32::from(head(&ask).sampled);
+                }
+            }
+        }
+        let [rare, some, many] = kept;
+        assert!(rare >= 58, "{rare} of 60, one a second");
+        assert!((100..150).contains(&some), "{some} of 3,000");
+        assert!((100..150).contains(&many), "{many} of 120,000");
+        assert!(floors.of(2).unwrap().share(Class::Head) < 10_000);
+    }
+}

@@ -125,7 +125,6 @@ impl History {
 }
 
 /// A time on a scale of logarithms: whole powers of two are exact, and in between it runs straight.
-#[expect(clippy::cast_possible_truncation, reason = "ten bits, and at most 64")]
 const fn level(nanos: u64) -> u32 {
     if nanos == 0 {
         return 0;

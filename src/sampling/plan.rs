@@ -68,6 +68,12 @@ impl Plan {
         )
     }
 
+    /// The same for an item that is kept with this probability if it meets a condition.
+    #[inline]
+    pub(crate) const fn with_end(self, end: u32) -> Self {
+        Self(self.0 & !(0xf_ffff << END_SHIFT) | (end as u64 & 0xf_ffff) << END_SHIFT)
+    }
+
     pub(crate) const fn is_none(self) -> bool {
         self.0 == 0
     }
@@ -82,6 +88,7 @@ impl Plan {
     }
 
     /// The indices of the rule's cap and the global one, 0 for none.
+    #[expect(clippy::cast_possible_truncation, reason = "ten bits each")]
     pub(crate) const fn caps(self) -> [u16; 2] {
         [(self.0 >> RULE_SHIFT) as u16 & 0x3ff, (self.0 >> GLOBAL_SHIFT) as u16 & 0x3ff]
     }

@@ -178,10 +178,8 @@ impl Encoder {
             why,
             sample_rand: wire.sample_rand(root.key),
             name: match self.root.frozen {
-                Some(frozen) if continued.is_none() => {
-                    attributes::frozen(&mut page, frozen, name, &mut self.scratch)
-                }
-                _ => Some(name),
+                Some(frozen) => attributes::frozen(&mut page, frozen, name, &mut self.scratch),
+                None => Some(name),
             },
             continued,
             slots,
