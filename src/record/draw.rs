@@ -6,8 +6,8 @@
 //! for each pair of names, and remembered by the thread: a rule more costs an item nothing. Names
 //! are looked up only as far as the rules ask: a transaction's name, when rules for its op do.
 //!
-//! Where a rate, caps and conditions are all there is to the rule, the thread remembers those instead, and does
-//! not ask the table again until there is another one ([`draw_known`]).
+//! Where a rate, caps and conditions are all there is to the rule, the thread remembers those
+//! instead, and does not ask the table again until there is another one ([`draw_known`]).
 //!
 //! The lane is not held while a sampler runs, which may record itself. A transaction that is
 //! started inside one is not recorded, and counted: it would be sampled for ever.

@@ -23,7 +23,7 @@
 
 mod world;
 
-use world::{NAMES, Outcome, Sums, Wrong, run};
+use world::{NAMES, Sums, Wrong, run};
 
 const SHAPES: [&str; NAMES] =
     ["steady", "bursts", "on and off", "rising", "rare", "slow when many", "failing", "falling"];
