@@ -364,13 +364,12 @@ fn envelope_below(folder: &Path) -> bool {
 /// Reads lines until one is as wanted; what it says.
 fn line_that<T>(lines: &mut impl Iterator<Item = String>, wanted: impl Fn(&str) -> Option<T>) -> T {
     let mut seen = Vec::new();
-    for line in lines.by_ref().take(600) {
-        if let Some(found) = wanted(&line) {
-            return found;
-        }
+    let found = lines.by_ref().take(600).find_map(|line| {
         seen.push(line);
-    }
-    panic!("none of these lines is it: {seen:#?}")
+        seen.last().and_then(|line| wanted(line))
+    });
+    assert!(found.is_some(), "none of these lines is it: {seen:#?}");
+    found.unwrap()
 }
 
 /// `queue_worker: rules: kept 12 of 340 (3.5 %)`: kept, and of how many.

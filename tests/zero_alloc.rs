@@ -638,7 +638,7 @@ fn a_full_ring_allocates_nothing() {
     let session = Session::start(|config| {
         config.transport = Delivery::Null;
         config.ring_slots = 64;
-        config.flush_interval = std::time::Duration::from_secs(3600);
+        config.flush_interval = Duration::from_secs(3600);
     });
     assert_eq!(steady(|| everything("orders")), 0);
     let full = hotspan::Reason::RingFull;

@@ -23,11 +23,12 @@ use arc_swap::cache::Cache;
 use crate::propagate::{Incoming, Trace, back_calculate};
 use crate::sampling::decide::{Ask, Why, head};
 use crate::sampling::live::CURRENT;
-use crate::sampling::quick::Quick;
+use crate::sampling::quick::{Judged, Quick};
 use crate::sampling::{Found, SamplingContext, Table, history, millionths, pressure};
 use crate::shared::id::{NameId, mix, sample_rand};
 use crate::shared::layout::continued;
 use crate::shared::ledger::{self, Reason};
+use crate::shared::registry::Lane;
 use crate::shared::seqlock::meta;
 use crate::shared::settings::{ON, SETTINGS, THRESHOLD, THRESHOLD_SHIFT, sampling, threshold_of};
 use crate::shared::traces::{self, Continued};
@@ -116,6 +117,14 @@ pub(crate) fn draw_by_rules(request: &Request<'_>) -> Admission {
         .unwrap_or(Admission::no(Handle::NONE))
 }
 
+/// A transaction's numbers, and its word for an [`Admission`].
+#[derive(Clone, Copy)]
+struct Drawn {
+    key: u64,
+    rand: u32,
+    word: u64,
+}
+
 /// What the table says.
 #[derive(Default)]
 struct Verdict {
@@ -137,23 +146,29 @@ impl Local {
         // The keys first: started = keys - unsampled must not run backwards.
         self.note_keys(lane);
         let rand = sample_rand(key, SETTINGS.sample_seed());
-        let mut word = state & !THRESHOLD | sampling(judged.threshold, false);
-        let plan = quick.plan(judged, rand);
-        let admission = if rand < judged.threshold || !plan.is_none() {
-            if rand < judged.threshold {
-                quick.charge(judged);
-            }
-            if !plan.is_none() {
-                word |= meta::PLANNED;
-                self.pending.set(Pending { plan: plan.0, rand, ..Pending::NONE });
-            }
-            lane.counters.sampled.add(1);
-            Admission::yes(key, word | KEPT)
+        let word = state & !THRESHOLD | sampling(judged.threshold, false);
+        let admission = if Quick::records(judged, rand) {
+            self.admit_by(lane, quick, judged, Drawn { key, rand, word })
         } else {
             self.leave_out(lane, key, word)
         };
         self.leave(lane);
         admission
+    }
+
+    #[inline(never)]
+    fn admit_by(&self, lane: &Lane, quick: Quick, judged: Judged, drawn: Drawn) -> Admission {
+        let Drawn { key, rand, mut word } = drawn;
+        if rand < judged.threshold {
+            quick.charge(judged);
+        }
+        let plan = quick.plan(judged, rand);
+        if !plan.is_none() {
+            word |= meta::PLANNED;
+            self.pending.set(Pending { plan: plan.0, rand, ..Pending::NONE });
+        }
+        lane.counters.sampled.add(1);
+        Admission::yes(key, word | KEPT)
     }
 
     fn draw_by_rules(&self, state: u64, request: &Request<'_>) -> Admission {

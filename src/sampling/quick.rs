@@ -84,6 +84,11 @@ impl Quick {
             let end = if self.plan.is_none() { 0 } else { WHOLE };
             return Judged { threshold: rate, end, shares: [WHOLE; 2] };
         }
+        self.judge_under_caps(rate)
+    }
+
+    #[inline(never)]
+    fn judge_under_caps(self, rate: u32) -> Judged {
         let shares = self.shares(Class::Head);
         let end = if self.plan.is_none() { 0 } else { joint(WHOLE, self.shares(Class::End)) };
         Judged { threshold: joint(rate, shares), end, shares }
@@ -100,16 +105,14 @@ impl Quick {
         }
     }
 
-    /// Charges the caps for an item that the head has kept.
+    /// Whether an item with this random number is to be recorded: kept by the head, or on trial.
     #[inline]
-    pub(crate) fn charge(self, judged: Judged) {
-        if self.word & CAPPED != 0 {
-            self.charge_caps(judged);
-        }
+    pub(crate) const fn records(judged: Judged, rand: u32) -> bool {
+        rand < judged.threshold || rand < judged.end
     }
 
-    #[cold]
-    fn charge_caps(self, judged: Judged) {
+    /// Charges the caps for an item that the head has kept.
+    pub(crate) fn charge(self, judged: Judged) {
         for (cap, share) in self.caps().into_iter().zip(judged.shares) {
             if let Some(cap) = cap {
                 cap.admit(Class::Head, share);
