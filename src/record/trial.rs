@@ -201,7 +201,7 @@ impl Local {
     /// transaction's.
     fn children_since(&self, lane: &Lane, trial: &Trial) -> Option<u64> {
         let (mut children, mut skip, mut alone) = (0, 0, true);
-        self.writer.each_private_since(&lane.ring, trial.mark, |slot: &Slot| {
+        self.writer.each_since(&lane.ring, trial.mark, |slot: &Slot| {
             if skip > 0 {
                 skip -= 1;
                 return;

@@ -204,12 +204,13 @@ impl Ring {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
     position: u64,
-    /// The chunk it stood in.
+    /// The chunk it stood in, and where that ends: a position at a chunk's edge may be either's.
     number: u32,
+    chunk_end: u64,
 }
 
 impl Mark {
-    pub(crate) const START: Self = Self { position: 0, number: 0 };
+    pub(crate) const START: Self = Self { position: 0, number: 0, chunk_end: 0 };
 }
 
 /// The writer's part of a ring: cells of the thread that owns it.
@@ -225,9 +226,8 @@ pub(crate) struct Writer {
     /// The last chunk of the chain, and where it ends.
     last: Cell<u32>,
     owned_end: Cell<u64>,
-    published: Cell<u64>,
-    /// The chunk that `published` lies in, for going back to it.
-    published_number: Cell<u32>,
+    /// Where it stood when it last published.
+    published: Cell<Mark>,
 }
 
 impl Writer {
@@ -240,8 +240,7 @@ impl Writer {
             number: Cell::new(0),
             last: Cell::new(0),
             owned_end: Cell::new(0),
-            published: Cell::new(0),
-            published_number: Cell::new(0),
+            published: Cell::new(Mark::START),
         }
     }
 
@@ -253,16 +252,16 @@ impl Writer {
             (&self.stop, fresh.stop),
             (&self.chunk_end, fresh.chunk_end),
             (&self.owned_end, fresh.owned_end),
-            (&self.published, fresh.published),
         ] {
             mine.set(new.get());
         }
+        self.published.set(Mark::START);
         self.chunk.set(None);
     }
 
     /// Slots written and not published.
     pub(crate) fn private(&self) -> u64 {
-        self.position.get() - self.published.get()
+        self.position.get() - self.published.get().position
     }
 
     /// Makes room for `slots` in a row, for anything but a root's record. False: the ring is full.
@@ -326,89 +325,63 @@ impl Writer {
     /// Makes everything written visible to the reader.
     #[inline]
     pub(crate) fn publish(&self, ring: &Ring) {
-        let position = self.position.get();
-        self.published.set(position);
-        self.published_number.set(self.number.get());
+        self.published.set(self.mark());
         // ORDERING: Release, with the Acquire in `Ring::collect`: words, chunk numbers and counters
         // written before are seen by the reader that sees this head.
-        ring.head.store(position, Ordering::Release);
+        ring.head.store(self.position.get(), Ordering::Release);
     }
 
     /// Takes back everything that was not published.
     pub(crate) fn retreat(&self, ring: &Ring) {
-        let published = self.published.get();
-        if self.position.get() == published {
-            return;
-        }
-        self.position.set(published);
-        self.stop.set(published);
-        if published == 0 {
-            // Nothing was ever published: start again in the chain's first chunk.
-            let first = self.published_number.get();
-            self.number.set(first);
-            self.chunk.set(ring.arena.chunk(first));
-            self.chunk_end.set(CHUNK);
-            return;
-        }
-        self.number.set(self.published_number.get());
-        self.chunk.set(ring.arena.chunk(self.published_number.get()));
-        self.chunk_end.set((published - 1) / CHUNK * CHUNK + CHUNK);
+        self.retreat_to(ring, self.published.get());
     }
 
     /// Where it stands, to come back to.
     #[inline]
     pub(crate) fn mark(&self) -> Mark {
-        Mark { position: self.position.get(), number: self.number.get() }
+        Mark {
+            position: self.position.get(),
+            number: self.number.get(),
+            chunk_end: self.chunk_end.get(),
+        }
     }
 
     /// Whether nothing was published since.
     #[inline]
     pub(crate) fn is_private_since(&self, mark: Mark) -> bool {
-        self.published.get() <= mark.position
+        self.published.get().position <= mark.position
     }
 
     /// Takes back everything since a mark, of which nothing may have been published.
     #[inline]
     pub(crate) fn retreat_to(&self, ring: &Ring, mark: Mark) {
-        if self.number.get() == mark.number {
-            // In one chunk: its end and every bound are as they were.
-            self.position.set(mark.position);
-        } else if mark.position == self.published.get() {
-            self.retreat(ring);
-        } else {
-            self.position.set(mark.position);
+        let mark = self.in_chunk_of(mark);
+        self.position.set(mark.position);
+        // In one chunk its end and every bound are as they were.
+        if self.number.get() != mark.number {
             self.stop.set(mark.position);
             self.number.set(mark.number);
             self.chunk.set(ring.arena.chunk(mark.number));
-            self.chunk_end.set((mark.position - 1) / CHUNK * CHUNK + CHUNK);
+            self.chunk_end.set(mark.chunk_end);
         }
     }
 
-    /// Slots that were written since a mark, oldest first; those that were published are not seen.
-    pub(crate) fn each_private_since(&self, ring: &Ring, mark: Mark, mut visit: impl FnMut(&Slot)) {
-        let mut skip = mark.position.saturating_sub(self.published.get());
-        self.each_private(ring, |slot| match skip.checked_sub(1) {
-            Some(left) => skip = left,
-            None => visit(slot),
-        });
+    /// A mark from before there was a chunk stands in the first one.
+    #[inline]
+    fn in_chunk_of(&self, mark: Mark) -> Mark {
+        if mark.chunk_end == 0 { self.published.get() } else { mark }
     }
 
-    /// Slots that were written and not published, oldest first, for counting what a retreat takes
-    /// back.
-    pub(crate) fn each_private(&self, ring: &Ring, mut visit: impl FnMut(&Slot)) {
-        let mut number = self.published_number.get();
-        let mut at = self.published.get();
-        let mut fresh = at == 0;
+    /// Slots that were written since a mark, of which nothing was published, oldest first.
+    pub(crate) fn each_since(&self, ring: &Ring, mark: Mark, mut visit: impl FnMut(&Slot)) {
+        let Mark { position: mut at, mut number, mut chunk_end } = self.in_chunk_of(mark);
         while at < self.position.get() {
-            if at.is_multiple_of(CHUNK) && !fresh {
-                number = ring
-                    .arena
-                    .links
-                    .get(number as usize)
-                    .and_then(|link| link.load(Ordering::Relaxed).checked_sub(1))
-                    .unwrap_or(number);
+            if at == chunk_end {
+                let link = ring.arena.links.get(number as usize);
+                let next = link.and_then(|link| link.load(Ordering::Relaxed).checked_sub(1));
+                number = next.unwrap_or(number);
+                chunk_end += CHUNK;
             }
-            fresh = false;
             if let Some(slot) = ring.arena.chunk(number).and_then(|chunk| chunk.get(in_chunk(at))) {
                 visit(&std::array::from_fn(|word| match slot.get(word) {
                     Some(word) => word.load(Ordering::Relaxed),
@@ -417,6 +390,12 @@ impl Writer {
             }
             at += 1;
         }
+    }
+
+    /// Slots that were written and not published, oldest first, for counting what a retreat takes
+    /// back.
+    pub(crate) fn each_private(&self, ring: &Ring, visit: impl FnMut(&Slot)) {
+        self.each_since(ring, self.published.get(), visit);
     }
 
     #[cold]
@@ -445,7 +424,7 @@ impl Writer {
             .get()
             .min(bound - RESERVE.min(bound))
             .min(self.owned_end.get() - RESERVE.min(self.owned_end.get()))
-            .min(self.published.get() + quarter);
+            .min(self.published.get().position + quarter);
         self.stop.set(stop);
         true
     }
@@ -456,9 +435,10 @@ impl Writer {
         if self.owned_end.get() == 0 {
             ring.first.store(number + 1, Ordering::Relaxed);
             self.number.set(number);
-            self.published_number.set(number);
             self.chunk.set(Some(chunk));
             self.chunk_end.set(CHUNK);
+            // Nothing was written before: nothing published, too.
+            self.published.set(self.mark());
         } else if let Some(link) = ring.arena.links.get(self.last.get() as usize) {
             link.store(number + 1, Ordering::Relaxed);
         }

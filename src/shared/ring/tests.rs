@@ -258,7 +258,12 @@ fn going_back_to_a_mark_leaves_what_was_there_before_it() {
                     published = expected.len();
                     got.extend(collected(&ring));
                 }
-                1 => marks.push((writer.mark(), expected.len())),
+                1 => {
+                    // As a root does: this may go on to the next chunk, with nothing in it yet.
+                    if writer.room(&ring, 1, || ALL) {
+                        marks.push((writer.mark(), expected.len()));
+                    }
+                }
                 2 => {
                     // Only the innermost ones are kept, as transactions end.
                     if let Some((mark, len)) = marks.pop()
@@ -267,7 +272,7 @@ fn going_back_to_a_mark_leaves_what_was_there_before_it() {
                         assert_eq!(writer.is_private_since(mark), published <= len);
                         if published <= len {
                             let mut seen = Vec::new();
-                            writer.each_private_since(&ring, mark, |slot| seen.push(slot[0]));
+                            writer.each_since(&ring, mark, |slot| seen.push(slot[0]));
                             assert_eq!(seen, expected[len..]);
                             writer.retreat_to(&ring, mark);
                             expected.truncate(len);
@@ -291,4 +296,18 @@ fn going_back_to_a_mark_leaves_what_was_there_before_it() {
         got.extend(collected(&ring));
         assert_eq!(got, expected, "seed {seed}");
     }
+}
+
+/// A root begins at a chunk's edge, behind something private, and fills that chunk and more.
+#[test]
+fn a_mark_at_the_edge_of_a_chunk_is_of_the_chunk_that_begins_there() {
+    let (_, ring, writer) = new(Arena::leaked(8));
+    (0..CHUNK).for_each(|n| assert!(push(&writer, &ring, ALL, n)));
+    assert!(writer.room(&ring, 1, || ALL));
+    let mark = writer.mark();
+    (0..CHUNK + 1).for_each(|_| assert!(push(&writer, &ring, ALL, 99)));
+    writer.retreat_to(&ring, mark);
+    (CHUNK..3 * CHUNK).for_each(|n| assert!(push(&writer, &ring, ALL, n)));
+    writer.publish(&ring);
+    assert_eq!(collected(&ring), (0..3 * CHUNK).collect::<Vec<_>>());
 }
