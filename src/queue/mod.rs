@@ -114,13 +114,13 @@
 //!
 //! // As in AMQP's field table: values of several types, of which text is read.
 //! enum Field { LongString(Vec<u8>), Int(i64) }
-//! fn rabbitmq(headers: &BTreeMap<String, Field>, delivery_tag: u64, redelivered: bool) -> Process {
+//! fn rabbitmq(headers: &BTreeMap<String, Field>, tag: u64, redelivered: bool) -> Process {
 //!     let text = headers.iter().filter_map(|(name, value)| match value {
 //!         Field::LongString(text) => Some((name, text)),
 //!         Field::Int(_) => None,
 //!     });
 //!     let mut process = queue::process("orders", text);
-//!     process.set_system("rabbitmq").set_message_id(delivery_tag);
+//!     process.set_system("rabbitmq").set_message_id(tag);
 //!     process.set_retry_count(u64::from(redelivered));
 //!     process
 //! }
@@ -154,7 +154,8 @@
 //! # drop(rabbitmq(&BTreeMap::from([("a".to_owned(), Field::Int(1)),
 //! #     ("b".to_owned(), Field::LongString(vec![1]))]), 1, true));
 //! # drop(kafka(&Record { headers: vec![("a", None)], timestamp: -1, offset: 1 }, 3));
-//! # drop(sqs(&HashMap::from([("a".to_owned(), Attribute { string_value: None })]), &HashMap::new()));
+//! # let sent = HashMap::from([("a".to_owned(), Attribute { string_value: None })]);
+//! # drop(sqs(&sent, &HashMap::new()));
 //! ```
 //!
 //! # Batches
