@@ -409,6 +409,7 @@ fn the_name_is_frozen_when_it_leaves() {
     assert_eq!(ending.only().name(), "after");
     assert_eq!(ending.only().header["trace"]["transaction"], "asked");
     assert_eq!(second.sentry_trace(), first.sentry_trace());
+    assert_eq!(member(second.baggage().unwrap(), "transaction"), Some("asked"));
 }
 
 /// Where the own decision is not the parent's, the rate that is sent is the own one.
