@@ -25,7 +25,7 @@ use crate::shared::clock;
 use crate::shared::id::WireIds;
 use crate::shared::ledger::{self, Count};
 use crate::shared::settings::SETTINGS;
-use crate::shared::{names, registry};
+use crate::shared::{names, registry, traces};
 use crate::stats::{Stats, stats};
 use crate::transport::{File, Null, Transport};
 
@@ -190,7 +190,8 @@ fn start(resolved: Resolved, transport: Box<dyn Transport>) -> Result<Arc<Client
         );
     }
     let client = Client::start(plan, transport, ledger::books()).map_err(ConfigError::thread)?;
-    SETTINGS.switch_on(&wire, live::begin(table), ring_slots);
+    traces::clear();
+    live::begin(table, |sampling| SETTINGS.switch_on(&wire, sampling, ring_slots));
     client.nudge();
     Ok(Arc::new(client))
 }
@@ -221,7 +222,8 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
     };
     let client =
         Client::start(plan, Box::new(Null), ledger::books()).map_err(ConfigError::thread)?;
-    SETTINGS.switch_on(&wire, live::begin(table), KEEPING_RING_SLOTS);
+    traces::clear();
+    live::begin(table, |sampling| SETTINGS.switch_on(&wire, sampling, KEEPING_RING_SLOTS));
     set_outbound(Some(Outbound::default()));
     let client = Arc::new(client);
     place.keep(Some(Arc::clone(&client)));

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use hotspan::{Detached, Reason, Span, start_child, start_transaction};
+use hotspan::{Detached, Reason, Rule, Span, start_child, start_transaction};
 
 mod support;
 
@@ -203,4 +203,24 @@ fn what_is_recorded_while_a_panic_unwinds_arrives() {
     assert_eq!(named("carried").count(), 2);
     assert_eq!((named("at the end").count(), named("inside").count()), (2, 1));
     assert!(ending.report.complete);
+}
+
+/// The thread's own view of the rules is gone before the ring is.
+#[test]
+fn rules_apply_to_what_is_recorded_at_the_end_of_a_thread() {
+    let session = Session::start(|config| {
+        config.rules = vec![Rule { op: Some("other".into()), ..Rule::default() }];
+    });
+    let detached = start_transaction("op", "elsewhere").detach();
+    let context = detached.context();
+    let work = move || {
+        // A ring, and no look at the rules yet.
+        drop(context.enter());
+        LATER.with(|last| last.0.set(Some(Box::new(record))));
+        drop(start_transaction("op", "in its life"));
+    };
+    thread::spawn(work).join().unwrap();
+    drop(detached);
+    let ending = session.end();
+    assert_eq!(ending.report.delivered, count(3, 4));
 }

@@ -15,7 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use hotspan::{
-    Config, Count, Hub, Keep, Rule, SpanStatus, Stats, start_child, start_transaction, stats,
+    Config, Count, Hub, Keep, Reason, Rule, SpanStatus, Stats, TransactionOptions, start_child,
+    start_transaction, stats,
 };
 
 mod support;
@@ -140,6 +141,46 @@ fn wherever_one_ends_it_is_kept_or_not_whole_and_counted_once() {
         assert_eq!(opened.root()["status"], "aborted");
         assert_eq!(opened.header["trace"]["sample_rate"], "1.0", "it was certain to be kept");
         assert!(ending.after.to_string().contains("not kept at the end"), "{}", ending.after);
+    }
+}
+
+#[test]
+fn what_is_counted_of_others_meanwhile_is_not_the_trial_s() {
+    let early = Session::start(|_| {});
+    let stranger = start_transaction("op", "of an earlier session").detach();
+    // What it is counted for is this session's.
+    let session = early.again(if_failed);
+    {
+        let _transaction = start_transaction("op", "trial");
+        drop(start_child("op", "child"));
+        drop(stranger);
+    }
+    let ending = session.end();
+    assert_eq!(discarded(&ending), count(1, 2));
+    assert_eq!(ending.lost(Reason::AfterShutdown), count(1, 1));
+}
+
+#[test]
+fn what_is_written_for_others_meanwhile_stays() {
+    for says in [false, true] {
+        let session = Session::start(if_failed);
+        let other = TransactionOptions::new().sampled(true).start("other", "other").detach();
+        let trial = start_transaction("op", "trial");
+        drop(start_child("op", "child"));
+        let scope = other.enter();
+        let mut child = scope.start_child("op", "of the other");
+        if says {
+            child.set_data("kept", true);
+        }
+        drop(trial);
+        drop(child);
+        drop(scope);
+        drop(other);
+        let ending = session.end();
+        assert_eq!(discarded(&ending), count(1, 2));
+        let spans = ending.only().spans();
+        assert_eq!(spans.len(), 1);
+        assert_eq!(spans[0]["data"]["kept"] == true, says, "{}", spans[0]);
     }
 }
 

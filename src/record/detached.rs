@@ -326,10 +326,10 @@ impl Local {
         }
         let mut entry = carried.entry;
         if carried.is_unsampled() {
-            entry.meta |= depth as u64;
+            entry.meta |= depth as u64 | meta::ENTERED;
             lane.spans.write(depth, &entry, depth + 1);
             self.parent.set(0);
-            return Handle { key: entry.root, place: depth as u64 | UNSAMPLED };
+            return Handle { key: entry.root, place: depth as u64 | UNSAMPLED | VISITING };
         }
         let visiting = meta::ENTERED | meta::FOREIGN | meta::MOVED;
         if depth > base {
@@ -418,10 +418,12 @@ impl Local {
                 return;
             }
             lane.counters.lose(Reason::AfterShutdown, carried.count());
+            self.has_lost_a_stranger();
         } else if entry.meta & meta::REFUSED != 0
             || !self.writer.push(&lane.ring, &record.words(), limit)
         {
             lane.counters.lose(Reason::RingFull, carried.count());
+            self.has_lost_a_stranger();
         } else {
             self.writer.publish(&lane.ring);
         }

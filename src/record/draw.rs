@@ -226,7 +226,12 @@ impl Local {
             let table = snapshot.load().as_deref()?;
             Some(self.verdict_of(table, request, trace, key, rand))
         });
-        verdict.ok().flatten().unwrap_or_default()
+        let verdict = verdict.unwrap_or_else(|_| {
+            // The thread ends, and its snapshot is gone before what is started in destructors.
+            let table = CURRENT.load();
+            Some(self.verdict_of(table.as_deref()?, request, trace, key, rand))
+        });
+        verdict.unwrap_or_default()
     }
 
     fn verdict_of(

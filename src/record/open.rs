@@ -73,14 +73,18 @@ impl Admission {
 pub(crate) fn admit() -> Option<Admission> {
     match SETTINGS.word() & (ON | RULED) {
         0 | RULED => Some(Admission::no(Handle::NONE)),
-        ON => Some(draw()),
+        ON => draw(SETTINGS.state()),
         _ => None,
     }
 }
 
-fn draw() -> Admission {
-    let state = SETTINGS.state();
-    LOCAL
+/// `None` where rules came into force a moment ago: what the state holds is no threshold then.
+#[inline]
+pub(super) fn draw(state: u64) -> Option<Admission> {
+    if state & RULED != 0 {
+        return None;
+    }
+    let admission = LOCAL
         .try_with(|local| {
             if !local.is_fit(state) {
                 return local.draw_anew(state);
@@ -92,7 +96,8 @@ fn draw() -> Admission {
             local.leave(lane);
             admission
         })
-        .unwrap_or(Admission::no(Handle::NONE))
+        .unwrap_or(Admission::no(Handle::NONE));
+    Some(admission)
 }
 
 /// Starts a transaction that was admitted.

@@ -6,12 +6,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::sampling::{Sampling, Table, live};
 use crate::shared::arena::{Arena, BYTES_MAX};
-use crate::shared::id::WireIds;
+use crate::shared::id::{NameId, WireIds};
 use crate::shared::layout::{AttributeHeader, Kind, Slot, SpanRecord, flag, payload, slots_of};
 use crate::shared::ledger::{Count, Reason};
 use crate::shared::registry::Lane;
-use crate::shared::settings::{SETTINGS, sampling};
+use crate::shared::settings::{ON, RULED, SETTINGS, sampling, threshold_of};
 use crate::shared::{clock, names};
 use crate::{Hub, SpanStatus, start_child, start_transaction};
 
@@ -73,7 +74,7 @@ fn lost(reason: Reason) -> Count {
     lane().counters.lost(reason).unwrap().get()
 }
 
-fn text(id: crate::shared::id::NameId) -> &'static str {
+fn text(id: NameId) -> &'static str {
     names::text(id).unwrap_or_default()
 }
 
@@ -105,6 +106,33 @@ fn an_item_arrives_as_its_records_children_first() {
     assert_eq!(attributes.len(), 1);
     assert_eq!((attributes[0].0.key, text(attributes[0].0.name)), (root.key, "queue"));
     assert_eq!(attributes[0].1, b"orders");
+}
+
+#[test]
+fn rules_that_come_into_force_during_a_draw_are_not_taken_for_a_threshold() {
+    let _session = Session::recording();
+    let state = SETTINGS.state();
+    assert!(super::open::draw(state | RULED).is_none());
+    let drawn = super::open::draw(state).unwrap();
+    assert!(drawn.refused().is_none());
+    assert!(super::open_root(drawn, NameId::NONE, NameId::NONE).is_recording());
+    LOCAL.with(|local| local.abandon_open(lane()));
+}
+
+#[test]
+fn what_is_changed_while_a_session_begins_holds_in_it() {
+    let _session = Session::recording();
+    SETTINGS.switch_off();
+    let rate = |rate| Sampling { traces_sample_rate: Some(rate), ..Sampling::default() };
+    live::begin(Table::compile(rate(1.0)).unwrap().into(), |word| {
+        assert!(live::change(|sampling| *sampling = rate(0.25)).unwrap());
+        SETTINGS.switch_on(&WireIds::from_os(0), word, 10_000);
+    });
+    assert_eq!(threshold_of(SETTINGS.word()), 250_000);
+    SETTINGS.switch_off();
+    assert!(live::change(|sampling| *sampling = rate(0.5)).unwrap());
+    assert_eq!(SETTINGS.word() & ON, 0);
+    live::end();
 }
 
 #[test]

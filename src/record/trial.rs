@@ -13,7 +13,8 @@
 //! # Invariants
 //! * P1: a mark belongs to the open planned root whose key it holds; marks of others are not used.
 //! * P2: what lies in the ring between a mark and its end, all private, are slots of that
-//!   transaction alone, if it was the outermost, or if a look at them says so.
+//!   transaction alone, if nothing else was open when it began and nothing is when it ends, or if a
+//!   look at them says so.
 
 use std::cell::Cell;
 
@@ -41,8 +42,8 @@ pub(super) struct Trial {
     /// [`Counters::at_large`](crate::shared::registry::Counters::at_large) then.
     at_large: u64,
     rand: u32,
-    /// Nothing else was open.
-    outermost: bool,
+    /// Nothing else was open, and nothing was counted here that began elsewhere.
+    alone: bool,
 }
 
 /// Recorded transactions that can be open on a thread.
@@ -57,7 +58,7 @@ pub(super) const fn none() -> Trials {
 }
 
 impl Trial {
-    const NONE: Self = Self { key: 0, mark: Mark::START, at_large: 0, rand: 0, outermost: false };
+    const NONE: Self = Self { key: 0, mark: Mark::START, at_large: 0, rand: 0, alone: false };
 }
 
 /// What becomes of a planned root.
@@ -123,7 +124,7 @@ impl Local {
                 mark: self.writer.mark(),
                 at_large: lane.counters.at_large(),
                 rand: pending.rand,
-                outermost: depth == 0,
+                alone: depth == 0,
             });
         }
     }
@@ -132,6 +133,13 @@ impl Local {
     fn innermost_trial(&self) -> Option<&Cell<Trial>> {
         let nth = usize::try_from(self.roots.get()).ok()?.checked_sub(1)?;
         self.trials.get(nth)
+    }
+
+    /// What is lost on this thread is not always of the transactions that are open on it.
+    #[cold]
+    pub(super) fn has_lost_a_stranger(&self) {
+        let [outermost, ..] = &self.trials;
+        outermost.set(Trial { alone: false, ..outermost.get() });
     }
 
     /// Ends a planned root of this generation: decides, and adorns its record.
@@ -174,7 +182,7 @@ impl Local {
             }
             return Verdict::Write;
         }
-        if let Some(children) = self.take_back_trial(lane, &trial) {
+        if let Some(children) = self.take_back_trial(lane, depth, &trial) {
             lane.counters.discarded.add(Count::transaction(children));
             return Verdict::Gone;
         }
@@ -184,11 +192,11 @@ impl Local {
 
     /// Moves the cursor back to where a trial began; how many children it had recorded. `None`: it
     /// cannot be done.
-    fn take_back_trial(&self, lane: &Lane, trial: &Trial) -> Option<u64> {
+    fn take_back_trial(&self, lane: &Lane, depth: usize, trial: &Trial) -> Option<u64> {
         if !self.writer.is_private_since(trial.mark) {
             return None;
         }
-        let children = if trial.outermost {
+        let children = if trial.alone && lane.spans.len() == depth + 1 {
             lane.counters.at_large().wrapping_sub(trial.at_large)
         } else {
             self.children_since(lane, trial)?

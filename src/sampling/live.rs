@@ -23,10 +23,12 @@ use crate::shared::settings::{SETTINGS, sampling};
 /// The table in force; none while nothing is sampled.
 pub(crate) static CURRENT: ArcSwapOption<Table> = ArcSwapOption::const_empty();
 
-/// Puts a first table in force; what the settings are to say of it.
-pub(crate) fn begin(table: Arc<Table>) -> u64 {
+/// Puts a first table in force. `switch_on` is told what the settings are to say of it.
+pub(crate) fn begin(table: Arc<Table>, switch_on: impl FnOnce(u64)) {
     CURRENT.store(Some(Arc::clone(&table)));
-    word(&table)
+    switch_on(word(&table));
+    // Who has changed something meanwhile found the settings off, and could not say it there.
+    refresh();
 }
 
 /// Nothing is sampled any more.
@@ -85,8 +87,10 @@ pub(crate) fn source() -> Option<Sampling> {
 /// V1, after a change of table or pressure.
 pub(crate) fn refresh() {
     loop {
+        // Before the table: what is in force later is not said of an earlier session's.
+        let state = SETTINGS.state();
         let (Some(table), factor) = (CURRENT.load_full(), pressure::factor()) else { return };
-        SETTINGS.resample(word(&table));
+        SETTINGS.resample(state, word(&table));
         let newest = CURRENT.load();
         let is_newest = newest.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, &table));
         if is_newest && pressure::factor() == factor {

@@ -24,5 +24,4 @@ pub(crate) mod ring;
 pub(crate) mod seqlock;
 pub(crate) mod settings;
 pub(crate) mod sync;
-#[cfg(not(hotspan_loom))]
 pub(crate) mod traces;

@@ -12,7 +12,7 @@
 //! # Orderings
 //! | here | pairs with | licenses |
 //! |---|---|---|
-//! | `switch_on`: store of `state`, Release | `state`: load, Acquire | who sees "on" sees the seeds and the limit (G1) |
+//! | `switch_on`: change of `state`, Release | `state`: load, Acquire | who sees "on" sees the seeds and the limit (G1), and the table that was put in force before |
 
 use super::id::WireIds;
 use super::sync::{AtomicU64, Ordering};
@@ -74,30 +74,28 @@ impl Settings {
             to.store(from, Ordering::Relaxed);
         }
         self.ring_slots.store(ring_slots, Ordering::Relaxed);
-        let generation = self.next_generation();
         // ORDERING: Release, with the Acquire in `state` (G1).
-        self.state.store(generation | sampling | ON, Ordering::Release);
+        let (set, get) = (Ordering::Release, Ordering::Relaxed);
+        let _ = self.state.fetch_update(set, get, |state| Some(next(state) | sampling | ON));
     }
 
-    /// Changes how a generation samples, as long as it goes on.
-    pub(crate) fn resample(&self, sampling: u64) {
+    /// Changes how a generation samples, as long as it goes on: the one of `seen`, a state that was
+    /// read before what `sampling` was made from.
+    pub(crate) fn resample(&self, seen: u64, sampling: u64) {
         // Relaxed: a read-modify-write goes on with the release of `switch_on`, and hands nothing
         // over by itself.
         let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
         let _ = self.state.fetch_update(set, get, |state| {
-            (state & ON != 0).then_some(state & !(THRESHOLD | RULED) | sampling)
+            let goes_on = (state ^ seen) & GENERATION == 0 && state & ON != 0;
+            goes_on.then_some(state & !(THRESHOLD | RULED) | sampling)
         });
     }
 
     /// Ends a generation.
     pub(crate) fn switch_off(&self) {
         // Relaxed: nothing is handed over by going off.
-        self.state.store(self.next_generation(), Ordering::Relaxed);
-    }
-
-    fn next_generation(&self) -> u64 {
-        (self.state.load(Ordering::Relaxed) & GENERATION).wrapping_add(1 << GENERATION_SHIFT)
-            & GENERATION
+        let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.state.fetch_update(set, get, |state| Some(next(state)));
     }
 
     /// Slots a thread may hold unread.
@@ -121,6 +119,11 @@ impl Settings {
             }),
         }
     }
+}
+
+/// The generation after that of a state.
+const fn next(state: u64) -> u64 {
+    (state & GENERATION).wrapping_add(1 << GENERATION_SHIFT) & GENERATION
 }
 
 /// How transactions are sampled, as a state word has it: by a threshold in millionths, or by the
@@ -263,5 +266,57 @@ mod models {
     #[test]
     fn collected_child_taken_back_at_shutdown_is_forbidden() {
         bounded(true);
+    }
+
+    /// As `refresh` in `sampling/live.rs`: `table` is what is in force, and says how to sample.
+    fn refresh(settings: &Settings, table: &AtomicU64) {
+        let state = settings.state();
+        let word = table.load(Ordering::Acquire);
+        settings.resample(state, word);
+    }
+
+    const OLD: u64 = sampling(1, false);
+    const CHANGED: u64 = sampling(2, true);
+    const NEW: u64 = sampling(3, false);
+
+    /// FORBIDDEN: a change of sampling that is late switches recording on again, or makes the next
+    /// generation sample as the last one did.
+    #[test]
+    fn old_sampling_in_a_new_generation_is_forbidden() {
+        loom::model(|| {
+            let settings = Arc::new(Settings::new());
+            let table = Arc::new(AtomicU64::new(OLD));
+            settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, OLD, 6);
+            let of_change = (Arc::clone(&settings), Arc::clone(&table));
+            let thread = thread::spawn(move || {
+                let (settings, table) = of_change;
+                // The change of a table: lost if another one is in force by now.
+                let (set, get) = (Ordering::AcqRel, Ordering::Acquire);
+                let _ = table.compare_exchange(OLD, CHANGED, set, get);
+                refresh(&settings, &table);
+            });
+            settings.switch_off();
+            assert_eq!(settings.word() & ON, 0, "on again");
+            table.swap(NEW, Ordering::AcqRel);
+            settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, NEW, 6);
+            assert_eq!(settings.word() & (THRESHOLD | RULED), NEW);
+            thread.join().unwrap();
+            let state = settings.word();
+            assert_eq!(state & (THRESHOLD | RULED | ON), NEW | ON, "an old sampling");
+        });
+    }
+
+    /// FORBIDDEN: recording is on after it was switched off, whatever was changed meanwhile.
+    #[test]
+    fn on_again_after_off_is_forbidden() {
+        loom::model(|| {
+            let settings = Arc::new(Settings::new());
+            settings.switch_on(&WireIds { seed: [1, 2, 3, 4] }, OLD, 6);
+            let changing = Arc::clone(&settings);
+            let thread = thread::spawn(move || changing.resample(changing.state(), CHANGED));
+            settings.switch_off();
+            thread.join().unwrap();
+            assert_eq!(settings.word() & ON, 0);
+        });
     }
 }

@@ -14,28 +14,46 @@
 //! # Invariants
 //! * X1: the words of a place are written by who changed its owner from 0 to [`BUSY`], until they
 //!   set it to their key.
-//! * X2: a key is taken out once, by who ends its transaction.
+//! * X2: a place is given up by changing its owner from the key to 0, by one thread: that who ends
+//!   the transaction, or `clear`.
 //!
 //! # Orderings
 //! | here | pairs with | licenses |
 //! |---|---|---|
 //! | `insert`: store of `owner`, Release | `read`: first load, Acquire | who finds the key sees the words written before |
 //! | `insert`: fence Release after `BUSY` | `read`: fence Acquire before the second load | who copied a word of a later owner sees that the owner has changed |
+//! | `insert`: store of `owner`, Release | a later `insert`: fence Acquire after `BUSY` | words of two owners are written in the order of the owners |
+//!
+//! The last pair goes over `remove`: that and the change to `BUSY` are read-modify-writes, which
+//! carry on what the store released.
 //!
 //! # Limits
 //! [`PLACES`] transactions at a time, [`DSC_MAX`] bytes of context each: 1 MiB, touched as used.
 
+#[cfg(not(hotspan_loom))]
 use once_cell::race::OnceBox;
 
 use super::id::mix;
 use super::sync::{AtomicU64, Ordering, fence};
 
 /// Transactions that continue a trace and are open at the same time.
+#[cfg(not(hotspan_loom))]
 const PLACES: usize = 1024;
+/// Transactions that continue a trace and are open at the same time: all in one place.
+#[cfg(hotspan_loom)]
+const PLACES: usize = 1;
 /// Places that are looked at for one key.
+#[cfg(not(hotspan_loom))]
 const PROBES: usize = 8;
+/// Places that are looked at for one key.
+#[cfg(hotspan_loom)]
+const PROBES: usize = 1;
 /// Bytes of sampling context that are kept of a trace.
+#[cfg(not(hotspan_loom))]
 pub(crate) const DSC_MAX: usize = 960;
+/// Bytes of sampling context that are kept of a trace.
+#[cfg(hotspan_loom)]
+pub(crate) const DSC_MAX: usize = 8;
 const DSC_WORDS: usize = DSC_MAX / 8;
 /// A place that is being written.
 const BUSY: u64 = u64::MAX;
@@ -62,13 +80,44 @@ type Place = [AtomicU64; WORDS];
 const HEAD: usize = 8;
 const WORDS: usize = HEAD + DSC_WORDS;
 
+#[cfg(not(hotspan_loom))]
 static TABLE: OnceBox<Box<[Place]>> = OnceBox::new();
 
-fn table() -> Option<&'static [Place]> {
-    let made = TABLE.get_or_try_init(|| {
+/// Puts in what a transaction continues; `dsc` beyond [`DSC_MAX`] is cut. The first call allocates.
+/// False: there is no place.
+#[cfg(not(hotspan_loom))]
+pub(crate) fn insert(key: u64, continued: &Continued, dsc: &[u8]) -> bool {
+    let table = TABLE.get_or_try_init(|| {
         bytemuck::allocation::try_zeroed_slice_box::<Place>(PLACES).map(Box::new)
     });
-    Some(made.ok()?)
+    table.is_ok_and(|table| insert_into(table, key, continued, dsc))
+}
+
+/// What the transaction with this key continues; `dsc` is given its context.
+#[cfg(not(hotspan_loom))]
+pub(crate) fn read(key: u64, dsc: impl FnMut(&[u8])) -> Option<Continued> {
+    read_from(TABLE.get()?, key, dsc)
+}
+
+/// Takes out what the transaction with this key continued.
+#[cfg(not(hotspan_loom))]
+pub(crate) fn remove(key: u64) {
+    if let Some(table) = TABLE.get() {
+        remove_from(table, key);
+    }
+}
+
+/// Takes out everything. In front of a session, when nothing is being put in: what was forgotten in
+/// the last one, or was open in the process that this one was forked off, is not to take up places
+/// for ever.
+#[cfg(not(hotspan_loom))]
+pub(crate) fn clear() {
+    for [owner, ..] in TABLE.get().into_iter().flat_map(|table| table.iter()) {
+        let key = owner.load(Ordering::Relaxed);
+        if key != 0 && key != BUSY {
+            give_up(owner, key);
+        }
+    }
 }
 
 fn places(table: &[Place], key: u64) -> impl Iterator<Item = &Place> {
@@ -77,10 +126,7 @@ fn places(table: &[Place], key: u64) -> impl Iterator<Item = &Place> {
     (0..PROBES).filter_map(move |probe| table.get(first.wrapping_add(probe) % PLACES))
 }
 
-/// Puts in what a transaction continues; `dsc` beyond [`DSC_MAX`] is cut. The first call allocates.
-/// False: there is no place.
-pub(crate) fn insert(key: u64, continued: &Continued, dsc: &[u8]) -> bool {
-    let Some(table) = table() else { return false };
+fn insert_into(table: &[Place], key: u64, continued: &Continued, dsc: &[u8]) -> bool {
     // Relaxed: the words are only stored to, and what was read of them is judged by X1.
     let free = places(table, key).find(|[owner, ..]| {
         owner.load(Ordering::Relaxed) == 0
@@ -90,8 +136,9 @@ pub(crate) fn insert(key: u64, continued: &Continued, dsc: &[u8]) -> bool {
         return false;
     };
     // ORDERING: Release fence, with the Acquire fence in `read`: no word below is seen without the
-    // change of owner above.
-    fence(Ordering::Release);
+    // change of owner above. Acquire, with the Release store below of the place's last owner: its
+    // words are older than these.
+    fence(Ordering::AcqRel);
     let dsc = dsc.get(..DSC_MAX).unwrap_or(dsc);
     #[expect(clippy::cast_possible_truncation, reason = "halves")]
     for (to, word) in [
@@ -115,9 +162,7 @@ pub(crate) fn insert(key: u64, continued: &Continued, dsc: &[u8]) -> bool {
     true
 }
 
-/// What the transaction with this key continues; its context is appended to `dsc`.
-pub(crate) fn read(key: u64, mut dsc: impl FnMut(&[u8])) -> Option<Continued> {
-    let table = TABLE.get()?;
+fn read_from(table: &[Place], key: u64, mut dsc: impl FnMut(&[u8])) -> Option<Continued> {
     places(table, key).find_map(|place| {
         let [owner, high, low, parent, facts, length, _, _, context @ ..] = place;
         // ORDERING: Acquire, with the Release store in `insert`.
@@ -147,17 +192,21 @@ pub(crate) fn read(key: u64, mut dsc: impl FnMut(&[u8])) -> Option<Continued> {
     })
 }
 
-/// Takes out what the transaction with this key continued.
-pub(crate) fn remove(key: u64) {
-    let Some(table) = TABLE.get() else { return };
+fn remove_from(table: &[Place], key: u64) {
     if let Some([owner, ..]) =
         places(table, key).find(|[owner, ..]| owner.load(Ordering::Relaxed) == key)
     {
-        owner.store(0, Ordering::Relaxed);
+        give_up(owner, key);
     }
 }
 
-#[cfg(test)]
+/// X2.
+fn give_up(owner: &AtomicU64, key: u64) {
+    // Relaxed: goes on with what `insert_into` released.
+    let _ = owner.compare_exchange(key, 0, Ordering::Relaxed, Ordering::Relaxed);
+}
+
+#[cfg(all(test, not(hotspan_loom)))]
 mod tests {
     use super::*;
 
@@ -222,6 +271,97 @@ mod tests {
             }
             done.store(true, Ordering::Relaxed);
             let _ = reader.join().unwrap();
+        });
+    }
+}
+
+#[cfg(all(test, hotspan_loom))]
+mod models {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    type Table = Arc<[Place; PLACES]>;
+
+    fn table() -> Table {
+        Arc::new(std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))))
+    }
+
+    /// Every word says whose it is.
+    fn put(table: &Table, key: u64) -> bool {
+        let continued = Continued { trace_id: 0, parent: key, rand: 0, flags: 0 };
+        insert_into(&table[..], key, &continued, &key.to_le_bytes())
+    }
+
+    /// What is read under a key: nothing, or what was put in under it.
+    fn look(table: &Table, key: u64) -> bool {
+        let mut context = Vec::new();
+        let found = read_from(&table[..], key, |dsc| context.extend_from_slice(dsc));
+        if let Some(found) = &found {
+            assert_eq!(found.parent, key, "another trace's words");
+            assert_eq!(context, key.to_le_bytes(), "another trace's context");
+        }
+        found.is_some()
+    }
+
+    fn bounded(model: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(model);
+    }
+
+    /// FORBIDDEN: a reader finds a key, and not all words of it.
+    #[test]
+    fn key_without_its_words_is_forbidden() {
+        bounded(|| {
+            let table = table();
+            let writer = Arc::clone(&table);
+            let thread = thread::spawn(move || assert!(put(&writer, 1)));
+            look(&table, 1);
+            thread.join().unwrap();
+            assert!(look(&table, 1));
+        });
+    }
+
+    /// FORBIDDEN: a reader of a trace that is taken out meanwhile gets words of the one that is put
+    /// in its place.
+    #[test]
+    fn words_of_another_key_are_forbidden() {
+        bounded(|| {
+            let table = table();
+            assert!(put(&table, 1));
+            let writer = Arc::clone(&table);
+            let thread = thread::spawn(move || {
+                remove_from(&writer[..], 1);
+                assert!(put(&writer, 2));
+            });
+            look(&table, 1);
+            look(&table, 2);
+            thread.join().unwrap();
+            assert!(look(&table, 2) && !look(&table, 1));
+        });
+    }
+
+    /// FORBIDDEN: two traces get one place, or one of them is found in the other one's; or who takes
+    /// a trace out that is out already takes out the next one.
+    #[test]
+    fn one_place_for_two_traces_is_forbidden() {
+        bounded(|| {
+            let table = table();
+            assert!(put(&table, 1));
+            let other = Arc::clone(&table);
+            let thread = thread::spawn(move || {
+                remove_from(&other[..], 1);
+                put(&other, 2)
+            });
+            remove_from(&table[..], 1);
+            let is_mine = put(&table, 3);
+            let is_theirs = thread.join().unwrap();
+            assert!(is_mine || is_theirs, "a free place was refused to both");
+            assert!(!(is_mine && is_theirs), "two in one place");
+            assert_eq!(look(&table, 3), is_mine, "taken out by another");
+            assert_eq!(look(&table, 2), is_theirs, "taken out by another");
         });
     }
 }

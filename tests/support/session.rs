@@ -72,6 +72,12 @@ impl Session {
         self
     }
 
+    /// Closes, whatever is open, and starts the next one, with no other test's in between.
+    pub(crate) fn again(self, change: impl FnOnce(&mut Config)) -> Self {
+        let _ = self.guard.close(LONG);
+        Self::start_alone(self.alone, change)
+    }
+
     /// Closes, and takes apart what was sent. The books must be exact, whatever happened.
     pub(crate) fn end(self) -> Ending {
         let report = self.guard.close(LONG);
