@@ -30,10 +30,10 @@ use crate::value::IntoValue;
 /// ```
 #[inline]
 pub fn start_transaction(op: impl IntoName, name: impl IntoName) -> Transaction {
-    let admission = match record::admit() {
-        Some(admission) => admission,
-        None => options::admit(&op, &name),
-    };
+    let mut admission = record::admit();
+    if admission.is_open() {
+        admission = options::admit(&op, &name);
+    }
     let handle = match admission.refused() {
         Some(handle) => handle,
         None => {
