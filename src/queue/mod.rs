@@ -1,10 +1,10 @@
 //! Messages: what producers and consumers of queues and topics record, so that one trace shows
 //! both, and Sentry's Queues page its numbers.
 //!
-//! The producer [`publish`]es inside of a transaction and [injects](Publish::inject) headers into
-//! the message; the consumer [`process`]es it, given these headers, in a transaction of its own
-//! that continues the trace. The headers are those of Sentry's SDKs: the two ends may be written in
-//! different languages.
+//! The producer [`publish`](publish())es inside of a transaction and [injects](Publish::inject)
+//! headers into the message; the consumer [`process`](process())es it, given these headers, in a
+//! transaction of its own that continues the trace. The headers are those of Sentry's SDKs: the two
+//! ends may be written in different languages.
 //!
 //! ```
 //! use std::collections::HashMap;
@@ -160,8 +160,8 @@
 //!
 //! # Batches
 //! A batch that is worked on as one is one transaction with links to where its messages come from:
-//! [`batch`]. One whose messages are worked on one by one is one transaction each, in the trace of
-//! each:
+//! [`batch`](batch()). One whose messages are worked on one by one is one transaction each, in the
+//! trace of each:
 //!
 //! ```
 //! # use hotspan::queue;

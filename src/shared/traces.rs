@@ -343,8 +343,8 @@ mod models {
         });
     }
 
-    /// FORBIDDEN: two traces get one place, or one of them is found in the other one's; or who takes
-    /// a trace out that is out already takes out the next one.
+    /// FORBIDDEN: two traces get one place, or one of them is found in the other one's; or who
+    /// takes a trace out that is out already takes out the next one.
     #[test]
     fn one_place_for_two_traces_is_forbidden() {
         bounded(|| {
