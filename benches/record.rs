@@ -15,7 +15,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use hotspan::{Config, Delivery, Guard, Name, Reason, start_child, start_transaction};
+use hotspan::{Config, Delivery, Guard, Keep, Name, Reason, Rule, start_child, start_transaction};
 
 /// Children of one transaction: its own cost is spread over them.
 const CHILDREN: u64 = 20;
@@ -113,9 +113,17 @@ fn two_threads(iters: u64, guard: &Guard) -> Duration {
 }
 
 fn start(rate: f64) -> Guard {
+    start_with(rate, Vec::new())
+}
+
+fn start_with(rate: f64, rules: Vec<Rule>) -> Guard {
     hotspan::init(Config {
+        dsn: Some("https://0123456789abcdef0123456789abcdef@localhost/1".into()),
+        release: Some("shop@2.14.0".into()),
+        environment: Some("production".into()),
         transport: Delivery::Null,
         traces_sample_rate: Some(rate),
+        rules,
         ..Config::default()
     })
     .expect("nothing else is initialised here")
@@ -144,6 +152,81 @@ fn unsampled(criterion: &mut Criterion) {
     });
     bench("item_unsampled", items);
     bench("item_unsampled_texts", items_with_texts);
+}
+
+/// Rules of which the last one is the item's: the others are for other ops, or for other names.
+fn rules(count: usize, by_name: bool, last: Rule) -> Vec<Rule> {
+    let op = || Some(OP.as_str().to_owned());
+    let other = |n| {
+        let text = Some(format!("other {n}"));
+        let (op, name) = if by_name { (op(), text) } else { (text, None) };
+        Rule { op, name, rate: Some(0.5), ..Rule::default() }
+    };
+    let name = by_name.then(|| NAME.as_str().to_owned());
+    (1..count).map(other).chain([Rule { op: op(), name, ..last }]).collect()
+}
+
+fn ruled(criterion: &mut Criterion) {
+    let nothing = || Rule { rate: Some(0.0), ..Rule::default() };
+    let keep = Keep { slower_than: Some(Duration::from_secs(3600)), ..Keep::default() };
+    for (name, rules) in [
+        ("item_unsampled_10_rules", rules(10, false, nothing())),
+        ("item_unsampled_200_rules", rules(200, false, nothing())),
+        ("item_unsampled_200_rules_by_name", rules(200, true, nothing())),
+        ("item_discarded", rules(10, false, Rule { keep, ..nothing() })),
+    ] {
+        let guard = start_with(1.0, rules);
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_custom(|iters| timed(Some(&guard), iters, items));
+        });
+    }
+}
+
+/// What a message brings along.
+const INCOMING: [(&str, &str); 2] = [
+    ("sentry-trace", "4c79f60c11214eb38604f4ae0781bfb2-fa90fdead5f74052-1"),
+    (
+        "baggage",
+        "sentry-trace_id=4c79f60c11214eb38604f4ae0781bfb2,\
+         sentry-public_key=0123456789abcdef0123456789abcdef,sentry-org_id=1,\
+         sentry-environment=production,sentry-release=shop%402.14.0,sentry-sample_rate=0.25,\
+         sentry-sampled=true,sentry-sample_rand=0.123456,sentry-transaction=POST%20%2Forders",
+    ),
+];
+
+fn write_headers(count: u64) {
+    let mut buffer = String::with_capacity(1024);
+    for _ in 0..count {
+        buffer.clear();
+        if let Some(headers) = hotspan::trace_headers() {
+            let _ = headers.write_http(&mut buffer);
+        }
+        black_box(&buffer);
+    }
+}
+
+fn propagated(criterion: &mut Criterion) {
+    let guard = start(1.0);
+    let mut bench = |name: &str, run: fn(u64)| {
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_custom(|iters| timed(Some(&guard), iters, run));
+        });
+    };
+    bench("headers", |count| {
+        let _transaction = start_transaction(&OP, &NAME);
+        write_headers(count);
+    });
+    bench("headers_continued", |count| {
+        let incoming = hotspan::continue_from(black_box(INCOMING));
+        let _transaction = incoming.start_transaction(&OP, &NAME);
+        write_headers(count);
+    });
+    bench("transaction_continued", |count| {
+        for _ in 0..count {
+            let incoming = hotspan::continue_from(black_box(INCOMING));
+            drop(black_box(incoming.start_transaction(&OP, &NAME)));
+        }
+    });
 }
 
 fn sampled(criterion: &mut Criterion) {
@@ -209,5 +292,5 @@ fn settings() -> Criterion {
         .measurement_time(Duration::from_secs(1))
 }
 
-criterion_group! { name = benches; config = settings(); targets = off, unsampled, sampled }
+criterion_group! { name = benches; config = settings(); targets = off, unsampled, ruled, propagated, sampled }
 criterion_main!(benches);

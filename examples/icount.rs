@@ -3,8 +3,8 @@
 //!
 //! `cargo run --release --example icount -- TIMES [OPERATION]`
 //!
-//! With an operation's name, only that one runs, between two marks that a tracer can see: attempts to
-//! open files that do not exist.
+//! With an operation's name, only that one runs, between two marks that a tracer can see: attempts
+//! to open files that do not exist.
 
 #![expect(clippy::print_stdout, reason = "a program talks")]
 

@@ -1,6 +1,6 @@
 //! Records at a steady rate for minutes, in every way there is, and watches what the process holds:
-//! memory, threads, files. What grows for ever would show here. Early on it records flat out for some
-//! seconds, with losses that are counted: what is kept for stalls is then as large as it gets.
+//! memory, threads, files. What grows for ever would show here. Early on it records flat out for
+//! some seconds, with losses that are counted: what is kept for stalls is then as large as it gets.
 //!
 //! `cargo run --release --example soak -- [MINUTES] [TRANSACTIONS_PER_SECOND]`; see `scripts/soak`.
 //!

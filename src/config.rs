@@ -144,11 +144,11 @@ pub struct Config {
     /// [`reconfigure`](crate::reconfigure), and [`watch_rules`](crate::watch_rules) for a file.
     pub rules: Vec<Rule>,
     /// How many transactions are kept in a second, all together; see
-    /// [`Sampling::max_per_second`]. Default: no cap.
+    /// [`Sampling::max_per_second`](crate::Sampling::max_per_second). Default: no cap.
     #[serde(deserialize_with = "crate::read::open_number")]
     pub max_per_second: Option<f64>,
     /// How many transactions of each op are kept in a second whatever the rates; see
-    /// [`Sampling::floor_per_second`]. Default: no floor.
+    /// [`Sampling::floor_per_second`](crate::Sampling::floor_per_second). Default: no floor.
     #[serde(deserialize_with = "crate::read::open_number")]
     pub floor_per_second: Option<f64>,
     /// Whether sampling gives way while delivering is in trouble: every 10 s in which the queue

@@ -126,11 +126,7 @@ impl Detached {
             return Self { carried };
         }
         let scope = self.enter();
-        if scope.handle.is_none() {
-            // It is not current here: what is, is another one.
-            return Self::NONE;
-        }
-        scope.start_child(op, description).detach()
+        scope.start_child(op, description).detach_alone()
     }
 
     /// Asks for a transaction to be kept, as [`Transaction::keep`] does.

@@ -205,6 +205,7 @@ impl ConfigError {
     }
 
     #[cold]
+    #[cfg(feature = "rules-file")]
     pub(crate) fn rules_file(error: io::Error) -> Self {
         Self::new(None, Kind::RulesFile(error))
     }

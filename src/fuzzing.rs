@@ -225,8 +225,8 @@ fn assert_legal(value: &str) {
     assert!(value.len() <= 8192 && value.split(',').count() <= 64);
 }
 
-/// Reads a rules file, and looks up ops and names made of its patterns. An error is short, printable
-/// and on one line.
+/// Reads a rules file, and looks up ops and names made of its patterns. An error is short,
+/// printable and on one line.
 ///
 /// # Errors
 /// Its text, when it is no rules file; rules that do not compile are read all the same.

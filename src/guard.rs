@@ -317,7 +317,7 @@ fn http(resolved: &Resolved, dsn: &Dsn) -> Result<Box<dyn Transport>, ConfigErro
 }
 
 #[cfg(not(feature = "http"))]
-fn http(_: &Resolved, _: &crate::Dsn) -> Result<Box<dyn Transport>, ConfigError> {
+fn http(_: &Resolved, _: &Dsn) -> Result<Box<dyn Transport>, ConfigError> {
     Err(ConfigError::unsupported("transport", "the feature `http`"))
 }
 

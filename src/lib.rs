@@ -21,7 +21,14 @@
 //! # Concepts
 //! - A **transaction** is one item of the loop: a root span, with a name by which the server
 //!   groups. [`start_transaction`] returns its guard, [`Transaction`]. Whether it is kept is
-//!   decided there, by [`Config::traces_sample_rate`].
+//!   decided there, by [`Config::traces_sample_rate`], a sampler, or rules.
+//! - **Rules** ([`Rule`]) say by op and name what share is kept, at most how many a second, and
+//!   what is kept for how it ended ([`Keep`]): slow, failed, the first of its name. They can be
+//!   changed while the program runs ([`reconfigure()`], `watch_rules`). Whatever kept a
+//!   transaction, the rate that is sent with it is the probability of that.
+//! - A **trace** goes from one service to the next in headers: [`continue_from`] reads those that
+//!   came, [`trace_headers`] makes those that go along; the module [`queue`] does both for
+//!   messages.
 //! - A **span** is a step inside it: [`start_child`] returns a [`Span`], a child of whatever is
 //!   innermost on the thread; [`Transaction::start_child`] and [`Span::start_child`] name the
 //!   parent.
@@ -63,8 +70,9 @@
 //! can be set is in [`Config`], each field with its default and its range. Fixed are: 4,096 threads
 //! that record at the same time; on each of them 256 open spans, of which 16 sampled transactions;
 //! 65,535 names of 8 MiB together, beyond which texts travel with their span; 1,024 bytes for a
-//! text value, and for a list; ten measurements a transaction. The README has the whole table, with
-//! the counter for each.
+//! text value, and for a list; ten measurements a transaction; 1,000 rules; floors for 256 ops, and
+//! 1,024 names of which it is known what is slow; 1,024 open transactions that continue traces,
+//! with 960 bytes of context each. The README has the whole table, with the counter for each.
 //!
 //! # Costs
 //! A recorded span reads the clock twice and writes one 64-byte record; each attribute writes one
@@ -93,6 +101,10 @@
 //!   [`SpanId`].
 //! - What is open: [`Hub`], [`Scope`], [`TransactionRef`], [`SpanRef`], [`inflight`](inflight()),
 //!   [`InFlight`].
+//! - Who is kept: [`Sampling`], [`Rule`], [`Keep`], [`Parent`], [`TracesSampler`],
+//!   [`SamplingContext`], [`TransactionOptions`], [`reconfigure()`], [`sampling()`], `watch_rules`.
+//! - Traces of several services: [`continue_from`], [`Incoming`], [`trace_headers`],
+//!   [`trace_headers_for`], [`TraceHeaders`]; the module [`queue`].
 //! - What became of it: [`stats`](stats()), [`Stats`], [`Count`], [`Reason`], [`Imbalance`].
 //! - Where it goes: the module [`transport`], with the trait, and HTTP, files, memory, nothing.
 //! - Testing what is recorded: the module [`test`](mod@test), with [`capture`](test::capture).

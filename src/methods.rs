@@ -93,8 +93,8 @@ macro_rules! span_methods {
                 crate::span::trace_id(self.at().handle())
             }
 
-            /// The headers for a request that leaves from this span, so that what it causes elsewhere
-            /// becomes part of the trace; of a no-op guard as
+            /// The headers for a request that leaves from this span, so that what it causes
+            /// elsewhere becomes part of the trace; of a no-op guard as
             /// [`trace_headers`](crate::trace_headers) has them. `None` for a span that has ended,
             /// and without [`init`](crate::init). Allocates only for a `baggage` of more than 512
             /// bytes.

@@ -66,8 +66,8 @@ const STOP_STEPS: u32 = 1000;
 ///
 /// # Errors
 /// The file cannot be read ([`ConfigError::is_rules_file`]), or says what cannot be
-/// ([`ConfigError::is_sampling`], which names the rule): then nothing has changed. The thread cannot
-/// be started ([`ConfigError::is_thread`]).
+/// ([`ConfigError::is_sampling`], which names the rule): then nothing has changed. The thread
+/// cannot be started ([`ConfigError::is_thread`]).
 ///
 /// ```
 /// # let folder = std::env::temp_dir().join(format!("hotspan-doc-{}", std::process::id()));

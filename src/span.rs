@@ -86,12 +86,16 @@ impl Span {
         if parent.is_recording() { Self::open(Some(parent), op, description) } else { Self::NONE }
     }
 
-    /// Takes the span off this thread, as
-    /// [`Transaction::detach`](crate::Transaction::detach) does. A no-op guard of a transaction that
-    /// was not sampled stays a part of that: where it is entered nothing is recorded, and headers
-    /// are the transaction's.
+    /// Takes the span off this thread, as [`Transaction::detach`](crate::Transaction::detach) does.
+    /// A no-op guard of a transaction that was not sampled stays a part of that: where it is
+    /// entered nothing is recorded, and headers are the transaction's.
     pub fn detach(mut self) -> Detached {
         Detached::of_child(std::mem::replace(&mut self.handle, Handle::NONE))
+    }
+
+    /// [`detach`](Self::detach), but that a no-op guard is of nothing.
+    pub(crate) fn detach_alone(mut self) -> Detached {
+        Detached::of(std::mem::replace(&mut self.handle, Handle::NONE))
     }
 
     /// Ends the span now, as dropping it does.

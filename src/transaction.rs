@@ -30,10 +30,10 @@ use crate::value::IntoValue;
 /// ```
 #[inline]
 pub fn start_transaction(op: impl IntoName, name: impl IntoName) -> Transaction {
-    let admission = match record::admit() {
-        Some(admission) => admission,
-        None => options::admit(&op, &name),
-    };
+    let mut admission = record::admit();
+    if admission.is_open() {
+        admission = options::admit(&op, &name);
+    }
     let handle = match admission.refused() {
         Some(handle) => handle,
         None => {
@@ -137,8 +137,8 @@ macro_rules! wish_methods {
     ($($ty:ty),*) => { $(
         impl $ty {
             /// Asks for the transaction to be kept, if a rule for it says so
-            /// ([`Keep::asked`](crate::Keep::asked)). The last wish counts. Does nothing for one that
-            /// is not recorded, not even on trial.
+            /// ([`Keep::asked`](crate::Keep::asked)). The last wish counts. Does nothing for one
+            /// that is not recorded, not even on trial.
             pub fn keep(&mut self) -> &mut Self {
                 record::ask(self.handle, true);
                 self

@@ -28,7 +28,8 @@ use crate::sampling::{Sampling, live};
 /// })?;
 /// hotspan::reconfigure(|sampling| {
 ///     sampling.traces_sample_rate = Some(0.5);
-///     sampling.rules.push(Rule { op: Some("health*".into()), rate: Some(0.0), ..Rule::default() });
+///     let health = Rule { op: Some("health*".into()), rate: Some(0.0), ..Rule::default() };
+///     sampling.rules.push(health);
 /// })?;
 /// assert_eq!(hotspan::sampling().unwrap().traces_sample_rate, Some(0.5));
 /// # drop(guard);

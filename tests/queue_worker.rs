@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -358,4 +359,80 @@ fn envelope_below(folder: &Path) -> bool {
         .into_iter()
         .filter_map(Result::ok)
         .any(|entry| entry.file_type().is_file())
+}
+
+/// Reads lines until one is as wanted; what it says.
+fn line_that<T>(lines: &mut impl Iterator<Item = String>, wanted: impl Fn(&str) -> Option<T>) -> T {
+    let mut seen = Vec::new();
+    let found = lines.by_ref().take(600).find_map(|line| {
+        seen.push(line);
+        seen.last().and_then(|line| wanted(line))
+    });
+    assert!(found.is_some(), "none of these lines is it: {seen:#?}");
+    found.unwrap()
+}
+
+/// `queue_worker: rules: kept 12 of 340 (3.5 %)`: kept, and of how many.
+fn share(line: &str) -> Option<(u64, u64)> {
+    let (kept, rest) = line.strip_prefix("queue_worker: rules: kept ")?.split_once(" of ")?;
+    Some((kept.parse().ok()?, rest.split_once(' ')?.0.parse().ok()?))
+}
+
+#[test]
+fn rules_that_are_edited_meanwhile_apply_at_once() {
+    let place = with_sources("rules", 20);
+    let rules = place.join("rules.json");
+    let write = |text: &str| {
+        fs::write(place.join("new.json"), text).unwrap();
+        fs::rename(place.join("new.json"), &rules).unwrap();
+    };
+    write(r#"{"rules": [{"op": "queue.process", "rate": 0}]}"#);
+    let mut child = command(&place, &["--json", "--rules", "rules.json", "--for", "600", "files"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let nothing = |line: &str| share(line).filter(|(kept, of)| *kept == 0 && *of > 0);
+    line_that(&mut lines, nothing);
+
+    write(
+        r#"{
+            "rules": [{"op": "queue.process", "rate": 0, "keep": {"slower_than": 1e-9}}],
+            "max_per_second": 100
+        }"#,
+    );
+    let taken = |line: &str| line.contains("rules: taken over from").then_some(());
+    line_that(&mut lines, taken);
+    line_that(&mut lines, |line| share(line).filter(|(kept, of)| *kept > 0 && kept < of));
+
+    write(r#"{"rules": [{"op": "queue.process", "rate": 2}]}"#);
+    let why =
+        line_that(&mut lines, |line| line.split_once("rules: refused").map(|l| l.1.to_owned()));
+    assert!(why.contains("rule 1") && why.contains("rate"), "{why}");
+
+    write(r#"{"rules": [{"op": "queue.process", "rate": 0, "keep": {"slower_than": 3600}}]}"#);
+    line_that(&mut lines, taken);
+    line_that(&mut lines, nothing);
+
+    let stopped = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    for _ in lines {}
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let slow = summary["kept"]["slow"].as_u64().unwrap();
+    assert!(slow > 0);
+    assert_eq!(summary["ledger"]["delivered"]["transactions"], slow);
+    assert!(summary["ledger"]["unsampled"].as_u64().unwrap() > 0);
+    assert!(summary["ledger"]["discarded"]["transactions"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn rules_that_are_wrong_are_refused_before_anything_is_done() {
+    let place = with_sources("wrong_rules", 1);
+    fs::write(place.join("rules.json"), r#"{"rules": [{"id": "mine", "rate": 2}]}"#).unwrap();
+    assert_refused(&run(&place, &["--rules", "rules.json", "files"]), "(\"mine\")");
+    assert_refused(&run(&place, &["--rules", "none.json", "files"]), "none.json");
+    assert_refused(&run(&place, &["--for", "0", "files"]), "--for takes");
 }

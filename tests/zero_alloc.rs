@@ -16,11 +16,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::hint::black_box;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hotspan::queue::{self, Process, Settlement};
 use hotspan::{
-    Delivery, FutureExt, Hub, Name, SpanStatus, Transaction, start_child, start_transaction,
+    Delivery, FutureExt, Hub, Keep, Name, Rule, SpanStatus, Transaction, TransactionOptions,
+    start_child, start_transaction,
 };
 
 mod support;
@@ -501,12 +502,143 @@ fn not_initialised_allocates_nothing_not_even_at_first() {
     assert_eq!(allocated.unwrap().join().unwrap(), 0);
 }
 
+/// 199 rules for something else, and one for `queue.process`: of all names, or of `orders`.
+fn rules(by_name: bool, last: Rule) -> Vec<Rule> {
+    let queue = || Some("queue.process".to_owned());
+    let other = |n| {
+        let text = Some(format!("other {n}"));
+        let (op, name) = if by_name { (queue(), text) } else { (text, None) };
+        Rule { op, name, rate: Some(1.0), ..Rule::default() }
+    };
+    let name = by_name.then(|| "orders".to_owned());
+    (1..200).map(other).chain([Rule { op: queue(), name, ..last }]).collect()
+}
+
+#[test]
+fn items_under_rules_allocate_nothing() {
+    for rate in [0.0, 1.0] {
+        for max_per_second in [None, Some(1e6)] {
+            for by_name in [false, true] {
+                let last = Rule { rate: Some(rate), max_per_second, ..Rule::default() };
+                let session = Session::start(|config| {
+                    config.transport = Delivery::Null;
+                    config.rules = rules(by_name, last);
+                    config.max_per_second = max_per_second;
+                });
+                let allocated = steady(|| everything("orders"));
+                assert_eq!(allocated, 0, "{rate}, {max_per_second:?}, by name: {by_name}");
+                session.end();
+            }
+        }
+    }
+}
+
+#[test]
+fn items_with_a_floor_or_a_sampler_allocate_nothing() {
+    let session = Session::start(|config| {
+        config.transport = Delivery::Null;
+        config.traces_sample_rate = Some(0.1);
+        config.floor_per_second = Some(5.0);
+        config.traces_sampler = Some(std::sync::Arc::new(|context| {
+            let rate = context.custom::<f64>().copied();
+            rate.or(context.rate()).unwrap_or(0.0)
+        }));
+    });
+    assert_eq!(steady(|| everything("orders")), 0);
+    let rate = 0.5_f64;
+    let options = TransactionOptions::new().context(&rate);
+    assert_eq!(steady(|| drop(options.start("queue.process", "orders"))), 0);
+    session.end();
+}
+
+#[test]
+fn items_on_trial_allocate_nothing_kept_or_not() {
+    for failed in [false, true] {
+        let keep = Keep {
+            slower_than: Some(Duration::from_secs(3600)),
+            slower_than_p99: true,
+            failed,
+            first: true,
+            asked: true,
+        };
+        let session = Session::start(|config| {
+            config.transport = Delivery::Null;
+            config.rules = rules(true, Rule { rate: Some(0.0), keep, ..Rule::default() });
+        });
+        // `everything` ends as aborted.
+        assert_eq!(steady(|| everything("orders")), 0, "failures are kept: {failed}");
+        assert_eq!(steady(|| _ = transaction().keep()), 0, "asked for");
+        assert_eq!(steady(|| _ = transaction().discard()), 0, "asked not to be kept");
+        let ending = session.end();
+        let discarded = ending.after.discarded.transactions - ending.before.discarded.transactions;
+        assert!(discarded >= ROUNDS as u64, "{discarded} were taken back");
+    }
+}
+
+/// A buffer of the caller's.
+struct Buffer {
+    bytes: [u8; 1024],
+    len: usize,
+}
+
+impl std::fmt::Write for Buffer {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let room = self.bytes.get_mut(self.len..).ok_or(std::fmt::Error)?;
+        room.get_mut(..text.len()).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len += text.len();
+        Ok(())
+    }
+}
+
+/// Writes the headers of the innermost span; their length.
+fn write_headers() -> usize {
+    let mut buffer = Buffer { bytes: [0; 1024], len: 0 };
+    hotspan::trace_headers().unwrap().write_http(&mut buffer).unwrap();
+    let allowed = hotspan::trace_headers_for("https://stock.example.com/items/5");
+    allowed.unwrap().merge_baggage("tenant=blue", &mut buffer).unwrap();
+    buffer.len
+}
+
+const BAGGAGE: &str = "tenant=blue,sentry-trace_id=4c79f60c11214eb38604f4ae0781bfb2,\
+    sentry-public_key=0123456789abcdef0123456789abcdef,sentry-environment=production,\
+    sentry-release=shop%402.14.0,sentry-sample_rate=0.25,sentry-sampled=true,\
+    sentry-sample_rand=0.123456,sentry-transaction=POST%20%2Forders";
+
+#[test]
+fn headers_in_and_out_allocate_nothing() {
+    let session = Session::start(|config| {
+        config.transport = Delivery::Null;
+        config.dsn = Some("https://0123456789abcdef0123456789abcdef@example.com/1".into());
+        config.release = Some("shop@2.14.0".into());
+        config.environment = Some("production".into());
+    });
+    let allocated = steady(|| {
+        let _transaction = transaction();
+        let _span = start_child("http.client", "GET");
+        assert!(write_headers() > 300);
+    });
+    assert_eq!(allocated, 0, "of a trace that begins here");
+    assert_eq!(steady(|| assert!(write_headers() > 300)), 0, "outside of any");
+    for flag in ["-0", "-1", ""] {
+        let sentry_trace = format!("4c79f60c11214eb38604f4ae0781bfb2-fa90fdead5f74052{flag}");
+        let headers = [("Sentry-Trace", sentry_trace.as_str()), ("baggage", BAGGAGE)];
+        let allocated = steady(|| {
+            let incoming = hotspan::continue_from(headers);
+            let _transaction = incoming.start_transaction("queue.process", "orders");
+            let _span = start_child("http.client", "GET");
+            assert!(write_headers() > 300);
+        });
+        assert_eq!(allocated, 0, "continued, {flag:?}");
+    }
+    session.end();
+}
+
 #[test]
 fn a_full_ring_allocates_nothing() {
     let session = Session::start(|config| {
         config.transport = Delivery::Null;
         config.ring_slots = 64;
-        config.flush_interval = std::time::Duration::from_secs(3600);
+        config.flush_interval = Duration::from_secs(3600);
     });
     assert_eq!(steady(|| everything("orders")), 0);
     let full = hotspan::Reason::RingFull;

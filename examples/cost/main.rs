@@ -14,7 +14,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use hotspan::{Config, Delivery, Guard, Name, start_child, start_transaction};
+use hotspan::{Config, Delivery, Guard, Keep, Name, Rule, start_child, start_transaction};
 use serde::Serialize;
 
 const ROUNDS: usize = 301;
@@ -138,6 +138,100 @@ fn item_with_texts(times: usize) {
     }
 }
 
+/// A buffer that is there already.
+struct Buffer {
+    bytes: [u8; 1024],
+    len: usize,
+}
+
+impl std::fmt::Write for Buffer {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.len + text.len();
+        self.bytes.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// `sentry-trace` and `baggage` of the innermost span.
+fn write_headers(times: usize) {
+    let mut buffer = Buffer { bytes: [0; 1024], len: 0 };
+    for _ in 0..times {
+        buffer.len = 0;
+        if let Some(headers) = hotspan::trace_headers() {
+            let _ = headers.write_http(&mut buffer);
+        }
+        black_box(&buffer);
+    }
+}
+
+/// Of a trace that begins here.
+fn headers(times: usize) {
+    let _transaction = start_transaction(&OP, &NAME);
+    write_headers(times);
+}
+
+/// Of one that began elsewhere.
+fn headers_continued(times: usize) {
+    let incoming = hotspan::continue_from(black_box(KEPT));
+    let _transaction = incoming.start_transaction(&OP, &NAME);
+    write_headers(times);
+}
+
+type Headers = [(&'static str, &'static str); 2];
+
+/// What a message brings along: a trace of somebody else's, kept there, or not.
+const KEPT: Headers = incoming("4c79f60c11214eb38604f4ae0781bfb2-fa90fdead5f74052-1");
+const LEFT_OUT: Headers = incoming("4c79f60c11214eb38604f4ae0781bfb2-fa90fdead5f74052-0");
+
+const fn incoming(sentry_trace: &'static str) -> Headers {
+    [("sentry-trace", sentry_trace), ("baggage", BAGGAGE)]
+}
+
+const BAGGAGE: &str = "sentry-trace_id=4c79f60c11214eb38604f4ae0781bfb2,\
+    sentry-public_key=0123456789abcdef0123456789abcdef,sentry-org_id=1,\
+    sentry-environment=production,sentry-release=shop%402.14.0,sentry-sample_rate=0.25,\
+    sentry-sampled=true,sentry-sample_rand=0.123456,sentry-transaction=POST%20%2Forders";
+
+fn continued(times: usize) {
+    for _ in 0..times {
+        let incoming = hotspan::continue_from(black_box(KEPT));
+        drop(black_box(incoming.start_transaction(&OP, &NAME)));
+    }
+}
+
+fn continued_unsampled(times: usize) {
+    for _ in 0..times {
+        let incoming = hotspan::continue_from(black_box(LEFT_OUT));
+        drop(black_box(incoming.start_transaction(&OP, &NAME)));
+    }
+}
+
+/// Rules of which the last one is the item's: the others are for other ops, or for other names.
+fn rules(count: usize, by_name: bool, last: Rule) -> Vec<Rule> {
+    let op = || Some(OP.as_str().to_owned());
+    let other = |n| {
+        let text = Some(format!("other {n}"));
+        let (op, name) = if by_name { (op(), text) } else { (text, None) };
+        Rule { op, name, rate: Some(0.5), ..Rule::default() }
+    };
+    let name = by_name.then(|| NAME.as_str().to_owned());
+    (1..count).map(other).chain([Rule { op: op(), name, ..last }]).collect()
+}
+
+/// Measures under rules of which the last one leaves the item out.
+fn under_rules(
+    name: &'static str,
+    what: &'static str,
+    rules: Vec<Rule>,
+    table: &mut Table,
+) -> Result<(), hotspan::ConfigError> {
+    let guard = start_with(1.0, rules)?;
+    let case = Case { times: 10_000, ..case(name, what, "<= 15 ns", item) };
+    rows_of(&guard, case, table);
+    Ok(())
+}
+
 /// Children of a transaction that sampling left out.
 fn children_unsampled(times: usize) {
     let _transaction = start_transaction(&OP, &NAME);
@@ -206,6 +300,10 @@ fn rows(guard: Option<&Guard>, cases: &[Case], table: &mut Table) {
     }
 }
 
+fn rows_of(guard: &Guard, case: Case, table: &mut Table) {
+    rows(Some(guard), &[floor(), case], table);
+}
+
 fn case(name: &'static str, what: &'static str, target: &'static str, run: fn(usize)) -> Case {
     Case { name, what, target, times: 200, per: 1.0, base: None, run }
 }
@@ -215,9 +313,17 @@ fn floor() -> Case {
 }
 
 fn start(rate: f64) -> Result<Guard, hotspan::ConfigError> {
+    start_with(rate, Vec::new())
+}
+
+fn start_with(rate: f64, rules: Vec<Rule>) -> Result<Guard, hotspan::ConfigError> {
     hotspan::init(Config {
+        dsn: Some("https://0123456789abcdef0123456789abcdef@localhost/1".into()),
+        release: Some("shop@2.14.0".into()),
+        environment: Some("production".into()),
         transport: Delivery::Null,
         traces_sample_rate: Some(rate),
+        rules,
         ..Config::default()
     })
 }
@@ -282,6 +388,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     rows(Some(&guard), &unsampled, &mut table);
     drop(guard);
 
+    let nothing = || Rule { rate: Some(0.0), ..Rule::default() };
+    under_rules(
+        "item_10_rules",
+        "the same under 10 rules",
+        rules(10, false, nothing()),
+        &mut table,
+    )?;
+    let what = "under 200 rules, the last one its op's";
+    under_rules("item_200_rules", what, rules(200, false, nothing()), &mut table)?;
+    let what = "under 200 rules for its op, the last one its name's";
+    under_rules("item_200_by_name", what, rules(200, true, nothing()), &mut table)?;
+
+    let keep = Keep { slower_than: Some(Duration::from_secs(3600)), ..Keep::default() };
+    let guard = start_with(0.0, rules(10, false, Rule { keep, ..nothing() }))?;
+    let discarded = case(
+        "item_discarded",
+        "an item recorded on trial and taken back at its end",
+        "<= 1.05 x item_sampled",
+        item,
+    );
+    rows_of(&guard, discarded, &mut table);
+    drop(guard);
+
     let guard = start(1.0)?;
     let sampled = [
         floor(),
@@ -316,6 +445,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "<= 6.4 x (1.6 x 4)",
             item_with_texts,
         ),
+        case("headers", "sentry-trace and baggage into a buffer", "<= 250 ns", headers),
+        case("headers_continued", "of a continued trace", "<= 250 ns", headers_continued),
+        case("continued_unsampled", "headers read, transaction not kept", "", continued_unsampled),
+        case("continued_recorded", "headers read, transaction recorded", "", continued),
     ];
     rows(Some(&guard), &sampled, &mut table);
     if let Some(ns) = flusher(&guard) {

@@ -12,7 +12,7 @@
 //! `target/hotspan/`.
 //!
 //! To read it: `worker.rs` holds the loop and is all that an application would have to write;
-//! `stuck.rs` says what hangs, while it does; `tee.rs` is a transport of one's own; the rest is a
+//! `stuck.rs` says what hangs, while it does; `rules.rs` has rules changed meanwhile; `tee.rs` is a transport of one's own; the rest is a
 //! command line around them.
 #![forbid(unsafe_code)]
 
@@ -22,12 +22,14 @@ mod kinds;
 mod outlet;
 mod progress;
 mod report;
+mod rules;
 mod stuck;
 mod summary;
 mod tee;
 mod worker;
 
 use std::io::{self, Write};
+use std::iter;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +44,7 @@ use crate::files::{Item, Source};
 use crate::outlet::Outlet;
 use crate::progress::Progress;
 use crate::report::Run;
+use crate::rules::Rules;
 use crate::stuck::Hang;
 use crate::worker::Tally;
 
@@ -113,9 +116,19 @@ fn run(options: &Options) -> Result<u8, String> {
         error.to_string()
     })?;
 
+    let rules = options.rules.as_deref().map(Rules::watch).transpose();
+    let rules = rules.inspect_err(|_| outlet.discard())?;
+
     let stop = stop_on_ctrl_c()?;
     let started = now();
-    work_off(options.workers, &source, files, &tally, &hang, &progress, &stop)?;
+    let is_time_left = || options.lasts.is_some_and(|lasts| started.elapsed() < lasts);
+    let again = iter::repeat_with(|| source.files(&tally))
+        .take_while(|_| is_time_left() && !stop.load(Ordering::Relaxed))
+        .flatten();
+    let files = files.chain(again).take_while(|_| options.lasts.is_none() || is_time_left());
+    let work =
+        Work { source: &source, tally: &tally, hang: &hang, progress: &progress, stop: &stop };
+    work.off(options.workers, files, rules)?;
     let elapsed = started.elapsed();
     deliver_the_rest(hotspan, &progress);
     progress.finish();
@@ -144,53 +157,65 @@ fn run(options: &Options) -> Result<u8, String> {
     })
 }
 
-/// One producer, some workers, and this thread, which moves the progress bar until they are done.
-fn work_off(
-    workers: usize,
-    source: &Source,
-    files: impl Iterator<Item = Item> + Send,
-    tally: &Tally,
-    hang: &Hang,
-    progress: &Progress,
-    stop: &AtomicBool,
-) -> Result<(), String> {
-    let (sender, queue) = crossbeam_channel::bounded(QUEUE_LENGTH);
-    // Nothing is ever sent here: it disconnects when the last worker lets go of its end.
-    let (working, done) = crossbeam_channel::bounded::<()>(0);
-    let no_thread = |error: io::Error| format!("a thread could not be started: {error}");
+/// What the threads of a run share.
+struct Work<'a> {
+    source: &'a Source,
+    tally: &'a Tally,
+    hang: &'a Hang,
+    progress: &'a Progress,
+    stop: &'a AtomicBool,
+}
 
-    thread::scope(|scope| {
-        for number in 1..=workers {
-            let (queue, working) = (queue.clone(), working.clone());
-            let name = format!("worker-{number}");
-            thread::Builder::new()
-                .name(name)
-                .spawn_scoped(scope, move || {
-                    worker::work(&queue, tally, hang);
-                    drop(working);
-                })
-                .map_err(no_thread)?;
-        }
-        drop(working);
-        thread::Builder::new()
-            .name("producer".to_owned())
-            .spawn_scoped(scope, move || files::feed(files, &sender, stop))
-            .map_err(no_thread)?;
+impl Work<'_> {
+    /// One producer, some workers, and this thread, which says how it goes until they are done.
+    fn off(
+        &self,
+        workers: usize,
+        files: impl Iterator<Item = Item> + Send,
+        mut rules: Option<Rules>,
+    ) -> Result<(), String> {
+        let &Self { source, tally, hang, progress, stop } = self;
+        let (sender, queue) = crossbeam_channel::bounded(QUEUE_LENGTH);
+        // Nothing is ever sent here: it disconnects when the last worker lets go of its end.
+        let (working, done) = crossbeam_channel::bounded::<()>(0);
+        let no_thread = |error: io::Error| format!("a thread could not be started: {error}");
 
-        if progress.is_shown() {
-            thread::Builder::new()
-                .name("counter".to_owned())
-                .spawn_scoped(scope, || progress.count(source, stop))
-                .map_err(no_thread)?;
-        }
-        while done.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            progress.show(tally);
-            if stop.load(Ordering::Relaxed) {
-                empty(&queue);
+        thread::scope(|scope| {
+            for number in 1..=workers {
+                let (queue, working) = (queue.clone(), working.clone());
+                let name = format!("worker-{number}");
+                thread::Builder::new()
+                    .name(name)
+                    .spawn_scoped(scope, move || {
+                        worker::work(&queue, tally, hang);
+                        drop(working);
+                    })
+                    .map_err(no_thread)?;
             }
-        }
-        Ok(())
-    })
+            drop(working);
+            thread::Builder::new()
+                .name("producer".to_owned())
+                .spawn_scoped(scope, move || files::feed(files, &sender, stop))
+                .map_err(no_thread)?;
+
+            if progress.is_shown() {
+                thread::Builder::new()
+                    .name("counter".to_owned())
+                    .spawn_scoped(scope, || progress.count(source, stop))
+                    .map_err(no_thread)?;
+            }
+            while done.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                progress.show(tally);
+                if let Some(rules) = &mut rules {
+                    rules.look(|line| progress.aside(|| complain(line)));
+                }
+                if stop.load(Ordering::Relaxed) {
+                    empty(&queue);
+                }
+            }
+            Ok(())
+        })
+    }
 }
 
 /// Waits for the envelopes, as long as any are delivered. What became of each is in the ledger.

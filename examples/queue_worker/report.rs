@@ -36,6 +36,7 @@ struct Json<'a> {
     sample_rate: f64,
     ops: BTreeMap<&'a str, OpFigures>,
     slowest: &'a [Slow],
+    kept: &'a BTreeMap<String, u64>,
     ledger: &'a Stats,
     envelopes: Envelopes<'a>,
 }
@@ -60,6 +61,7 @@ impl Run<'_> {
             sample_rate: self.options.sample_rate,
             ops: self.summary.ops(),
             slowest: &self.summary.slowest,
+            kept: &self.summary.kept,
             ledger: &self.ledger,
             envelopes: Envelopes {
                 delivered: self.summary.envelopes,
@@ -103,6 +105,9 @@ impl Run<'_> {
                 write_slow(text, item)?;
             }
         }
+        if self.options.rules.is_some() {
+            writeln!(text, "\nWhat the rules kept\n{}", self.kept().trim_fmt())?;
+        }
         writeln!(text, "\nThe ledger\n{}", self.ledger)?;
         writeln!(text, "\n{}", self.destination())
     }
@@ -124,6 +129,9 @@ impl Run<'_> {
             if self.options.sample_rate < 1.0 {
                 why.push(format!("--sample-rate is {}", self.options.sample_rate));
             }
+            if let Some(file) = &self.options.rules {
+                why.push(format!("the rules in {} left out the others", file.display()));
+            }
             why.push(join(self.lost().filter(|(_, count)| count.transactions > 0)));
             why.retain(|reason| !reason.is_empty());
             notes.push(format!(
@@ -137,6 +145,24 @@ impl Run<'_> {
             notes.push(format!("{those} could not be read back for the table."));
         }
         notes
+    }
+
+    /// Files that were kept, by what for, and that were not, by when that was decided.
+    fn kept(&self) -> Table {
+        let ledger = &self.ledger;
+        let mut rows: Vec<_> =
+            self.summary.kept.iter().map(|(why, count)| (format!("kept: {why}"), *count)).collect();
+        rows.push(("not sampled".into(), ledger.unsampled));
+        rows.push(("recorded and discarded".into(), ledger.discarded.transactions));
+        let mut table = Table::new();
+        table.load_style(TableStyle::new());
+        for (what, count) in rows {
+            table.add_row([what, count.to_string()]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
     }
 
     /// What stderr gets: why the exit code is not 0.

@@ -18,6 +18,9 @@ pub(crate) struct Summary {
     /// Transactions that were delivered and could not be read back.
     pub(crate) unreadable: u64,
     pub(crate) slowest: Vec<Slow>,
+    /// Transactions that were delivered, by what they were kept for: `rate`, or the condition of a
+    /// rule.
+    pub(crate) kept: BTreeMap<String, u64>,
     ops: BTreeMap<String, Durations>,
 }
 
@@ -81,6 +84,10 @@ impl Summary {
             durations.micros.push(micros);
             durations.failures += u64::from(failed);
         }
+    }
+
+    pub(crate) fn kept(&mut self, why: Option<&str>) {
+        *self.kept.entry(why.unwrap_or("rate").to_owned()).or_default() += 1;
     }
 
     pub(crate) fn is_among_slowest(&self, micros: u64) -> bool {

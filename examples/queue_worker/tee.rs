@@ -128,6 +128,8 @@ struct Trace<'a> {
 struct TraceData<'a> {
     #[serde(borrow, rename = "messaging.message.id")]
     message_id: Option<Cow<'a, str>>,
+    #[serde(rename = "hotspan.kept")]
+    kept: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +147,7 @@ impl Payload<'_> {
     fn note(&self, board: &mut Board) {
         let trace = &self.contexts.trace;
         let micros = micros(self.start_timestamp, self.timestamp);
+        board.kept(trace.data.kept.as_deref());
         board.span(&trace.op, micros, failed(trace.status.as_deref()));
         for child in &self.spans {
             board.span(&child.op, child.micros(), failed(child.status.as_deref()));

@@ -1,10 +1,10 @@
 //! Messages: what producers and consumers of queues and topics record, so that one trace shows
 //! both, and Sentry's Queues page its numbers.
 //!
-//! The producer [`publish`]es inside of a transaction and [injects](Publish::inject) headers into
-//! the message; the consumer [`process`]es it, given these headers, in a transaction of its own
-//! that continues the trace. The headers are those of Sentry's SDKs: the two ends may be written in
-//! different languages.
+//! The producer [`publish`](publish())es inside of a transaction and [injects](Publish::inject)
+//! headers into the message; the consumer [`process`](process())es it, given these headers, in a
+//! transaction of its own that continues the trace. The headers are those of Sentry's SDKs: the two
+//! ends may be written in different languages.
 //!
 //! ```
 //! use std::collections::HashMap;
@@ -114,13 +114,13 @@
 //!
 //! // As in AMQP's field table: values of several types, of which text is read.
 //! enum Field { LongString(Vec<u8>), Int(i64) }
-//! fn rabbitmq(headers: &BTreeMap<String, Field>, delivery_tag: u64, redelivered: bool) -> Process {
+//! fn rabbitmq(headers: &BTreeMap<String, Field>, tag: u64, redelivered: bool) -> Process {
 //!     let text = headers.iter().filter_map(|(name, value)| match value {
 //!         Field::LongString(text) => Some((name, text)),
 //!         Field::Int(_) => None,
 //!     });
 //!     let mut process = queue::process("orders", text);
-//!     process.set_system("rabbitmq").set_message_id(delivery_tag);
+//!     process.set_system("rabbitmq").set_message_id(tag);
 //!     process.set_retry_count(u64::from(redelivered));
 //!     process
 //! }
@@ -154,13 +154,14 @@
 //! # drop(rabbitmq(&BTreeMap::from([("a".to_owned(), Field::Int(1)),
 //! #     ("b".to_owned(), Field::LongString(vec![1]))]), 1, true));
 //! # drop(kafka(&Record { headers: vec![("a", None)], timestamp: -1, offset: 1 }, 3));
-//! # drop(sqs(&HashMap::from([("a".to_owned(), Attribute { string_value: None })]), &HashMap::new()));
+//! # let sent = HashMap::from([("a".to_owned(), Attribute { string_value: None })]);
+//! # drop(sqs(&sent, &HashMap::new()));
 //! ```
 //!
 //! # Batches
 //! A batch that is worked on as one is one transaction with links to where its messages come from:
-//! [`batch`]. One whose messages are worked on one by one is one transaction each, in the trace of
-//! each:
+//! [`batch`](batch()). One whose messages are worked on one by one is one transaction each, in the
+//! trace of each:
 //!
 //! ```
 //! # use hotspan::queue;

@@ -54,7 +54,8 @@ where
 ///
 /// let tenant = Tenant(5);
 /// let headers = [("tenant", "5")];
-/// let process = queue::process_with(&TransactionOptions::new().context(&tenant), "orders", headers);
+/// let options = TransactionOptions::new().context(&tenant);
+/// let process = queue::process_with(&options, "orders", headers);
 /// # drop(process);
 /// ```
 pub fn process_with<I, K, V>(

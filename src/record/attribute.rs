@@ -16,7 +16,7 @@ use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
 use crate::value::{List, Value};
 
-use super::handle::{Handle, is_live};
+use super::handle::{FROZEN_SHIFT, Handle, is_live};
 use super::local::{LOCAL, Local};
 
 /// Writes the status: one byte.
@@ -202,10 +202,12 @@ impl Local {
 
     /// On a root whose name left the process: that name, and once is enough.
     pub(super) fn write_frozen(&self, lane: &Lane, handle: Handle, name: NameId) {
-        self.bytes(lane, handle, Kind::Frozen, Scalar::Text as u8, name, &[]);
-        let mut entry = lane.spans.entry(handle.depth());
-        entry.meta &= !meta::FROZEN;
-        lane.spans.write(handle.depth(), &entry, lane.spans.len());
+        let [.., lost, _] = lane.spans.at(handle.depth());
+        let word = lost.load(Ordering::Relaxed);
+        if word >> FROZEN_SHIFT == 0 {
+            lost.store(word | u64::from(name.0) << FROZEN_SHIFT, Ordering::Relaxed);
+            self.bytes(lane, handle, Kind::Frozen, Scalar::Text as u8, name, &[]);
+        }
     }
 
     /// On a root that is visiting: whether it is to be kept.

@@ -42,8 +42,8 @@ impl Cache {
         (&self.places[mixed], &self.places[mixed ^ 1])
     }
 
-    /// Puts a text into its place. What was at home there moves over, so that two texts of one place
-    /// can stay both; a guest goes, or two neighbours would drive each other out for ever.
+    /// Puts a text into its place. What was at home there moves over, so that two texts of one
+    /// place can stay both; a guest goes, or two neighbours would drive each other out for ever.
     fn keep(&self, text: &str, known: &'static str, id: NameId) {
         let (place, second) = self.places(text);
         let (home, _) = self.places_of(place.address.get(), place.text.get().len());

@@ -69,7 +69,10 @@ pub(crate) fn close_unsampled(handle: Handle) {
     let _ = LOCAL.try_with(|local| {
         if let Some(lane) = local.enter() {
             if is_live(lane, handle) {
-                forget_trace(&lane.spans.entry(handle.depth()));
+                let [_, _, _, _, _, bits, ..] = lane.spans.at(handle.depth());
+                if bits.load(Ordering::Relaxed) & meta::CONTINUED != 0 {
+                    forget_trace(&lane.spans.entry(handle.depth()));
+                }
                 local.pop(lane, handle.depth());
             }
             local.leave(lane);

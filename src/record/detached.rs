@@ -244,7 +244,8 @@ impl Local {
         }
         // T4: a child that is open has an open root, here or (as an entered line) elsewhere.
         debug_assert!(entry.meta & meta::FOREIGN != 0 || root.key == entry.root);
-        entry.meta &= !(meta::ROOT_START_UNIX | meta::ROOT_CONTINUED);
+        entry.meta &= !(meta::ROOT_START_UNIX | meta::ROOT_CONTINUED | THRESHOLD);
+        entry.meta |= root.meta & THRESHOLD;
         if root.meta & meta::START_UNIX != 0 {
             entry.meta |= meta::ROOT_START_UNIX;
         }

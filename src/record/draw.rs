@@ -6,8 +6,8 @@
 //! for each pair of names, and remembered by the thread: a rule more costs an item nothing. Names
 //! are looked up only as far as the rules ask: a transaction's name, when rules for its op do.
 //!
-//! Where a rate and caps are all there is to the rule, the thread remembers those instead, and does
-//! not ask the table again until there is another one ([`draw_known`]).
+//! Where a rate, caps and conditions are all there is to the rule, the thread remembers those
+//! instead, and does not ask the table again until there is another one ([`draw_known`]).
 //!
 //! The lane is not held while a sampler runs, which may record itself. A transaction that is
 //! started inside one is not recorded, and counted: it would be sampled for ever.
@@ -23,11 +23,12 @@ use arc_swap::cache::Cache;
 use crate::propagate::{Incoming, Trace, back_calculate};
 use crate::sampling::decide::{Ask, Why, head};
 use crate::sampling::live::CURRENT;
-use crate::sampling::quick::Quick;
+use crate::sampling::quick::{Judged, Quick};
 use crate::sampling::{Found, SamplingContext, Table, history, millionths, pressure};
 use crate::shared::id::{NameId, mix, sample_rand};
 use crate::shared::layout::continued;
 use crate::shared::ledger::{self, Reason};
+use crate::shared::registry::Lane;
 use crate::shared::seqlock::meta;
 use crate::shared::settings::{ON, SETTINGS, THRESHOLD, THRESHOLD_SHIFT, sampling, threshold_of};
 use crate::shared::traces::{self, Continued};
@@ -116,6 +117,14 @@ pub(crate) fn draw_by_rules(request: &Request<'_>) -> Admission {
         .unwrap_or(Admission::no(Handle::NONE))
 }
 
+/// A transaction's numbers, and its word for an [`Admission`].
+#[derive(Clone, Copy)]
+struct Drawn {
+    key: u64,
+    rand: u32,
+    word: u64,
+}
+
 /// What the table says.
 #[derive(Default)]
 struct Verdict {
@@ -136,16 +145,30 @@ impl Local {
         let key = self.take_key();
         // The keys first: started = keys - unsampled must not run backwards.
         self.note_keys(lane);
+        let rand = sample_rand(key, SETTINGS.sample_seed());
         let word = state & !THRESHOLD | sampling(judged.threshold, false);
-        let admission = if sample_rand(key, SETTINGS.sample_seed()) < judged.threshold {
-            quick.charge(judged);
-            lane.counters.sampled.add(1);
-            Admission::yes(key, word | KEPT)
+        let admission = if Quick::records(judged, rand) {
+            self.admit_by(lane, quick, judged, Drawn { key, rand, word })
         } else {
             self.leave_out(lane, key, word)
         };
         self.leave(lane);
         admission
+    }
+
+    #[inline(never)]
+    fn admit_by(&self, lane: &Lane, quick: Quick, judged: Judged, drawn: Drawn) -> Admission {
+        let Drawn { key, rand, mut word } = drawn;
+        if rand < judged.threshold {
+            quick.charge(judged);
+        }
+        let plan = quick.plan(judged, rand);
+        if !plan.is_none() {
+            word |= meta::PLANNED;
+            self.pending.set(Pending { plan: plan.0, rand, ..Pending::NONE });
+        }
+        lane.counters.sampled.add(1);
+        Admission::yes(key, word | KEPT)
     }
 
     fn draw_by_rules(&self, state: u64, request: &Request<'_>) -> Admission {
@@ -387,7 +410,6 @@ impl Verdicts {
     fn place(&self, op: NameId, name: NameId) -> (&Cell<Place>, u64) {
         let names = u64::from(op.0) | u64::from(name.0) << 32;
         let hash = names.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        #[expect(clippy::cast_possible_truncation, reason = "a few bits")]
         #[expect(clippy::indexing_slicing, reason = "as many places as the bits can say")]
         let place = if name == NameId::NONE {
             &self.ops[(hash >> (u64::BITS - OPS)) as usize]

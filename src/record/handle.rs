@@ -119,6 +119,10 @@ pub(crate) fn redescribe(handle: Handle, description: NameId) {
     change(handle, |entry| entry.names = names(NameId(low(entry.names)), description));
 }
 
+/// Above the number of lost slots of a root that is not visiting: the name that left the process
+/// before the root got another; 0 for none.
+pub(super) const FROZEN_SHIFT: u32 = 32;
+
 /// Before an open transaction gets another name: what left the process keeps the old one.
 pub(crate) fn freeze(handle: Handle) {
     let _ = LOCAL.try_with(|local| {

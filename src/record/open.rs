@@ -68,23 +68,23 @@ impl Admission {
     }
 }
 
-/// Decides on a transaction by the threshold alone; `None`: that is not enough.
+/// Decides on a transaction by the threshold alone; open where that is not enough.
 #[inline]
-pub(crate) fn admit() -> Option<Admission> {
+pub(crate) fn admit() -> Admission {
     match SETTINGS.word() & (ON | RULED) {
-        0 | RULED => Some(Admission::no(Handle::NONE)),
+        0 | RULED => Admission::no(Handle::NONE),
         ON => draw(SETTINGS.state()),
-        _ => None,
+        _ => Admission::BY_RULES,
     }
 }
 
-/// `None` where rules came into force a moment ago: what the state holds is no threshold then.
+/// Open where rules came into force a moment ago: what the state holds is no threshold then.
 #[inline]
-pub(super) fn draw(state: u64) -> Option<Admission> {
+pub(super) fn draw(state: u64) -> Admission {
     if state & RULED != 0 {
-        return None;
+        return Admission::BY_RULES;
     }
-    let admission = LOCAL
+    LOCAL
         .try_with(|local| {
             if !local.is_fit(state) {
                 return local.draw_anew(state);
@@ -96,8 +96,7 @@ pub(super) fn draw(state: u64) -> Option<Admission> {
             local.leave(lane);
             admission
         })
-        .unwrap_or(Admission::no(Handle::NONE));
-    Some(admission)
+        .unwrap_or(Admission::no(Handle::NONE))
 }
 
 /// Starts a transaction that was admitted.

@@ -4,8 +4,9 @@ use crate::shared::id::{NameId, sample_rand};
 use crate::shared::registry::Lane;
 use crate::shared::seqlock::{Entry, meta};
 use crate::shared::settings::{SETTINGS, threshold_of};
+use crate::shared::sync::Ordering;
 
-use super::handle::{Handle, is_live, low};
+use super::handle::{FROZEN_SHIFT, Handle, is_live, low};
 use super::local::LOCAL;
 
 /// Where a request leaves from.
@@ -51,12 +52,17 @@ fn origin_at(lane: &Lane, depth: usize) -> Option<Origin> {
     if root.key != 0 && root.meta & (meta::FROZEN | meta::ENTERED) == 0 {
         lane.spans.write(at, &Entry { meta: root.meta | meta::FROZEN, ..root }, lane.spans.len());
     }
+    let [.., lost, _] = lane.spans.at(at);
+    let frozen = match root.meta & (meta::FROZEN | meta::ENTERED) {
+        meta::FROZEN => low(lost.load(Ordering::Relaxed) >> FROZEN_SHIFT),
+        _ => 0,
+    };
     Some(Origin {
         root: entry.root,
         span: if is_unsampled { entry.root } else { entry.key },
         threshold: threshold_of(root.meta),
         rand: sample_rand(entry.root, SETTINGS.sample_seed()),
-        name: NameId(low(root.names >> 32)),
+        name: NameId(if frozen == 0 { low(root.names >> 32) } else { frozen }),
         is_continued: root.meta & meta::CONTINUED != 0,
     })
 }

@@ -34,7 +34,7 @@ use super::handle::{Handle, is_live};
 use super::local::{LOCAL, Local};
 
 /// Where a planned root began.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Trial {
     /// P1.
     key: u64,
@@ -46,12 +46,19 @@ pub(super) struct Trial {
     alone: bool,
 }
 
-/// As many as recorded transactions can be open on a thread.
-pub(super) type Trials = [Cell<Trial>; RESERVE as usize];
+/// Recorded transactions that can be open on a thread.
+const OPEN_MAX: usize = 16;
+const _: () = assert!(OPEN_MAX as u64 == RESERVE);
+
+/// One for each of them.
+pub(super) type Trials = [Cell<Trial>; OPEN_MAX];
 
 pub(super) const fn none() -> Trials {
-    [const { Cell::new(Trial { key: 0, mark: Mark::START, at_large: 0, rand: 0, alone: false }) };
-        RESERVE as usize]
+    [const { Cell::new(Trial::NONE) }; OPEN_MAX]
+}
+
+impl Trial {
+    const NONE: Self = Self { key: 0, mark: Mark::START, at_large: 0, rand: 0, alone: false };
 }
 
 /// What becomes of a planned root.
@@ -111,8 +118,7 @@ impl Local {
         let [.., plan] = lane.spans.at(depth);
         plan.store(pending.plan, Ordering::Relaxed);
         // The root is counted among the open ones already.
-        let nth = (self.roots.get() as usize).wrapping_sub(1);
-        if let Some(trial) = self.trials.get(nth) {
+        if let Some(trial) = self.innermost_trial() {
             trial.set(Trial {
                 key,
                 mark: self.writer.mark(),
@@ -121,6 +127,12 @@ impl Local {
                 alone: depth == 0,
             });
         }
+    }
+
+    /// The place for the transaction that was opened last.
+    fn innermost_trial(&self) -> Option<&Cell<Trial>> {
+        let nth = usize::try_from(self.roots.get()).ok()?.checked_sub(1)?;
+        self.trials.get(nth)
     }
 
     /// What is lost on this thread is not always of the transactions that are open on it.
@@ -144,8 +156,8 @@ impl Local {
         let plan = plan.load(Ordering::Relaxed);
         record.flags |= asked_flags(entry.meta);
         record.why = first(entry.meta);
-        let nth = (self.roots.get() as usize).wrapping_sub(1);
-        let trial = self.trials.get(nth).map(Cell::get).filter(|trial| trial.key == entry.key);
+        let trial = self.innermost_trial().map(Cell::get);
+        let trial = trial.filter(|trial| trial.key == entry.key);
         let Some(trial) = trial.filter(|_| entry.meta & meta::SHARED == 0) else {
             record.plan = plan;
             return Verdict::Write;

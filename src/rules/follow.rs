@@ -112,7 +112,10 @@ impl Follower {
                 before.is_said = true;
                 ledger::books().sampling.rules_refused(before.text.clone());
                 let (path, text) = (self.path.display(), &before.text);
-                log::warn!(target: "hotspan", "the sampling rules stay as they were: {path}: {text}");
+                log::warn!(
+                    target: "hotspan",
+                    "the sampling rules stay as they were: {path}: {text}"
+                );
             }
             None => self.trouble = trouble.map(|text| Trouble { text, is_said: false }),
         }

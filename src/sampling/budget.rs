@@ -23,15 +23,15 @@
 //! A budget of `per_second` has that many tokens in each second; one of less than one a second has
 //! one token in as long as that takes. What was not used is gone, but for one token; what was
 //! overdrawn is taken from the next window. There is no hard end: without tokens the share is
-//! small, and smaller with each token overdrawn, rather than nothing. A share of nothing would leave
-//! a gap in the estimate, and a share of nearly nothing weights that spoil it.
+//! small, and smaller with each token overdrawn, rather than nothing. A share of nothing would
+//! leave a gap in the estimate, and a share of nearly nothing weights that spoil it.
 //!
 //! What a window admits is about its tokens, whatever comes: a steady flow a tenth more at most
 //! where there are many, a few items more where there are few, and the next window makes up for it.
 //! A stretch as long as a window may hold the end of one and the beginning of the next.
 //!
-//! Not held back are: items that were open already when what they are kept for became frequent,
-//! as their share is of when they began; and those that are exempt, which use up the others' tokens.
+//! Not held back are: items that were open already when what they are kept for became frequent, as
+//! their share is of when they began; and those that are exempt, which use up the others' tokens.
 //!
 //! # Races
 //! All is Relaxed: an item carries the share it has read, so no order between threads can make it

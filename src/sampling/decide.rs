@@ -165,8 +165,12 @@ fn settle(ask: &Ask<'_>) -> Settled {
     let is_refused = rate == Rate::Parent(0);
     let head_shares = shares(Class::Head);
     let capped = joint(pressure::lowered(rate.get(), ask.pressure), head_shares);
-    // What the parent has left out cannot be had here: a floor does not lift over its rate.
-    let most = if let Rate::Parent(rate) = rate { rate } else { WHOLE };
+    let most = match rate {
+        // What the parent has left out cannot be had here.
+        Rate::Parent(rate) => rate,
+        Rate::Own(_) if is_shut(ask) => 0,
+        Rate::Own(_) => WHOLE,
+    };
     let floor = ask.floor.map_or(0, |floor| floor.share(Class::Head).min(most));
     let floored = capped.max(floor);
 
@@ -248,6 +252,11 @@ fn rate(ask: &Ask<'_>) -> Rate {
         }
         None => Rate::Own(ask.rule.and_then(|rule| rule.rate).unwrap_or(ask.rate).min(WHOLE)),
     }
+}
+
+/// Whether the sampler, or the rule, wants none of these: no floor lifts that.
+fn is_shut(ask: &Ask<'_>) -> bool {
+    ask.sampler.or_else(|| ask.rule?.rate) == Some(0)
 }
 
 /// A rate under two shares; what is open at all stays open by one millionth.

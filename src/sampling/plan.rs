@@ -68,7 +68,12 @@ impl Plan {
         )
     }
 
-    #[cfg(test)]
+    /// The same for an item that is kept with this probability if it meets a condition.
+    #[inline]
+    pub(crate) const fn with_end(self, end: u32) -> Self {
+        Self(self.0 & !(0xf_ffff << END_SHIFT) | (end as u64 & 0xf_ffff) << END_SHIFT)
+    }
+
     pub(crate) const fn is_none(self) -> bool {
         self.0 == 0
     }

@@ -85,7 +85,8 @@ pub struct Sampling {
     /// How many transactions of each op are kept in a second although the rates would keep fewer,
     /// so that a rare op is seen. More than 0, at most 1,000,000,000. Default: no floor.
     ///
-    /// It is above caps, and counts towards them. The first 256 ops have one.
+    /// It is above caps, and counts towards them. It does not lift what a rule or the sampler gives
+    /// a rate of 0, nor what a parent left out. The first 256 ops have one.
     #[serde(deserialize_with = "read::open_number")]
     pub floor_per_second: Option<f64>,
 }

@@ -111,7 +111,8 @@ impl Table {
     }
 
     /// The end of the number: what the settings say of a table. It comes again after a million
-    /// tables; a thread that has seen no item of some names all that time takes this for the old one.
+    /// tables; a thread that has seen no item of some names all that time takes this for the old
+    /// one.
     #[expect(clippy::cast_possible_truncation, reason = "20 bits")]
     pub(crate) const fn tag(&self) -> u32 {
         self.number as u32 & 0xf_ffff

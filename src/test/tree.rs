@@ -160,8 +160,8 @@ impl Captured {
     }
 
     /// The text with times and ids behind each span: when it began (seconds since 1970), how long
-    /// it took, its trace id, its span id, and the one that a continued trace came from. The same in
-    /// every run when clock and ids are fixed.
+    /// it took, its trace id, its span id, and the one that a continued trace came from. The same
+    /// in every run when clock and ids are fixed.
     #[must_use]
     pub const fn with_times(&self) -> impl fmt::Display + '_ {
         text::WithTimes(self)

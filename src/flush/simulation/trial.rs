@@ -52,7 +52,7 @@ impl Trial {
     /// Flags of the record.
     pub(super) fn flags(&self) -> u8 {
         let wish = self.wish.map_or(0, |keep| if keep { flag::KEEP } else { flag::DISCARD });
-        let broken = [flag::PANICKED, flag::CANCELLED][usize::from(self.nanos % 2 == 0)];
+        let broken = [flag::PANICKED, flag::CANCELLED][usize::from(self.nanos.is_multiple_of(2))];
         wish | if self.broken { broken } else { 0 }
     }
 

@@ -181,6 +181,13 @@ fn floors_lift_over_caps_and_pressure_and_not_over_a_parent() {
     let parent = Ask { parent: Some(true), parent_rate: Some(100_000), rand: 99_999, ..low };
     assert_eq!(decided(&parent), (100_000, true));
     assert_eq!(decided(&Ask { cap: Some(&cap), ..parent }), (100_000, true));
+    // Nor over a 0 that somebody meant.
+    floor.fix(300_000);
+    let none = Compiled { rate: Some(0), ..rule() };
+    assert_eq!(head(&Ask { rate: 0, ..low }).threshold, 300_000);
+    assert_eq!(head(&Ask { rule: Some(&none), ..low }).threshold, 0);
+    assert_eq!(head(&Ask { sampler: Some(0), ..low }).threshold, 0);
+    assert_eq!(head(&Ask { sampler: Some(1), rule: Some(&none), ..low }).threshold, 300_000);
 }
 
 #[test]

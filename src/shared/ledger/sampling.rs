@@ -1,5 +1,6 @@
 //! What sampling left out, and how the ways in which users steer it do.
 
+#[cfg(feature = "rules-file")]
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -76,11 +77,13 @@ impl Sampling {
     }
 
     /// Rules took effect.
+    #[cfg(feature = "rules-file")]
     pub(crate) fn rules_loaded(&self) {
         self.rules_loaded.add(1);
     }
 
     /// Rules were refused, for this fault; those from before stay. The text is shown as it is.
+    #[cfg(feature = "rules-file")]
     pub(crate) fn rules_refused(&self, fault: String) {
         self.rules_refused.add(1);
         self.refusal.store(Some(Arc::new(fault)));
