@@ -62,6 +62,8 @@ pub(crate) struct Request<'a> {
 /// What was decided about a transaction that is recorded, until it is opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
+    /// About whom. What came in between, in a signal's handler, may have put in its own.
+    pub(super) key: u64,
     pub(super) plan: u64,
     pub(super) rand: u32,
     /// If the transaction is `CONTINUED`.
@@ -69,7 +71,15 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) const NONE: Self = Self { plan: 0, rand: 0, continued: Continued::NONE };
+    /// A number that nothing is kept below: nobody knows what it was to be kept for.
+    pub(super) const NONE: Self =
+        Self { key: 0, plan: 0, rand: u32::MAX, continued: Continued::NONE };
+
+    /// What was decided about that transaction.
+    #[inline]
+    pub(super) fn of(self, key: u64) -> Self {
+        if self.key == key { self } else { Self::NONE }
+    }
 }
 
 /// Whether transactions are decided on at all.
@@ -165,7 +175,7 @@ impl Local {
         let plan = quick.plan(judged, rand);
         if !plan.is_none() {
             word |= meta::PLANNED;
-            self.pending.set(Pending { plan: plan.0, rand, ..Pending::NONE });
+            self.pending.set(Pending { key, plan: plan.0, rand, ..Pending::NONE });
         }
         lane.counters.sampled.add(1);
         Admission::yes(key, word | KEPT)
@@ -188,7 +198,7 @@ impl Local {
         // The keys first: started = keys - unsampled must not run backwards.
         self.note_keys(lane);
         let mut word = state & !THRESHOLD | sampling(verdict.threshold, false) & THRESHOLD;
-        let mut pending = Pending { plan: verdict.plan, rand, ..Pending::NONE };
+        let mut pending = Pending { key, plan: verdict.plan, rand, ..Pending::NONE };
         if let (Some(trace), Some(incoming)) = (trace, request.incoming) {
             word |= meta::CONTINUED;
             pending.continued = facts(trace, incoming, rand, verdict.by_parent);
@@ -244,7 +254,8 @@ impl Local {
     ) -> Verdict {
         let (rule, name) = self.rule(table, request);
         let rule = rule.and_then(|index| table.rule(index));
-        let first = rule.is_some_and(|rule| rule.first)
+        let first = request.sampled.is_none()
+            && rule.is_some_and(|rule| rule.first)
             && history::is_first(name.unwrap_or_else(|| (request.name)()).0);
         let parent = trace.and_then(|trace| trace.sampled);
         let parent_rate = trace.and_then(|trace| trace.rate);

@@ -122,8 +122,10 @@ pub(crate) fn open_continued(
     let _ = LOCAL.try_with(|local| {
         let Some(lane) = local.enter() else { return };
         let entry = lane.spans.entry(handle.depth());
-        if !handle.is_none() && entry.meta & (meta::CONTINUED | meta::REFUSED) == meta::CONTINUED {
-            local.write_trace(lane, handle, &local.pending.get().continued, incoming.members());
+        let pending = local.pending.get();
+        let is_continued = entry.meta & (meta::CONTINUED | meta::REFUSED) == meta::CONTINUED;
+        if !handle.is_none() && pending.key == handle.key() && is_continued {
+            local.write_trace(lane, handle, &pending.continued, incoming.members());
         }
         local.leave(lane);
     });
@@ -249,7 +251,7 @@ impl Local {
         lost.store(0, Ordering::Relaxed);
         self.roots.set(self.roots.get() + 1);
         if state & meta::PLANNED != 0 {
-            self.begin_trial(lane, key, depth, self.pending.get());
+            self.begin_trial(lane, key, depth, self.pending.get().of(key));
         }
         let start = clock::ticks();
         self.push(lane, depth, &Entry { key, root: key, parent: 0, start, names, meta: bits });
