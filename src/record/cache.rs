@@ -128,12 +128,12 @@ mod tests {
         }
     }
 
-    const TEXTS: &str = "a text of which each piece is a name with an address that no other has";
-
     #[test]
     fn two_texts_of_one_place_stay_both_and_so_do_two_of_neighbours() {
-        let pieces: Vec<&str> = (0..TEXTS.len() - 8)
-            .flat_map(|at| (1..8).map(move |len| &TEXTS[at..at + len]))
+        // So many names, each with an address that no other has, that every place gets some.
+        let texts: &str = Box::leak("a text".repeat(1000).into());
+        let pieces: Vec<&str> = (0..texts.len() - 8)
+            .flat_map(|at| (1..8).map(move |len| &texts[at..at + len]))
             .collect();
         for neighbours in [false, true] {
             let cache = Cache::new();
