@@ -19,13 +19,14 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Everything sampled, sent to what `transport` makes.
+/// Everything sampled, however long it takes to be sent to what `transport` makes.
 pub(crate) fn config<T: Transport + 'static>(
     transport: impl Fn() -> T + Send + Sync + 'static,
 ) -> Config {
     Config {
         transport: Delivery::Custom(Arc::new(move || Box::new(transport()))),
         traces_sample_rate: Some(1.0),
+        enable_backpressure_handling: false,
         ..Config::default()
     }
 }
