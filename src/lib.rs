@@ -92,7 +92,7 @@
 //!
 //! # Map
 //! - Starting and stopping: [`init`], [`Config`], [`Delivery`], [`Dsn`], [`ConfigError`],
-//!   [`Guard`], [`Report`].
+//!   [`Guard`], [`Report`], [`flush`], [`close`].
 //! - Recording: [`start_transaction`], [`start_child`], [`Transaction`], [`Span`],
 //!   [`transaction!`], [`span!`].
 //! - Across threads and awaits: [`Detached`], [`SpanContext`], [`Entered`], [`FutureExt`],
@@ -133,6 +133,7 @@ mod read;
 mod record;
 #[cfg(feature = "rules-file")]
 mod rules;
+mod running;
 mod sampling;
 mod shared;
 mod span;
@@ -149,7 +150,7 @@ pub use detached::{Detached, Entered, SpanContext};
 pub use dsn::{Dsn, ParseDsnError};
 pub use error::ConfigError;
 pub use future::{FutureExt, InSpan, InTransaction};
-pub use guard::{Guard, Report, init};
+pub use guard::init;
 pub use hub::{Hub, Scope};
 pub use inflight::{InFlight, inflight};
 pub use name::{IntoName, Name};
@@ -158,11 +159,12 @@ pub use propagate::{Incoming, PropagationTarget, TraceHeaders};
 pub use propagation::{continue_from, trace_headers, trace_headers_for};
 #[cfg(feature = "rules-file")]
 pub use rules::{RulesWatch, watch_rules};
+pub use running::{Guard, Report, close, flush};
 pub use sampling::{Keep, Parent, Rule, Sampling, SamplingContext, TracesSampler};
 pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};
 pub use span::{Span, SpanRef, start_child};
-pub use stats::{Decisions, Imbalance, Names, Rings, Stats, Threads, stats};
+pub use stats::{Decisions, Imbalance, Names, Rings, SpoolStats, Stats, Threads, stats};
 pub use status::{ParseStatusError, SpanStatus};
 pub use transaction::{Transaction, TransactionRef, start_transaction};
 pub use tuning::{reconfigure, sampling};
