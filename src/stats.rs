@@ -19,8 +19,8 @@ pub use sampling::Decisions;
 /// The books of this process since it started: what was begun, and what became of it.
 ///
 /// At rest, with nothing open and nothing on the way, `started = delivered + dropped + discarded`
-/// exactly; with a spool, `started + spool.recovered = delivered + dropped + discarded + in_spool
-/// + spool.left_behind`; see [`check`](Self::check). While the loop runs, sinks are read before
+/// exactly. With a spool there is one more source, `spool.recovered`, and there are two more places
+/// to be in, `in_spool` and `spool.left_behind`. See [`check`](Self::check). While the loop runs, sinks are read before
 /// sources, so a snapshot never shows more out than in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
