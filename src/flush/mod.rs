@@ -27,6 +27,8 @@ pub(crate) mod queue;
 pub(crate) mod report;
 #[cfg(test)]
 mod simulation;
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing opens a spool yet"))]
+pub(crate) mod spool;
 pub(crate) mod upload;
 mod verdict;
 pub(crate) mod watch;
