@@ -75,6 +75,7 @@ impl Spool {
             self.losses.errors += 1;
             return adopted;
         };
+        self.aside.refill();
         let mut bytes = 0;
         for _ in 0..ENTRIES_MAX {
             if bytes >= BYTES_MAX {

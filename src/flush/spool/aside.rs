@@ -2,7 +2,7 @@
 //!
 //! What is laid there is a copy of the part that does not check, up to a segment's length; the sound
 //! part before it stays in use. At most [`FILES_MAX`] files, together at most what the spool may hold,
-//! the oldest removed first. Nothing in the crate reads them again. Files of other names are not
+//! the oldest removed first; and no more than that between two adoptions. Nothing in the crate reads them again. Files of other names are not
 //! touched.
 
 use std::fs::File;
@@ -20,15 +20,29 @@ const ENTRIES_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(super) struct Aside {
-    pub(super) folder: PathBuf,
-    pub(super) bytes_max: u64,
+    folder: PathBuf,
+    /// Of all of them.
+    bytes_max: u64,
     /// Of one file.
-    pub(super) piece_max: u64,
+    piece_max: u64,
+    left: usize,
 }
 
 impl Aside {
+    pub(super) fn new(folder: PathBuf, bytes_max: u64, piece_max: u64) -> Self {
+        Self { folder, bytes_max, piece_max, left: FILES_MAX }
+    }
+
+    /// From here on as many may be kept as there is room for. More than that would only push each
+    /// other out.
+    pub(super) fn refill(&mut self) {
+        self.left = FILES_MAX;
+    }
+
     /// Copies what stands from an offset on.
-    pub(super) fn keep(&self, name: &str, file: &mut File, from: u64) -> io::Result<()> {
+    pub(super) fn keep(&mut self, name: &str, file: &mut File, from: u64) -> io::Result<()> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(()) };
+        self.left = left;
         let mut piece = Vec::new();
         file.seek(SeekFrom::Start(from))?;
         disk::read_on(file, self.piece_max, &mut piece)?;

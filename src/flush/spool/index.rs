@@ -126,6 +126,11 @@ impl Index {
         self.count
     }
 
+    #[cfg(test)]
+    pub(super) fn has_file(&self, key: Key) -> bool {
+        self.segments.get(&key).is_some_and(|segment| segment.bytes > 0)
+    }
+
     pub(super) fn segment(&mut self, key: Key) -> Option<&mut Segment> {
         self.segments.get_mut(&key)
     }

@@ -177,11 +177,8 @@ impl Spool {
         let segment_bytes = (bounds.bytes / 16).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         let destination = dir.join(format!("{destination:08x}"));
         let folder = Folder::make(&destination)?;
-        let aside = Aside {
-            folder: dir.join("damaged"),
-            bytes_max: bounds.bytes,
-            piece_max: segment_bytes.min(bounds.bytes),
-        };
+        let piece_max = segment_bytes.min(bounds.bytes);
+        let aside = Aside::new(dir.join("damaged"), bounds.bytes, piece_max);
         Ok(Self {
             bounds,
             segment_bytes,

@@ -980,3 +980,48 @@ fn a_segment_reads_as_it_was_written() {
     rest.consume(4);
     assert_eq!(Reader::new(rest).next().unwrap(), Next::Damage);
 }
+
+/// What the head of the module says it costs.
+#[test]
+#[ignore = "measures: scripts/spool-model --costs"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn costs() {
+    use std::time::Instant;
+    const MOST: Bounds = Bounds { bytes: 64 * 1024 * 1024, envelopes: 1_000_000, age: BOUNDS.age };
+    let dir = Dir::new();
+    for length in [500, 2_000, 20_000_usize] {
+        let mut spool = open_with(&dir, MOST);
+        let payload = vec![b'x'; length];
+        let (puts, begin) = (1000_u32, Instant::now());
+        (0..puts).for_each(|_| spool.put_one(&payload, NOW));
+        let put = begin.elapsed() / puts;
+        let bytes = spool.held().bytes;
+        let begin = Instant::now();
+        assert_eq!(spool.drain(NOW).len(), puts as usize);
+        let drain = begin.elapsed() / puts;
+        println!("{length} bytes: put {put:?}, take and done {drain:?}, {bytes} bytes of files");
+    }
+    let payload = vec![b'x'; 2000];
+    let mut spool = open_with(&dir, MOST);
+    while spool.losses().evicted.is_zero() {
+        spool.put_one(&payload, NOW);
+    }
+    let held = spool.held();
+    spool.kill();
+    let begin = Instant::now();
+    let mut next = open_with(&dir, MOST);
+    let opened = begin.elapsed();
+    let mut longest = Duration::ZERO;
+    loop {
+        let call = Instant::now();
+        let more = next.adopt(NOW).more;
+        longest = longest.max(call.elapsed());
+        if !more {
+            break;
+        }
+    }
+    let adopted = begin.elapsed();
+    assert_eq!(next.held().envelopes, held.envelopes);
+    println!("{} bytes, {} envelopes: open {opened:?}", held.bytes, held.envelopes);
+    println!("  and adopted after {adopted:?}, the longest call {longest:?}");
+}
