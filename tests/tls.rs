@@ -378,3 +378,48 @@ fn a_close_without_notice_costs_only_the_connection() {
         serving.join().unwrap();
     }
 }
+
+/// In a process of its own, which has the variable.
+#[test]
+#[cfg(not(feature = "platform-verifier"))]
+fn certificates_are_named_by_the_environment_too() {
+    const DSN: &str = "HOTSPAN_TEST_DSN";
+    if let Ok(dsn) = std::env::var(DSN) {
+        let config = hotspan::Config {
+            dsn: Some(dsn),
+            traces_sample_rate: Some(1.0),
+            request_timeout: LONG,
+            connect_timeout: LONG,
+            ..hotspan::Config::default()
+        };
+        match hotspan::init(config) {
+            Ok(guard) => {
+                drop(hotspan::start_transaction("op", "name"));
+                assert_eq!(guard.close(LONG).delivered.transactions, 1);
+            }
+            Err(error) => {
+                assert_eq!(error.variable(), Some("SSL_CERT_FILE"), "{error}");
+                let source = std::error::Error::source(&error).unwrap().to_string();
+                assert!(source.starts_with("`ca_certs` cannot be read"), "{source}");
+                print!("refused");
+            }
+        }
+        return;
+    }
+    let run = |file: &Path, port: u16| {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "certificates_are_named_by_the_environment_too", "--nocapture"])
+            .env("SSL_CERT_FILE", file)
+            .env(DSN, format!("https://key@localhost:{port}/1"))
+            .output()
+            .unwrap()
+    };
+    let authority = Authority::new("environment");
+    let server = authority.server(|_| {});
+    let output = run(&authority.file, server.address.port());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(!server.bodies.join().unwrap().is_empty());
+    let output = run(Path::new("nowhere.pem"), 1);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("refused"), "{text}");
+}

@@ -22,7 +22,7 @@ pub(super) const BODY_MAX: u64 = 64 * 1024;
 const DETAIL_BODY_MAX: u64 = 4 * 1024;
 
 /// What the server says is wrong is shown up to this length.
-const DETAIL_CHARS_MAX: usize = 200;
+pub(super) const DETAIL_CHARS_MAX: usize = 200;
 
 /// Texts that nobody may be shown: the key, and what else stands in the header that we send.
 pub(super) struct Secrets(Vec<String>);
