@@ -17,6 +17,8 @@ use crate::shared::id::WireIds;
 use crate::shared::layout::{Kind, Scalar, Slot, SpanRecord, WORDS, attribute_header};
 use crate::shared::names;
 use crate::transport::Response;
+#[cfg(feature = "http")]
+use crate::transport::http::wire::{End, play};
 
 /// Feeds answers to the rate limits, and checks after each that no wait is longer than a day and
 /// that a transaction never waits less than a client report.
@@ -68,6 +70,20 @@ pub fn spool_reader(data: &[u8]) {
             }
         }
     }
+}
+
+/// Sends to a server that answers with these bytes, in two pieces divided at `split`, after which it
+/// closes, resets the connection, falls silent, or goes on with zeros, by `end`. What comes of it is
+/// bounded and shows no key.
+#[cfg(feature = "http")]
+pub fn http_response(bytes: &[u8], split: usize, end: u8) {
+    let end = match end % 4 {
+        0 => End::Close,
+        1 => End::Reset,
+        2 => End::Silence,
+        _ => End::Zeros,
+    };
+    play(bytes, split, end);
 }
 
 /// Encodes slots made of any bytes, 64 to a slot, and returns the envelope, if they held one root.

@@ -62,7 +62,10 @@
 //! # Features
 //! | feature | default | brings |
 //! |---|---|---|
-//! | `http` | yes | `transport::Http`: delivery over HTTP and HTTPS, gzip bodies |
+//! | `http` | yes | `transport::Http`: delivery over HTTP, gzip bodies |
+//! | `rustls` | yes | HTTPS; trusts the public authorities, and those of a file. Brings `http` |
+//! | `platform-verifier` | no | HTTPS trusts whom the system trusts. Brings `rustls` |
+//! | `zstd` | no | zstd bodies, where [`Config::compression`] says so. Brings `http` |
 //! | `rules-file` | yes | sampling rules from a JSON file, watched while the program runs |
 //!
 //! # Limits and defaults
@@ -145,7 +148,7 @@ pub mod transport;
 mod tuning;
 mod value;
 
-pub use config::{Config, Delivery};
+pub use config::{Compression, Config, Delivery};
 pub use detached::{Detached, Entered, SpanContext};
 pub use dsn::{Dsn, ParseDsnError};
 pub use error::ConfigError;
