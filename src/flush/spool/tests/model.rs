@@ -226,7 +226,7 @@ impl World {
         let bytes = mark_bytes() + HEAD_BYTES as u64 + payload.len() as u64;
         let is_tight = before.bytes + bytes > self.bounds.bytes;
         match result {
-            Ok(()) => {
+            Ok(_) => {
                 process.held.insert(item.id, item);
             }
             Err(Refused::TooLong) => assert!(bytes > self.bounds.bytes),
