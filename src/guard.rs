@@ -176,6 +176,7 @@ fn start(resolved: Resolved, transport: Box<dyn Transport>) -> Result<Arc<Client
         client_reports: resolved.send_client_reports,
         backpressure: resolved.enable_backpressure_handling,
         keep: None,
+        hooks: resolved.hooks.clone(),
         watch: resolved.stuck_after.map(|after| {
             let hook = resolved.on_stuck.clone().map(|on_stuck| inflight::hook(on_stuck, wire));
             Watch::new(after, resolved.flush_interval, hook)
@@ -217,6 +218,7 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         client_reports: false,
         backpressure: false,
         keep: Some(keep),
+        hooks: None,
         watch: None,
         site: Site::default(),
     };

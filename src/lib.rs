@@ -106,6 +106,8 @@
 //! - Traces of several services: [`continue_from`], [`Incoming`], [`trace_headers`],
 //!   [`trace_headers_for`], [`TraceHeaders`]; the module [`queue`].
 //! - What became of it: [`stats`](stats()), [`Stats`], [`Count`], [`Reason`], [`Imbalance`].
+//! - What is changed or dropped before it is sent: the module [`event`], with
+//!   [`TransactionEvent`] and [`SpanEvent`].
 //! - Where it goes: the module [`transport`], with the trait, and HTTP, files, memory, nothing.
 //! - Testing what is recorded: the module [`test`](mod@test), with [`capture`](test::capture).
 #![forbid(unsafe_code)]
@@ -115,6 +117,7 @@ mod config;
 mod detached;
 mod dsn;
 mod error;
+pub mod event;
 mod flush;
 mod future;
 #[cfg(fuzzing)]
@@ -148,6 +151,7 @@ pub use config::{Config, Delivery};
 pub use detached::{Detached, Entered, SpanContext};
 pub use dsn::{Dsn, ParseDsnError};
 pub use error::ConfigError;
+pub use event::{BeforeSend, EventProcessor, SpanEvent, TransactionEvent};
 pub use future::{FutureExt, InSpan, InTransaction};
 pub use guard::{Guard, Report, init};
 pub use hub::{Hub, Scope};

@@ -41,6 +41,12 @@ pub enum Reason {
     /// Children whose transaction did not end in time (`Config::open_age`), or was one too many
     /// among the unfinished (`open_transactions`, `open_slots`).
     Evicted,
+    /// One of [`Config::event_processors`](crate::Config::event_processors) dropped it, or
+    /// panicked.
+    EventProcessor,
+    /// [`Config::before_send_transaction`](crate::Config::before_send_transaction) dropped it, or
+    /// panicked.
+    BeforeSend,
     /// Larger than the server takes, or not fit to be written.
     Invalid,
     /// The queue to the uploader was full.
@@ -63,7 +69,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the enum.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::RingFull,
         Self::Reentrant,
         Self::NoRing,
@@ -72,6 +78,8 @@ impl Reason {
         Self::LateChild,
         Self::Unfinished,
         Self::Evicted,
+        Self::EventProcessor,
+        Self::BeforeSend,
         Self::Invalid,
         Self::QueueFull,
         Self::RateLimited,
@@ -95,6 +103,8 @@ impl Reason {
             Self::LateChild => "late_child",
             Self::Unfinished => "unfinished",
             Self::Evicted => "evicted",
+            Self::EventProcessor => "event_processor",
+            Self::BeforeSend => "before_send",
             Self::Invalid => "invalid",
             Self::QueueFull => "queue_full",
             Self::RateLimited => "rate_limited",
@@ -105,6 +115,11 @@ impl Reason {
             Self::AfterShutdown => "after_shutdown",
             Self::ShutdownDeadline => "shutdown_deadline",
         }
+    }
+
+    /// Whether it is the host's own code that drops it: nothing that anybody has to be told of.
+    pub(crate) const fn is_wanted(self) -> bool {
+        matches!(self, Self::EventProcessor | Self::BeforeSend)
     }
 
     /// The reason in Sentry's client reports (the spec's list is closed: unknown names are
@@ -119,6 +134,8 @@ impl Reason {
             Self::RateLimited => "ratelimit_backoff",
             Self::SendError => "send_error",
             Self::NetworkError => "network_error",
+            Self::EventProcessor => "event_processor",
+            Self::BeforeSend => "before_send",
             Self::Invalid => "invalid",
             Self::Reentrant | Self::NoRing | Self::LateChild | Self::Evicted | Self::Internal => {
                 "internal_sdk_error"
@@ -298,10 +315,11 @@ pub(crate) struct Books {
     /// Cycles of the flusher, and how often it had to start anew.
     pub(crate) cycles: Total,
     pub(crate) restarts: Total,
-    /// Transactions that were reported as stuck, and panics of the host's hook for that.
+    /// Transactions that were reported as stuck.
     pub(crate) stuck: Total,
     /// Continued traces for which there was no place to be found again.
     pub(crate) traces_lost: Total,
+    /// Panics of the host's functions.
     pub(crate) callback_panics: Total,
     /// Messages that were received before they were published, by two clocks.
     pub(crate) messages_skewed: Total,
