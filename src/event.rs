@@ -44,9 +44,9 @@
 //! `http.status_code` or the data `http.response.status_code`, or takes away the status that came
 //! with them, removes the response's context with it.
 //!
-//! Not to be changed are ids, times and links, the trace that was continued with what came with it,
-//! and the name that has already left the process in trace headers: that stays in the sampling
-//! context of the trace, even if a hook renames the transaction.
+//! Not to be changed are ids, times and links, and what has already been said of the trace: the
+//! context of one that was continued, and the name that left in trace headers before the program
+//! itself set another one. Otherwise a hook that renames a transaction renames it there, too.
 //!
 //! Spans can be removed, and not added: a span of another transaction, or one that is there twice,
 //! is left out. A hook that returns another transaction than it was given drops this one.

@@ -306,9 +306,9 @@ mod tests {
         let report = Report::take(&books).unwrap();
         let payload = payload_of(&report);
         let events = payload["discarded_events"].as_array().unwrap();
-        assert_eq!(events.len(), 2 * 9, "every reason the server knows from us, both categories");
+        assert_eq!(events.len(), 2 * 11, "every reason the server knows from us, both categories");
         assert!(events.iter().all(|event| event["quantity"].as_u64() == Some(most)), "{payload}");
-        let sent = Count { transactions: 9 * most, spans: 9 * most };
+        let sent = Count { transactions: 11 * most, spans: 11 * most };
         assert_eq!(total(&books) + sent, before);
         report.restore(&books);
         assert_eq!(total(&books), before);

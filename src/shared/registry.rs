@@ -283,7 +283,10 @@ thread_local! {
 
 /// Whether a key was given out by the calling thread's lane.
 pub(crate) fn is_of_this_thread(key: u64) -> bool {
-    HERE.try_with(Cell::get).ok().flatten().is_some_and(|number| key >> KEY_BITS == number.into())
+    HERE.try_with(Cell::get)
+        .ok()
+        .flatten()
+        .is_some_and(|number| key >> KEY_BITS == u64::from(number))
 }
 
 /// The system's number of the calling thread where there is one to read, else 0.
