@@ -60,16 +60,18 @@
 //! # Panics
 //! A panic is caught and counted ([`Stats::callback_panics`](crate::Stats::callback_panics)), and
 //! the transaction is dropped as if the hook had returned `None`. A hook may be what keeps secrets
-//! in: where it fails nothing is sent, and however often it fails it is never switched off.
+//! in: where it fails nothing is sent, and however often it fails it is never switched off. With
+//! `panic = "abort"` nothing can be caught.
 //!
 //! # Recording in hooks
-//! A transaction that a hook starts is recorded and sent like any other, but no hook is asked about
-//! it: one that records what it does would never be done.
+//! A transaction that a hook starts, or [`Config::on_stuck`], is recorded and sent like any other,
+//! but no hook is asked about it: one that records what it does would never be done.
 //!
 //! # Costs
 //! With no hook set, a branch for each transaction. Else each one is made a value, and a copy is
 //! kept for comparison; both allocate, on the flusher's thread alone.
 //!
+//! [`Config::on_stuck`]: crate::Config::on_stuck
 //! [`Config::event_processors`]: crate::Config::event_processors
 //! [`Config::before_send_transaction`]: crate::Config::before_send_transaction
 

@@ -11,7 +11,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use hotspan::event::{Measurement, Value};
 use hotspan::{
@@ -352,6 +354,35 @@ fn what_hooks_record_themselves_is_sent_and_they_are_not_asked_about_it() {
     assert!(own.iter().all(|sent| sent.spans().len() == 1));
     assert_eq!(ending.lost_in_all(), count(1, 4));
     assert_eq!(ending.after.callback_panics - ending.before.callback_panics, 1);
+}
+
+#[test]
+fn a_hook_that_hangs_does_not_hold_up_closing() {
+    let (release, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let session = before_send(move |event| {
+        let _ = wait.lock().unwrap().recv();
+        Some(event)
+    });
+    for _ in 0..3 {
+        item("orders");
+    }
+    assert!(!session.guard.flush(Duration::from_millis(100)).complete);
+    let held = stats();
+    held.check().unwrap();
+    assert!(held.in_assembly.transactions >= 1 && held.held() == count(3, 12), "{held}");
+    // It closes in its time, with the hook still at it.
+    let Session { guard, before, .. } = session;
+    assert_eq!(guard.close(Duration::from_millis(100)).left, count(3, 12));
+    drop(release);
+    let begun = Instant::now();
+    while !stats().is_at_rest() {
+        assert!(begun.elapsed() < LONG, "the flusher does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let after = stats();
+    after.check().unwrap();
+    assert_eq!(after.dropped_in_all() - before.dropped_in_all(), count(3, 12));
 }
 
 #[test]

@@ -267,8 +267,8 @@ impl TransactionEvent {
     }
 
     /// Leaves of the spans those with these keys, each once (E2); returns the keys that are left.
-    pub(super) fn keep_spans(&mut self, known: &HashSet<u64>) -> HashSet<u64> {
-        let mut left = HashSet::with_capacity(self.spans.len());
+    pub(super) fn keep_spans(&mut self, known: &Keys) -> Keys {
+        let mut left = Keys::with_capacity_and_hasher(self.spans.len(), Default::default());
         self.spans.retain(|span| {
             let key = span.facts.key;
             known.contains(&key) && left.insert(key)
@@ -277,7 +277,10 @@ impl TransactionEvent {
     }
 
     /// The keys of the spans.
-    pub(super) fn span_keys(&self) -> HashSet<u64> {
+    pub(super) fn span_keys(&self) -> Keys {
         self.spans.iter().map(|span| span.facts.key).collect()
     }
 }
+
+/// Keys of spans.
+pub(super) type Keys = HashSet<u64, foldhash::fast::RandomState>;

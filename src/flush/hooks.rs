@@ -12,7 +12,6 @@
 //!   of the host's that is called there. It goes past the hooks, or they would make work for
 //!   themselves without end.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -83,8 +82,8 @@ impl Hooks {
             return untouched;
         }
         let mut event = before.clone();
-        let mut left: HashSet<u64> = before.span_keys();
-        let mut removed = Removed::new();
+        let mut left = before.span_keys();
+        let mut removed = Removed::default();
         for (reason, hook) in &self.hooks {
             let answer = catch_unwind(AssertUnwindSafe(|| hook(event))).unwrap_or_else(|payload| {
                 forget(payload);

@@ -17,6 +17,9 @@ use crate::status::SpanStatus;
 use super::value::Value;
 use super::{HTTP_STATUS_DATA, HTTP_STATUS_TAG, Link, Measurement};
 
+/// Something for each span, by its key.
+pub(crate) type ByKey<T> = HashMap<u64, T, foldhash::fast::RandomState>;
+
 /// The spans of a run, and what was set on each.
 #[derive(Debug, Default)]
 pub(crate) struct Decoded {
@@ -27,7 +30,7 @@ pub(crate) struct Decoded {
     /// The children's records, in the order of the run.
     pub(crate) children: Vec<SpanRecord>,
     /// By key.
-    pub(crate) set: HashMap<u64, Set>,
+    pub(crate) set: ByKey<Set>,
 }
 
 impl Decoded {

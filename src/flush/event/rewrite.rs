@@ -8,7 +8,7 @@
 //! If the tag or the datum changed, or there is to be no status any more, what is left of the four
 //! is written one by one, without the context.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::shared::id::NameId;
 use crate::shared::layout::{
@@ -19,12 +19,13 @@ use crate::shared::ledger::Reason;
 use crate::shared::names;
 use crate::status::SpanStatus;
 
+use super::decode::ByKey;
 use super::{
     HTTP_STATUS_DATA, HTTP_STATUS_TAG, Measurement, SpanEvent, TransactionEvent, Value, decode,
 };
 
 /// The keys of the spans that hooks removed, and for which reason each is gone.
-pub(in crate::flush) type Removed = HashMap<u64, Reason>;
+pub(in crate::flush) type Removed = ByKey<Reason>;
 
 /// What hooks made of a run.
 #[derive(Debug)]
@@ -43,8 +44,7 @@ pub(in crate::flush) fn rewrite(
     removed: &Removed,
 ) -> Option<Rewritten> {
     let root = before.facts.key;
-    let left: HashMap<u64, &SpanEvent> =
-        after.spans.iter().map(|span| (span.facts.key, span)).collect();
+    let left: ByKey<&SpanEvent> = after.spans.iter().map(|span| (span.facts.key, span)).collect();
     let of_children = before.spans.iter().filter_map(|span| {
         let now = left.get(&span.facts.key)?;
         Some((span.facts.key, Edit::between(&span.into(), (*now).into())))
@@ -52,11 +52,11 @@ pub(in crate::flush) fn rewrite(
     let of_root = (root, Edit::between(&before.into(), after.into()));
     let changed: Vec<(u64, Edit<'_>)> =
         std::iter::once(of_root).chain(of_children).filter(|(_, edit)| edit.is_any()).collect();
-    let edits: HashMap<u64, &Edit<'_>> = changed.iter().map(|(key, edit)| (*key, edit)).collect();
+    let edits: ByKey<&Edit<'_>> = changed.iter().map(|(key, edit)| (*key, edit)).collect();
     if edits.is_empty() && removed.is_empty() {
         return None;
     }
-    let parents: HashMap<u64, u64> = items(run)
+    let parents: ByKey<u64> = items(run)
         .filter_map(|item| SpanRecord::of(item.first()?))
         .filter(|record| record.kind == Kind::Child && removed.contains_key(&record.key))
         .map(|record| (record.key, record.parent))
@@ -101,7 +101,7 @@ pub(in crate::flush) fn rewrite(
 }
 
 /// The nearest one above that is not gone.
-fn nearest(parent: u64, gone: &HashMap<u64, u64>) -> u64 {
+fn nearest(parent: u64, gone: &ByKey<u64>) -> u64 {
     let mut found = parent;
     // Records of any bits may be each other's parents.
     for _ in 0..gone.len() {

@@ -16,7 +16,7 @@ fn edited(run: &Run, edit: impl FnOnce(&mut TransactionEvent)) -> Rewritten {
     let before = read(&run.slots);
     let mut after = before.clone();
     edit(&mut after);
-    rewrite(&run.slots, &before, &after, &Removed::new()).unwrap()
+    rewrite(&run.slots, &before, &after, &Removed::default()).unwrap()
 }
 
 fn kinds(run: &[Slot]) -> Vec<Kind> {
