@@ -108,7 +108,10 @@ fn spans_cannot_be_added_and_another_transaction_is_none() {
             event.spans.extend([twice, foreign.clone()]);
             Some(event)
         })],
-        None,
+        Some(hook(|event| {
+            assert_eq!(event.spans.len(), 3);
+            Some(event)
+        })),
     );
     assert!(matches!(outcome.fate, Fate::Untouched));
     // One that was removed does not come back.
