@@ -106,6 +106,22 @@ fn what_was_set_before_does_not_come_back() {
     }
 }
 
+/// As the encoder has it: it replaces what was set before, and says nothing.
+#[test]
+fn what_cannot_be_read_hides_what_was_set_before() {
+    let bytes = [0xff];
+    let text = Scalar::Text as u8;
+    let key = names::intern("key");
+    let run = Run::new(1)
+        .tag(1, "key", "one")
+        .text(1, Kind::Description, "one")
+        .raw(1, Kind::Tag, text, key, &bytes)
+        .raw(1, Kind::Description, text, NameId::INLINE, &bytes)
+        .root("op", "zero", (0, 1));
+    let event = read(&run.slots);
+    assert_eq!((event.tags.len(), &*event.name), (0, "zero"));
+}
+
 #[test]
 fn what_a_hook_sets_is_bounded_and_counted() {
     let run = Run::new(1).root("a", "b", (0, 1));
