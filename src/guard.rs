@@ -189,6 +189,7 @@ fn start(
         spool: spool(&resolved),
         backpressure: resolved.enable_backpressure_handling,
         keep: None,
+        hooks: resolved.hooks.clone(),
         watch: resolved.stuck_after.map(|after| {
             let hook = resolved.on_stuck.clone().map(|on_stuck| inflight::hook(on_stuck, wire));
             Watch::new(after, resolved.flush_interval, hook)
@@ -232,6 +233,7 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         spool: None,
         backpressure: false,
         keep: Some(keep),
+        hooks: None,
         watch: None,
         site: Site::default(),
     };

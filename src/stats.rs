@@ -67,8 +67,9 @@ pub struct Stats {
     /// Transactions that were reported as open for longer than
     /// [`Config::stuck_after`](crate::Config::stuck_after).
     pub stuck: u64,
-    /// Panics of [`Config::on_stuck`](crate::Config::on_stuck); after three of one `init` it is not
-    /// called again.
+    /// Panics of the host's functions in [`Config`](crate::Config): `traces_sampler`,
+    /// `event_processors`, `before_send_transaction`, and `on_stuck`, which after three of one
+    /// `init` is not called again.
     pub callback_panics: u64,
     /// Messages that were received before they were published, as two machines' clocks had it:
     /// their latency was taken as 0 (see [`queue`](crate::queue)).
