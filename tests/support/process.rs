@@ -44,6 +44,22 @@ impl Size {
     }
 }
 
+/// How often this thread gave up its processor to wait for something, so far: a lock, a socket, a
+/// sleep. Zero where nothing tells. What merely makes it slower does not count, such as others that
+/// want the processor too.
+pub(crate) fn waits() -> u64 {
+    let Ok(status) = fs::read_to_string("/proc/thread-self/status") else { return 0 };
+    let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    waits.map_or(0, |text| text.trim().parse().unwrap())
+}
+
+/// How many threads of this process have a name that begins so.
+pub(crate) fn threads_named(beginning: &str) -> usize {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return 0 };
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(beginning)).count()
+}
+
 /// A number that scripts set.
 pub(crate) fn env_number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())

@@ -1,0 +1,430 @@
+//! Every way in which a server can fail, and what must be so whatever it does: the books are exact,
+//! the server was told of every loss, closing takes no longer than it may, memory, threads and
+//! descriptors are what they were, and the recording threads never waited for anything.
+//!
+//! `HOTSPAN_FAULT_SEEDS` sets how many plans of random flapping are played, and
+//! `HOTSPAN_FAULT_SEED` plays one alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::allow_attributes,
+    reason = "helpers of tests panic as tests do, and ask the real clock"
+)]
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeMap;
+use std::sync::{Barrier, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hotspan::{Config, Count, Guard, Reason, Stats, start_child, start_transaction, stats};
+
+mod support;
+
+use support::faults::{Fate, FaultServer, Mode, Received};
+use support::process::{Size, env_number, threads_named, waits};
+use support::session::{LONG, alone, count, lost_between};
+
+const RING_BYTES: usize = 4 << 20;
+const QUEUE_BYTES: usize = 2 << 20;
+
+/// Threads that record.
+const RECORDERS: u64 = 4;
+
+/// More than any request takes that is answered at all.
+const PROMPT: Duration = Duration::from_millis(150);
+
+/// By how much a busy machine may be late. Only against hanging.
+const SLACK: Duration = Duration::from_secs(20);
+
+/// What the server was told to be lost, by reason and category.
+type Told = BTreeMap<(String, String), u64>;
+
+/// The library against a server that fails, from a clean slate.
+struct Trial {
+    what: String,
+    mode: Mode,
+    server: FaultServer,
+    guard: Guard,
+    before: Stats,
+    size: Size,
+    began: Instant,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// What is recorded.
+#[derive(Clone, Copy)]
+struct Load {
+    /// By each thread.
+    transactions: u64,
+    children: u64,
+    /// Texts that do not compress: more than what fits into the smallest windows.
+    is_bulky: bool,
+}
+
+impl Load {
+    fn of(mode: Mode) -> Self {
+        let is_bulky = matches!(
+            mode,
+            Mode::NeverReads | Mode::ReadsSlowly | Mode::ResetInBody | Mode::EarlyAnswer
+        );
+        let is_slow = mode.facts().by_time_out || mode == Mode::SlowBody;
+        Self { transactions: if is_slow { 1 } else { 10 }, children: 30, is_bulky }
+    }
+
+    fn all(self) -> Count {
+        let transactions = RECORDERS * (1 + self.transactions);
+        count(transactions, transactions * (1 + self.children))
+    }
+}
+
+/// Time-outs that are short where nothing else ends a request, and else longer than anything takes.
+fn config(server: &FaultServer, mode: Mode, concurrency: usize) -> Config {
+    let (request, connect) = match mode {
+        _ if mode.facts().by_time_out => (300, 200),
+        Mode::SlowBody => (2_000, 2_000),
+        _ => (20_000, 20_000),
+    };
+    let config = Config {
+        dsn: Some(server.dsn()),
+        http_proxy: Some(String::new()),
+        https_proxy: Some(String::new()),
+        ca_certs: server.ca_certs(),
+        traces_sample_rate: Some(1.0),
+        enable_backpressure_handling: false,
+        ring_bytes: RING_BYTES,
+        ring_slots: RING_BYTES / 64,
+        queue_bytes: QUEUE_BYTES,
+        request_timeout: Duration::from_millis(request),
+        connect_timeout: Duration::from_millis(connect),
+        ..Config::default()
+    };
+    with_uploaders(config, concurrency)
+}
+
+fn with_uploaders(config: Config, _concurrency: usize) -> Config {
+    config
+}
+
+impl Trial {
+    fn start(mode: Mode, tls: bool, concurrency: usize) -> Self {
+        let alone = alone();
+        forget_debts();
+        let size = Size::now();
+        let server = if tls { FaultServer::start_tls() } else { FaultServer::start() };
+        server.set(mode);
+        let before = stats();
+        let guard = hotspan::init(config(&server, mode, concurrency)).unwrap();
+        let what = format!("{mode:?}, {concurrency} at once{}", if tls { ", TLS" } else { "" });
+        let began = Instant::now();
+        Self { what, mode, server, guard, before, size, began, _alone: alone }
+    }
+
+    /// Records on several threads, and sees that none of them waited.
+    fn record(&self, load: Load) {
+        let waited = record(load);
+        let now = stats();
+        now.check().unwrap();
+        assert_eq!(waited, [0; RECORDERS as usize], "{}: a recording thread waited", self.what);
+        let full = lost_between(&self.before, &now, Reason::RingFull);
+        assert_eq!(full, count(0, 0), "{}: {now}", self.what);
+        assert!(now.threads.bytes_queued <= QUEUE_BYTES, "{}: {now}", self.what);
+    }
+
+    /// The server is well again; what was lost reaches it as soon as it has not forbidden that.
+    fn recover(&self) {
+        self.server.set(Mode::Healthy);
+        let start = Instant::now();
+        while self.server.received().reported() != self.owed() {
+            assert!(
+                start.elapsed() < SLACK,
+                "{}: {:?} of {:?}",
+                self.what,
+                self.server.received().reported(),
+                self.owed()
+            );
+            thread::sleep(Duration::from_millis(20));
+            let _ = self.guard.flush(SLACK);
+        }
+    }
+
+    /// What the server must be told by the books of this moment.
+    fn owed(&self) -> Told {
+        let now = stats();
+        let mut told = Told::new();
+        for (reason, sum) in &now.dropped {
+            let Some(name) = reason.client_report() else { continue };
+            let lost = *sum - self.before.dropped.get(reason).copied().unwrap_or_default();
+            for (category, quantity) in [("transaction", lost.transactions), ("span", lost.spans)] {
+                if quantity > 0 {
+                    *told.entry((name.to_owned(), category.to_owned())).or_default() += quantity;
+                }
+            }
+        }
+        told
+    }
+
+    /// Closes in that time, and checks what is so whatever happened.
+    fn end(self, all: Count, timeout: Duration) -> Ending {
+        let what = self.what;
+        let start = Instant::now();
+        let report = self.guard.close(timeout);
+        let took = start.elapsed();
+        assert!(took < timeout + Duration::from_millis(100) + SLACK, "{what}: {took:?}");
+        let after = stats();
+        let at_end = Size::now();
+        after.check().unwrap();
+        assert!(after.is_at_rest(), "{what}: {after}");
+        assert_eq!(after.started - self.before.started, all, "{what}: {after}");
+        assert_eq!(report.left, count(0, 0), "{what}");
+        let delivered = after.delivered - self.before.delivered;
+        let dropped = after.dropped_in_all() - self.before.dropped_in_all();
+        assert_eq!(delivered + dropped, all, "{what}: {after}");
+
+        let received = self.server.received();
+        received.check_spans();
+        let unique = received.unique();
+        let unanswered = received.count(|kept| kept.status.is_none());
+        for (least, most) in [
+            (delivered.transactions, unique.transactions),
+            (unique.transactions, delivered.transactions + unanswered.transactions),
+            (delivered.spans, unique.spans),
+            (unique.spans, delivered.spans + unanswered.spans),
+        ] {
+            assert!(least <= most || !received.is_prompt(PROMPT), "{what}: {least} > {most}");
+        }
+        assert_eq!(self.server.redirected(), 0, "{what}: a redirect was followed");
+
+        drop(self.server);
+        let grown = at_end.resident.saturating_sub(self.size.resident);
+        assert!(grown < RING_BYTES + QUEUE_BYTES + (24 << 20), "{what}: {grown} bytes more");
+        let size =
+            Size::at_rest(|size| size.files <= self.size.files && threads_named("hotspan-") == 0);
+        assert!(size.files <= self.size.files, "{what}: {size:?}, before {:?}", self.size);
+        assert_eq!(threads_named("hotspan-"), 0, "{what}: threads are left");
+        println!(
+            "{what}: {:?}, delivered {delivered:?}, {} KiB more",
+            self.began.elapsed(),
+            grown / 1024
+        );
+        Ending { what, mode: self.mode, all, delivered, received, before: self.before, after }
+    }
+}
+
+struct Ending {
+    what: String,
+    mode: Mode,
+    all: Count,
+    delivered: Count,
+    received: Received,
+    before: Stats,
+    after: Stats,
+}
+
+impl Ending {
+    fn lost(&self, reason: Reason) -> Count {
+        lost_between(&self.before, &self.after, reason)
+    }
+
+    /// Each envelope met the fate that its mode has for it.
+    fn check_fate(&self, concurrency: usize) {
+        let Self { what, after, received, all, .. } = self;
+        let nothing = count(0, 0);
+        let facts = self.mode.facts();
+        let with_status = |status| received.count(|kept| kept.status == Some(status));
+        match facts.fate {
+            Fate::Delivered => {
+                assert_eq!(self.delivered, *all, "{what}: {after}");
+                assert_eq!(received.accepted(), *all, "{what}");
+            }
+            Fate::NetworkError => {
+                assert_eq!(self.lost(Reason::NetworkError), *all, "{what}: {after}");
+                let read = if facts.ambiguous { *all } else { nothing };
+                assert_eq!(received.unique(), read, "{what}");
+            }
+            Fate::SendError => {
+                assert_eq!(self.lost(Reason::SendError), *all, "{what}: {after}");
+                assert_eq!(received.count(|kept| !kept.is_accepted()), *all, "{what}");
+                let sent = received.0.iter().filter(|kept| kept.opened.kind == "transaction");
+                assert_eq!(sent.count() as u64, all.transactions, "{what}: sent again");
+            }
+            Fate::Refused => {
+                let (refused, held) = (self.lost(Reason::Refused), self.lost(Reason::RateLimited));
+                assert_eq!(refused, with_status(429), "{what}: {after}");
+                assert!(refused.transactions > 0, "{what}: {after}");
+                assert_eq!(refused + held, *all, "{what}: {after}");
+            }
+            Fate::LastDelivered => {
+                let held = self.lost(Reason::RateLimited);
+                assert_eq!(self.delivered, received.accepted(), "{what}: {after}");
+                assert!((1..=concurrency as u64).contains(&self.delivered.transactions), "{what}");
+                assert_eq!(self.delivered + held, *all, "{what}: {after}");
+            }
+        }
+    }
+}
+
+/// What earlier trials still owe the server is told to nobody.
+fn forget_debts() {
+    let memory = hotspan::transport::Memory::new();
+    let guard = hotspan::init(support::session::config(move || memory.clone())).unwrap();
+    let _ = guard.close(LONG);
+}
+
+/// Records; how often each thread waited meanwhile.
+fn record(load: Load) -> Vec<u64> {
+    let ready = Barrier::new(RECORDERS as usize);
+    thread::scope(|scope| {
+        let recorders: Vec<_> = (0..RECORDERS)
+            .map(|seed| {
+                let ready = &ready;
+                scope.spawn(move || {
+                    let noise = noise(seed, if load.is_bulky { 6_000 } else { 60 });
+                    // What is new to the process, or to the thread, may take a lock once.
+                    item(load, &noise);
+                    ready.wait();
+                    let before = waits();
+                    for _ in 0..load.transactions {
+                        item(load, &noise);
+                    }
+                    waits() - before
+                })
+            })
+            .collect();
+        recorders.into_iter().map(|recorder| recorder.join().unwrap()).collect()
+    })
+}
+
+fn item(load: Load, noise: &str) {
+    let mut transaction = start_transaction("queue.process", "orders");
+    transaction.set_tag("queue", "orders");
+    for n in 0..load.children {
+        start_child("step", "step").set_data("n", n).set_data("noise", noise);
+    }
+}
+
+/// Letters that do not compress well.
+fn noise(seed: u64, length: usize) -> String {
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.alphanumeric()).take(length).collect()
+}
+
+/// All is lost, or not, as the mode has it, and told to the server when it is well.
+fn fails_as_it_should(mode: Mode, tls: bool) {
+    for concurrency in [1, 4] {
+        let load = Load::of(mode);
+        let trial = Trial::start(mode, tls, concurrency);
+        trial.record(load);
+        let settled = trial.guard.flush(LONG).complete;
+        assert!(settled, "{}: {}", trial.what, stats());
+        if mode.facts().silence < Duration::from_secs(10) {
+            trial.recover();
+        }
+        let owed = trial.owed();
+        let ending = trial.end(load.all(), LONG);
+        let told = if mode.facts().silence < Duration::from_secs(10) { owed } else { Told::new() };
+        let is_prompt = !mode.facts().by_time_out || ending.received.is_prompt(PROMPT);
+        assert!(ending.received.reported() == told || !is_prompt, "{}", ending.what);
+        ending.check_fate(concurrency);
+    }
+}
+
+/// Nothing holds up whoever closes, and what was not sent by then is in the books.
+fn can_be_closed_soon(mode: Mode, tls: bool) {
+    for concurrency in [1, 4] {
+        let load = Load::of(mode);
+        let trial = Trial::start(mode, tls, concurrency);
+        trial.record(load);
+        let ending = trial.end(load.all(), Duration::from_millis(50));
+        if mode.facts().fate == Fate::NetworkError {
+            assert_eq!(ending.delivered, count(0, 0), "{}", ending.what);
+        }
+    }
+}
+
+macro_rules! modes {
+    ($($name:ident $mode:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let mode = Mode::$mode;
+                fails_as_it_should(mode, mode.facts().needs_tls);
+                can_be_closed_soon(mode, mode.facts().needs_tls);
+            }
+        )*
+        const TESTED: &[Mode] = &[$(Mode::$mode),*];
+    };
+}
+
+modes! {
+    nobody_listens Refused
+    connections_do_not_come_about BlackHole
+    accepted_and_closed AcceptClose
+    reset_in_the_answer_s_headers ResetInHeaders
+    reset_in_the_request_s_body ResetInBody
+    never_reads NeverReads
+    reads_a_byte_a_second ReadsSlowly
+    headers_that_drip SlowHeaders
+    a_handshake_that_stalls HandshakeStalls
+    a_bad_certificate BadCertificate
+    kept_connections_that_were_closed StaleClosed
+    kept_connections_that_are_reset StaleReset
+    no_http Garbage
+    no_answer EmptyReply
+    huge_headers HugeHeaders
+    continue_for_ever ContinueFlood
+    a_body_that_drips SlowBody
+    a_huge_body HugeBody
+    a_body_without_an_end EndlessBody
+    a_body_that_unpacks_to_more GzipBomb
+    less_of_a_body_than_announced EarlyClose
+    limits_with_a_success LimitsOnSuccess
+    an_answer_before_its_time EarlyAnswer
+    redirects Redirect
+    errors_of_the_client ClientError
+    too_large TooLarge
+    errors_of_the_server ServerError
+    a_status_that_there_is_not OddStatus
+    too_many_for_seconds TooManySeconds
+    too_many_until_a_date TooManyDate
+    too_many_by_limits TooManyLimits
+    too_many_and_no_more TooManyBare
+    too_many_and_nonsense TooManyMalformed
+}
+
+#[test]
+fn no_mode_is_forgotten() {
+    let missing: Vec<_> = Mode::ALL.iter().filter(|mode| !TESTED.contains(mode)).collect();
+    assert!(missing.iter().all(|mode| mode.facts().needs_lookup), "{missing:?}");
+}
+
+#[test]
+fn over_tls_it_is_no_different() {
+    for mode in [
+        Mode::Healthy,
+        Mode::ResetInHeaders,
+        Mode::SlowHeaders,
+        Mode::StaleClosed,
+        Mode::EmptyReply,
+        Mode::EarlyClose,
+        Mode::EndlessBody,
+        Mode::TooManySeconds,
+    ] {
+        fails_as_it_should(mode, true);
+    }
+}
+
+#[test]
+fn a_thread_that_waits_is_seen() {
+    let before = waits();
+    let mut sum = 0_u64;
+    for n in 0..1_000_000 {
+        sum = std::hint::black_box(sum + n);
+    }
+    assert_eq!(waits(), before, "working is not waiting");
+    thread::sleep(Duration::from_micros(1));
+    assert!(waits() > before, "sleeping is");
+}
