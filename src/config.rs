@@ -6,6 +6,7 @@
 //! (`config/resolve.rs`), the proxy chosen (`config/proxy.rs`). Behind that point no setting can
 //! hold nonsense.
 
+mod compression;
 mod proxy;
 mod read;
 mod resolve;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use self::compression::Compression;
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::resolve::{Resolved, process_environment};
 use crate::inflight::InFlight;
@@ -201,13 +203,20 @@ pub struct Config {
     /// here, unless it is set explicitly itself.
     pub no_proxy: Option<String>,
     /// A PEM file with certificates to trust besides those of the public authorities, which are
-    /// built in. Read once, by `init`. Default: none.
+    /// built in. Read once, by `init`. Default: `SSL_CERT_FILE`, where TLS is used at all.
+    ///
+    /// With the feature `platform-verifier` it is the system's store that is trusted by default,
+    /// and `SSL_CERT_FILE` means there what the system says; a file that is named here is trusted
+    /// besides the public authorities, and the system's store is not asked then.
     pub ca_certs: Option<PathBuf>,
-    /// How long a request may take, connecting and the answer included; the operating system's
-    /// look-up of a host name has time-outs of its own. 1 ms to 1 day, default 10 s.
+    /// How the bodies of requests are compressed. Default: gzip.
+    pub compression: Compression,
+    /// How long a request may take, the look-up of the host's name, connecting and the answer
+    /// included. 1 ms to 1 day, default 10 s.
     #[serde(deserialize_with = "crate::read::seconds")]
     pub request_timeout: Duration,
-    /// How long connecting may take. 1 ms to 1 day, default 3 s.
+    /// How long connecting may take, and how long the look-up of the host's name is waited for. 1 ms
+    /// to 1 day, default 3 s.
     #[serde(deserialize_with = "crate::read::seconds")]
     pub connect_timeout: Duration,
     /// Where envelopes go. Default: to the DSN's server. In files: `"http"`, `"null"` or
@@ -312,6 +321,7 @@ impl Default for Config {
             https_proxy: None,
             no_proxy: None,
             ca_certs: None,
+            compression: Compression::Gzip,
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             transport: Delivery::Http,
@@ -357,6 +367,7 @@ impl fmt::Debug for Config {
             https_proxy,
             no_proxy,
             ca_certs,
+            compression,
             request_timeout,
             connect_timeout,
             transport,
@@ -395,6 +406,7 @@ impl fmt::Debug for Config {
             .field("https_proxy", &hidden(https_proxy))
             .field("no_proxy", no_proxy)
             .field("ca_certs", ca_certs)
+            .field("compression", compression)
             .field("request_timeout", request_timeout)
             .field("connect_timeout", connect_timeout)
             .field("transport", transport)

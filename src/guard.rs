@@ -313,7 +313,11 @@ fn http(resolved: &Resolved, dsn: &Dsn) -> Result<Box<dyn Transport>, ConfigErro
     use crate::transport::{Http, HttpOptions};
 
     let options = HttpOptions::resolved(resolved, dsn);
-    Ok(Box::new(Http::new(options).map_err(ConfigError::transport)?))
+    let http = Http::new(options).map_err(|error| {
+        let variable = resolved.ca_certs_variable.filter(|_| error.option() == "ca_certs");
+        ConfigError::transport(error).with_variable(variable)
+    })?;
+    Ok(Box::new(http))
 }
 
 #[cfg(not(feature = "http"))]

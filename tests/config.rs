@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hotspan::{Config, Delivery, Dsn, ParseDsnError};
+use hotspan::{Compression, Config, Delivery, Dsn, ParseDsnError};
 
 fn read(text: &str) -> Result<Config, serde_json::Error> {
     serde_json::from_str(text)
@@ -28,7 +28,7 @@ fn every_field_can_be_read() {
             "server_name": "s", "debug": true, "traces_sample_rate": 0.25, "max_spans": 7,
             "send_client_reports": false, "shutdown_timeout": 0.5, "http_proxy": "http://a",
             "https_proxy": "http://b", "no_proxy": "c", "ca_certs": "/etc/ca.pem",
-            "request_timeout": 1, "connect_timeout": 2, "transport": {"file": "folder"},
+            "compression": "none", "request_timeout": 1, "connect_timeout": 2, "transport": {"file": "folder"},
             "ring_slots": 64, "ring_bytes": 4096, "queue_bytes": 5, "flush_interval": 0.001,
             "open_transactions": 6, "open_slots": 8, "open_age": 9.5,
             "stuck_after": 0.75, "rules": [{"op": "a*", "rate": 0.5}], "max_per_second": 50,
@@ -63,6 +63,7 @@ fn every_field_can_be_read() {
         https_proxy,
         no_proxy,
         ca_certs,
+        compression,
         request_timeout,
         connect_timeout,
         transport,
@@ -86,6 +87,7 @@ fn every_field_can_be_read() {
     assert_eq!((debug, traces_sample_rate), (Some(true), Some(0.25)));
     assert_eq!((max_spans, send_client_reports), (7, false));
     assert_eq!(ca_certs, Some(PathBuf::from("/etc/ca.pem")));
+    assert_eq!(compression, Compression::None);
     assert!(matches!(transport, Delivery::File(folder) if folder == Path::new("folder")));
     assert_eq!((ring_slots, ring_bytes, queue_bytes), (64, 4096, 5));
     assert_eq!((open_transactions, open_slots), (6, 8));

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Config, Delivery, OnStuck, Proxy, proxy};
-use crate::dsn::Dsn;
+use super::{Compression, Config, Delivery, OnStuck, Proxy, proxy};
+use crate::dsn::{Dsn, Scheme};
 use crate::error::ConfigError;
 use crate::propagate::{Incoming, Policy, PropagationTarget, Targets};
 use crate::sampling::{Sampling, Table, millionths};
@@ -42,6 +42,9 @@ pub(crate) struct Resolved {
     /// The proxy on the way to the DSN's host; exceptions are already applied.
     pub(crate) proxy: Option<Proxy>,
     pub(crate) ca_certs: Option<PathBuf>,
+    /// The variable that names them, if one does.
+    pub(crate) ca_certs_variable: Option<&'static str>,
+    pub(crate) compression: Compression,
     pub(crate) request_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) transport: Delivery,
@@ -69,9 +72,12 @@ impl Config {
             _ => None,
         };
         self.check_bounds()?;
-        if self.ca_certs.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-            return Err(ConfigError::malformed("ca_certs", "expected a path"));
+        if self.compression == Compression::Zstd && !cfg!(feature = "zstd") {
+            let needed = "compressing by zstd needs the feature `zstd`";
+            return Err(ConfigError::unsupported("compression", needed));
         }
+        let (ca_certs, ca_certs_variable) =
+            resolve_ca_certs(self.ca_certs, dsn.as_ref(), proxy.as_ref(), &env);
 
         let release = env.first("release", self.release.as_deref(), ["SENTRY_RELEASE"]);
         let release = check_text(release, &RELEASE)?;
@@ -121,7 +127,9 @@ impl Config {
             send_client_reports: self.send_client_reports,
             shutdown_timeout: self.shutdown_timeout,
             proxy,
-            ca_certs: self.ca_certs,
+            ca_certs,
+            ca_certs_variable,
+            compression: self.compression,
             request_timeout: self.request_timeout,
             connect_timeout: self.connect_timeout,
             transport: self.transport,
@@ -233,7 +241,35 @@ fn resolve_dsn(config: &Config, env: &Environment<'_>) -> Result<Option<Dsn>, Co
         let needed = "sending to a DSN needs the feature `http`";
         return Err(ConfigError::unsupported("dsn", needed).with_variable(setting.variable));
     }
+    let is_https = dsn.scheme() == Scheme::Https.as_str();
+    if is_https && !cfg!(feature = "rustls") && matches!(config.transport, Delivery::Http) {
+        let needed = "sending over https needs the feature `rustls`";
+        return Err(ConfigError::unsupported("dsn", needed).with_variable(setting.variable));
+    }
     Ok(Some(dsn))
+}
+
+/// The certificates to trust, and the variable that they come from. The variable is asked only
+/// where TLS is used, and where the system's own verifier does not see to it.
+fn resolve_ca_certs(
+    explicit: Option<PathBuf>,
+    dsn: Option<&Dsn>,
+    proxy: Option<&Proxy>,
+    env: &Environment<'_>,
+) -> (Option<PathBuf>, Option<&'static str>) {
+    const VARIABLE: &str = "SSL_CERT_FILE";
+    if let Some(file) = explicit {
+        return (Some(file).filter(|file| !file.as_os_str().is_empty()), None);
+    }
+    let is_https = dsn.is_some_and(|dsn| dsn.scheme() == Scheme::Https.as_str())
+        || proxy.is_some_and(Proxy::is_https);
+    if !is_https || cfg!(feature = "platform-verifier") {
+        return (None, None);
+    }
+    match env.read(VARIABLE) {
+        Some(file) => (Some(PathBuf::from(file)), Some(VARIABLE)),
+        None => (None, None),
+    }
 }
 
 fn resolve_rate(explicit: Option<f64>, env: &Environment<'_>) -> Result<Option<u32>, ConfigError> {

@@ -151,6 +151,11 @@ impl FaultServer {
         format!("{scheme}://{KEY}@{host}:{}/42", self.address().port())
     }
 
+    /// With a name as its host, for who has [`FaultServer::look_up`].
+    pub(crate) fn named_dsn(&self) -> String {
+        self.dsn().replace("127.0.0.1", "localhost")
+    }
+
     /// Whom to trust to trust it.
     pub(crate) fn ca_certs(&self) -> Option<std::path::PathBuf> {
         self.shared.tls.as_ref().map(|tls| tls.authority.file().to_owned())

@@ -220,7 +220,7 @@ impl Connection<'_> {
             }
             Mode::TooManyBare => (429, &[], b""),
             Mode::TooManyMalformed => {
-                let limits = "soon:transaction, -1::key, inf::key, :::, \u{7f}";
+                let limits = "soon:transaction, -1::key, inf::key, :::";
                 (429, &[("X-Sentry-Rate-Limits", limits), ("Retry-After", "nan")], b"")
             }
             Mode::Status(status) => {
