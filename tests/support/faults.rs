@@ -187,6 +187,13 @@ impl FaultServer {
         self.shared.kept.lock().unwrap().clone()
     }
 
+    /// Ends it, and waits for what it is just reading. All that came whole.
+    pub(crate) fn finish(self) -> Received {
+        let shared = Arc::clone(&self.shared);
+        drop(self);
+        shared.kept.lock().unwrap().clone()
+    }
+
     /// What it was asked for as a proxy.
     pub(crate) fn connects(&self) -> Vec<Request> {
         self.shared.connects.lock().unwrap().clone()

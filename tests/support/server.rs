@@ -190,7 +190,7 @@ impl Shared {
         let thread = spawn(move || {
             // An error is the client's going away, or a reset: that takes the last handle.
             match shared.converse(&stream, connection) {
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                     let address = stream.peer_addr().ok();
                     let of_it = |one: &TcpStream| one.peer_addr().ok() == address;
                     shared.streams.lock().unwrap().retain(|one| !of_it(one));
@@ -224,7 +224,7 @@ impl Shared {
                 Reply::Reset(bytes) => {
                     stream.write_all(&bytes)?;
                     linger_no_longer(stream);
-                    return Err(std::io::ErrorKind::ConnectionReset.into());
+                    return Err(ErrorKind::ConnectionReset.into());
                 }
                 Reply::Drip(bytes, pause) => {
                     for byte in bytes {
