@@ -35,6 +35,9 @@ use support::session::{LONG, alone, count, lost_between};
 const RING_BYTES: usize = 4 << 20;
 const QUEUE_BYTES: usize = 8 << 20;
 
+/// What the server takes, which is in the same process, with its threads and what it keeps.
+const SERVER_BYTES: usize = 32 << 20;
+
 /// Threads that record.
 const RECORDERS: u64 = 4;
 
@@ -165,9 +168,16 @@ impl Trial {
         let now = stats();
         now.check().unwrap();
         assert_eq!(waited, [0; RECORDERS as usize], "{}: a recording thread waited", self.what);
+        self.check_memory();
         let full = lost_between(&self.before, &now, Reason::RingFull);
         assert_eq!(full, count(0, 0), "{}: {now}", self.what);
         assert!(now.threads.bytes_queued <= QUEUE_BYTES, "{}: {now}", self.what);
+    }
+
+    /// Memory is within the bounds that were set. Before the server is well: it keeps all it gets.
+    fn check_memory(&self) {
+        let grown = Size::now().resident.saturating_sub(self.size.resident);
+        assert!(grown < RING_BYTES + QUEUE_BYTES + SERVER_BYTES, "{}: {grown} bytes", self.what);
     }
 
     /// The server is well again; what was lost reaches it as soon as it has not forbidden that.
@@ -211,7 +221,6 @@ impl Trial {
         // What the flusher was busy with when time was up is counted as soon as it is done with it.
         let left = report.left;
         let after = until_at_rest();
-        let at_end = Size::now();
         after.check().unwrap();
         assert!(after.is_at_rest(), "{what}: {after}");
         assert_eq!(after.started - self.before.started, all, "{what}: {after}");
@@ -232,17 +241,11 @@ impl Trial {
         let is_sure = received.is_prompt(PROMPT);
         assert!(covers(delivered + in_doubt, unique) || !is_sure, "{what}: {unique:?}, {after}");
 
-        let grown = at_end.resident.saturating_sub(self.size.resident);
-        assert!(grown < RING_BYTES + QUEUE_BYTES + (24 << 20), "{what}: {grown} bytes more");
         let size =
             Size::at_rest(|size| size.files <= self.size.files && threads_named("hotspan-") == 0);
         assert!(size.files <= self.size.files, "{what}: {size:?}, before {:?}", self.size);
         assert_eq!(threads_named("hotspan-"), 0, "{what}: threads are left");
-        println!(
-            "{what}: {:?}, delivered {delivered:?}, {} KiB more",
-            self.began.elapsed(),
-            grown / 1024
-        );
+        println!("{what}: {:?}, delivered {delivered:?}", self.began.elapsed());
         Ending { what, mode: self.mode, all, delivered, received, before: self.before, after }
     }
 }
@@ -368,6 +371,7 @@ fn fails_as_it_should(mode: Mode, tls: bool) {
         trial.record(load);
         let settled = trial.guard.flush(LONG).complete;
         assert!(settled, "{}: {}", trial.what, stats());
+        trial.check_memory();
         if mode.facts().silence < Duration::from_secs(10) {
             trial.recover();
         }
@@ -512,6 +516,7 @@ fn flap(seed: u64) {
                 thread::sleep(Duration::from_millis(random.u64(5..50)));
             }
             stats().check().unwrap();
+            trial.check_memory();
         }
         over.store(true, Ordering::SeqCst);
         let all = recorders.into_iter().map(|recorder| recorder.join().unwrap());
