@@ -309,6 +309,7 @@ impl Shared {
             socket,
             wire,
             begun: Some(Instant::now()),
+            unanswered: None,
             is_stale: false,
         };
         let _ = connection.converse();

@@ -85,6 +85,8 @@ pub(super) struct Connection<'a> {
     /// When what comes next was begun, as far as can be told from here: a connection with its first
     /// request, and later ones with their first byte.
     pub(super) begun: Option<Instant>,
+    /// What was kept, by its number, and has no answer yet.
+    pub(super) unanswered: Option<usize>,
     /// The next request is to be answered with a reset.
     pub(super) is_stale: bool,
 }
@@ -132,6 +134,7 @@ impl Connection<'_> {
                 let length = request.body_length();
                 self.read_body(&mut request, length)?;
                 self.keep(&request, Some(200));
+                self.unanswered = None;
                 return Ok(Then::Keep);
             }
             _ => {}
@@ -239,10 +242,12 @@ impl Connection<'_> {
     }
 
     /// Before the answer: when the client has that, it must be known here.
-    fn keep(&self, request: &Request, status: Option<u16>) {
+    fn keep(&mut self, request: &Request, status: Option<u16>) {
         let opened = Opened::new(&request.unpacked());
         let took = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
-        self.shared.kept.lock().unwrap().0.push(Kept { opened, status, took });
+        let mut kept = self.shared.kept.lock().unwrap();
+        self.unanswered = Some(kept.0.len());
+        kept.0.push(Kept { opened, status, took });
     }
 
     fn read_body(&mut self, request: &mut Request, length: usize) -> Result<()> {
@@ -270,8 +275,14 @@ impl Connection<'_> {
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let wire = self.wire.get_mut();
-        wire.write_all(bytes)?;
-        wire.flush()?;
+        let written = wire.write_all(bytes).and_then(|()| wire.flush());
+        if let (Some(number), Err(_)) = (self.unanswered.take(), &written)
+            && let Some(kept) = self.shared.kept.lock().unwrap().0.get_mut(number)
+        {
+            // The connection was broken off meanwhile.
+            kept.status = None;
+        }
+        written?;
         self.shared.wrote(bytes.len());
         Ok(())
     }
