@@ -8,8 +8,8 @@
 //! what a client knows to be delivered is in [`FaultServer::received`].
 
 mod door;
-mod kept;
-mod modes;
+pub(crate) mod kept;
+pub(crate) mod modes;
 mod play;
 
 use std::collections::HashMap;
@@ -23,8 +23,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use self::door::{Door, Doorway};
-pub(crate) use self::kept::Received;
-pub(crate) use self::modes::{Fate, Mode};
+use self::kept::Received;
+pub(crate) use self::modes::Mode;
 use self::play::{Connection, Socket, Wire};
 use super::server::{Request, Server};
 use super::tls::Authority;

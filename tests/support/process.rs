@@ -1,5 +1,7 @@
 //! What the process takes of the system, and numbers from the environment.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -58,6 +60,26 @@ pub(crate) fn threads_named(beginning: &str) -> usize {
     let Ok(tasks) = fs::read_dir("/proc/self/task") else { return 0 };
     let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
     names.filter(|name| name.starts_with(beginning)).count()
+}
+
+/// The binary of an example, built in the profile of this test: `cargo test --test NAME` alone would
+/// leave an old one, or none.
+pub(crate) fn example(name: &str) -> Option<PathBuf> {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().unwrap().parent().unwrap();
+    let profile = match folder.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--example", name, "--profile", profile])
+        .arg("--target-dir")
+        .arg(folder.parent().unwrap())
+        .arg("--manifest-path")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .status();
+    let binary = folder.join("examples").join(name);
+    built.unwrap().success().then(|| binary.with_extension(std::env::consts::EXE_EXTENSION))
 }
 
 /// A number that scripts set.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 
@@ -17,11 +17,13 @@ pub(crate) struct Authority {
 impl Authority {
     pub(crate) fn new() -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Of another name than others: who looks for the one must not find the other.
+        params.distinguished_name.push(DnType::CommonName, format!("hotspan test {number}"));
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
         let file = format!("hotspan-authority-{}-{number}.pem", std::process::id());
         let file = std::env::temp_dir().join(file);
         std::fs::write(&file, certificate.pem()).unwrap();
