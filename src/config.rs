@@ -233,10 +233,28 @@ pub struct Config {
     /// Threads share it in pieces of 64 KiB, as they need them.
     #[serde(deserialize_with = "crate::read::count")]
     pub ring_bytes: usize,
-    /// Envelopes waiting for the uploader, in bytes; what does not fit is dropped and counted.
+    /// Envelopes that wait for the uploaders or are being sent, in bytes; what does not fit is
+    /// dropped and counted.
     /// From 1, default 8 MiB, at most 64 GiB (1 GiB on 32 bits).
     #[serde(deserialize_with = "crate::read::count")]
     pub queue_bytes: usize,
+    /// Requests under way at the same time, at most: one connection to a server that is 40 ms away
+    /// takes 25 envelopes a second. Threads for them are started as they are needed, beginning with
+    /// one. 1 to 64, default 4.
+    ///
+    /// Envelopes may then arrive in another order than they were finished in, which is nothing to
+    /// Sentry.
+    #[serde(deserialize_with = "crate::read::count")]
+    pub upload_concurrency: usize,
+    /// How often an envelope is sent again when no answer came (no connection, a time-out, TLS). 0
+    /// to 100, default 2. With a `spool_dir` it is tried until it is too old.
+    ///
+    /// Never again after an answer, whatever that was. The event id stays the same. Between two
+    /// tries the server is left alone for 1 s, doubling up to 60 s, varied by a quarter; meanwhile
+    /// envelopes wait in the queue. The first time is at once: most often it was a kept connection
+    /// that the server had closed. While the library is being closed nothing pauses.
+    #[serde(deserialize_with = "crate::read::count")]
+    pub upload_retries: usize,
     /// How long a finished transaction waits at most before the flusher looks for it; it looks
     /// sooner while rings fill. 1 ms to 1 day, default 20 ms.
     #[serde(deserialize_with = "crate::read::seconds")]
@@ -328,6 +346,8 @@ impl Default for Config {
             ring_slots: 131_072,
             ring_bytes: 16 << 20,
             queue_bytes: 8 << 20,
+            upload_concurrency: 4,
+            upload_retries: 2,
             flush_interval: Duration::from_millis(20),
             open_transactions: 10_000,
             open_slots: 65_536,
@@ -374,6 +394,8 @@ impl fmt::Debug for Config {
             ring_slots,
             ring_bytes,
             queue_bytes,
+            upload_concurrency,
+            upload_retries,
             flush_interval,
             open_transactions,
             open_slots,
@@ -413,6 +435,8 @@ impl fmt::Debug for Config {
             .field("ring_slots", ring_slots)
             .field("ring_bytes", ring_bytes)
             .field("queue_bytes", queue_bytes)
+            .field("upload_concurrency", upload_concurrency)
+            .field("upload_retries", upload_retries)
             .field("flush_interval", flush_interval)
             .field("open_transactions", open_transactions)
             .field("open_slots", open_slots)
@@ -444,8 +468,9 @@ pub enum Delivery {
     File(PathBuf),
     /// Nowhere: encoded, counted as delivered, thrown away. For measuring.
     Null,
-    /// To a transport of one's own, which this function makes for the uploader thread; no DSN
-    /// needed. It is called by `init`, on the thread that calls that.
+    /// To transports of one's own, which this function makes, one for each of
+    /// [`Config::upload_concurrency`]; no DSN needed. It is called by `init`, on the thread that
+    /// calls that.
     Custom(Arc<dyn Fn() -> Box<dyn Transport> + Send + Sync>),
 }
 

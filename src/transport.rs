@@ -9,7 +9,7 @@ use std::time::SystemTime;
 mod error;
 mod file;
 #[cfg(feature = "http")]
-mod http;
+pub(crate) mod http;
 mod memory;
 mod null;
 

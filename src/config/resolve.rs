@@ -51,6 +51,8 @@ pub(crate) struct Resolved {
     pub(crate) ring_slots: usize,
     pub(crate) ring_bytes: usize,
     pub(crate) queue_bytes: usize,
+    pub(crate) upload_concurrency: usize,
+    pub(crate) upload_retries: u32,
     pub(crate) flush_interval: Duration,
     pub(crate) open_transactions: usize,
     pub(crate) open_slots: usize,
@@ -136,6 +138,8 @@ impl Config {
             ring_slots: self.ring_slots,
             ring_bytes: self.ring_bytes,
             queue_bytes: self.queue_bytes,
+            upload_concurrency: self.upload_concurrency,
+            upload_retries: self.upload_retries.try_into().unwrap_or(u32::MAX),
             flush_interval: self.flush_interval,
             open_transactions: self.open_transactions,
             open_slots: self.open_slots,
@@ -154,6 +158,7 @@ impl Config {
         for (field, value, max, right) in [
             ("max_spans", self.max_spans, 100_000, "expected 1 to 100000"),
             ("queue_bytes", self.queue_bytes, BYTES_MAX, bytes),
+            ("upload_concurrency", self.upload_concurrency, 64, "expected 1 to 64"),
             ("open_transactions", self.open_transactions, OPEN_MAX, "expected 1 to 16777216"),
             ("open_slots", self.open_slots, OPEN_MAX, "expected 1 to 16777216"),
         ] {
@@ -179,6 +184,9 @@ impl Config {
             if value < Duration::from_millis(1) || value > DAY {
                 return Err(ConfigError::out_of_range(field, "expected 1 ms to 1 day"));
             }
+        }
+        if self.upload_retries > 100 {
+            return Err(ConfigError::out_of_range("upload_retries", "expected 0 to 100"));
         }
         if self.shutdown_timeout > DAY {
             return Err(ConfigError::out_of_range("shutdown_timeout", "expected at most 1 day"));

@@ -82,7 +82,7 @@ impl Announcer {
 }
 
 fn read(books: &Books) -> [Count; Reason::ALL.len()] {
-    Reason::ALL.map(|reason| books.lost.of(reason).read())
+    Reason::ALL.map(|reason| books.lost_so_far(reason))
 }
 
 #[cfg(test)]

@@ -21,17 +21,18 @@ use std::time::Duration;
 use crate::sampling::pressure;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
-use crate::shared::ledger::Books;
+use crate::shared::ledger::{Books, Reason};
 use crate::shared::settings::SETTINGS;
 use crate::transport::Transport;
 
 use super::assemble::Bounds;
-use super::courier::Health;
+use super::depot::{Depot, Health};
 use super::encode::Site;
 use super::flusher::{Cycle, Flusher, Reading, TICK};
 use super::keep::Keep;
-use super::queue::{Held, Queue};
-use super::upload::Uploader;
+use super::queue::{Held, Queue, Rules};
+use super::rates::Rates;
+use super::upload::Uploads;
 use super::watch::Watch;
 
 /// At most 15 bytes: that is what Linux keeps.
@@ -53,8 +54,10 @@ pub(crate) struct Plan {
     pub(crate) wire: WireIds,
     pub(crate) interval: Duration,
     pub(crate) ring_slots: u64,
-    pub(crate) queue_bytes: usize,
+    pub(crate) queue: Rules,
     pub(crate) client_reports: bool,
+    /// Whether what is done is told in the log.
+    pub(crate) debug: bool,
     /// Whether rates are lowered while the transport does not keep up.
     pub(crate) backpressure: bool,
     /// Takes transactions instead of the transport.
@@ -67,7 +70,9 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Client {
     control: Arc<Control>,
-    uploader: Uploader,
+    uploads: Arc<Uploads>,
+    rates: Arc<Mutex<Rates>>,
+    books: &'static Books,
 }
 
 impl Client {
@@ -77,14 +82,16 @@ impl Client {
     /// When the system gives no thread, or an earlier flusher does not end.
     pub(crate) fn start(
         plan: Plan,
-        transport: Box<dyn Transport>,
+        transports: Vec<Box<dyn Transport>>,
         books: &'static Books,
     ) -> io::Result<Self> {
         let Some(reading) = Reading::begin(READING_MAX) else {
             return Err(io::Error::from(io::ErrorKind::TimedOut));
         };
-        let queue = Arc::new(Queue::new(plan.queue_bytes, books));
-        let uploader = Uploader::start(transport, Arc::clone(&queue), books, plan.client_reports)?;
+        let queue = Arc::new(Queue::new(plan.queue, books));
+        let (reports, debug, now) = (plan.client_reports, plan.debug, clock::monotonic());
+        let depot = Arc::new(Depot::new(Arc::clone(&queue), books, reports, debug, now));
+        let uploads = Arc::new(Uploads::start(transports, Arc::clone(&queue), depot)?);
         let control = Arc::new(Control::default());
         let Plan { site, bounds, wire, watch, .. } = plan;
         let mut flusher = Flusher::new(site, bounds, wire, queue, books, reading, watch);
@@ -95,9 +102,13 @@ impl Client {
         if plan.backpressure {
             flusher.heed_pressure();
         }
+        let rates = Arc::new(Mutex::new(Rates::new(now, books)));
         let role = Role {
             flusher,
+            rates: Arc::clone(&rates),
+            books,
             control: Arc::clone(&control),
+            uploads: Arc::clone(&uploads),
             interval: plan.interval,
             ring_slots: plan.ring_slots,
             bounds: plan.bounds,
@@ -107,9 +118,9 @@ impl Client {
             .stack_size(STACK_BYTES)
             .spawn(move || role.run());
         match started {
-            Ok(_) => Ok(Self { control, uploader }),
+            Ok(_) => Ok(Self { control, uploads, rates, books }),
             Err(error) => {
-                uploader.close(Duration::ZERO);
+                uploads.close(Duration::ZERO);
                 Err(error)
             }
         }
@@ -121,7 +132,7 @@ impl Client {
         let deadline = clock::monotonic().saturating_add(timeout);
         let asked = self.control.ask(|state| state.asked += 1);
         let looked = self.control.wait(timeout, |state| state.done >= asked || state.stopped);
-        looked && self.uploader.flush(deadline.saturating_sub(clock::monotonic()))
+        looked && self.uploads.flush(deadline.saturating_sub(clock::monotonic()))
     }
 
     /// Stops both threads; returns at `timeout` at the latest, with everything that was not settled
@@ -130,7 +141,7 @@ impl Client {
         let deadline = clock::monotonic().saturating_add(timeout);
         self.control.ask(|state| state.stop = true);
         self.control.wait(timeout, |state| state.stopped);
-        self.uploader.close(deadline.saturating_sub(clock::monotonic()));
+        self.uploads.close(deadline.saturating_sub(clock::monotonic()));
     }
 
     /// Has the flusher see that there are caps or floors now, which need it more often than the
@@ -141,12 +152,17 @@ impl Client {
 
     /// What the queue holds.
     pub(crate) fn held(&self) -> Held {
-        self.uploader.queue().held()
+        self.uploads.queue().held()
     }
 
     /// How sending goes.
     pub(crate) fn health(&self) -> Health {
-        self.uploader.health()
+        self.uploads.health()
+    }
+
+    /// Spans lost a second, over the last minute.
+    pub(crate) fn losses_per_second(&self) -> impl Iterator<Item = (Reason, f64)> + use<> {
+        lock(&self.rates).of(clock::monotonic(), self.books)
     }
 
     /// Whether the flusher gave up.
@@ -200,14 +216,21 @@ impl Control {
     }
 
     fn lock(&self) -> MutexGuard<'_, Wishes> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The flusher's thread.
 struct Role {
     flusher: Flusher,
     control: Arc<Control>,
+    uploads: Arc<Uploads>,
+    rates: Arc<Mutex<Rates>>,
+    books: &'static Books,
     interval: Duration,
     ring_slots: u64,
     bounds: Bounds,
@@ -224,6 +247,8 @@ impl Role {
                 Some(found) => {
                     panics = 0;
                     pause = self.pause_after(found.fullest);
+                    self.uploads.grow();
+                    lock(&self.rates).look(clock::monotonic(), self.books);
                     if found.unsettled && asked > answered {
                         // C3.
                         self.cycle();

@@ -5,6 +5,7 @@
 //! stored.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::shared::id::EventId;
 use crate::shared::ledger::Count;
@@ -35,6 +36,23 @@ pub(crate) struct Parcel {
     pub(crate) event_id: Option<EventId>,
     /// What is lost if this is.
     pub(crate) count: Count,
+    pub(crate) way: Way,
+}
+
+/// Which record of the spool.
+pub(crate) type Ticket = u64;
+
+/// What a parcel has been through; the queue writes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// In the order of being queued.
+    pub(crate) number: u64,
+    /// When that was.
+    pub(crate) since: Duration,
+    /// How often it was sent without an answer.
+    pub(crate) tries: u32,
+    /// It lies in the spool, too.
+    pub(crate) stored: Option<Ticket>,
 }
 
 impl Parcel {
@@ -125,7 +143,8 @@ impl EnvelopeBuf {
         let sent_at = sent_at_of(header);
         let event_id = event_id_of(header);
         let category = if event_id.is_some() { Category::Transaction } else { Category::Internal };
-        Self { parcel: Parcel { bytes, sent_at, category, event_id, count: Count::default() } }
+        let (count, way) = (Count::default(), Way::default());
+        Self { parcel: Parcel { bytes, sent_at, category, event_id, count, way } }
     }
 
     /// Says what it carries.
@@ -231,6 +250,7 @@ mod tests {
             category: Category::Transaction,
             event_id: None,
             count: Count::transaction(1),
+            way: Way::default(),
         }
     }
 

@@ -13,8 +13,11 @@
 pub(crate) mod announce;
 mod arrange;
 pub(crate) mod assemble;
+mod backoff;
+mod buffers;
 pub(crate) mod client;
 pub(crate) mod courier;
+pub(crate) mod depot;
 pub(crate) mod encode;
 pub(crate) mod envelope;
 pub(crate) mod flusher;
@@ -24,9 +27,12 @@ pub(crate) mod keep;
 pub(crate) mod limits;
 mod pressure;
 pub(crate) mod queue;
+mod rates;
 pub(crate) mod report;
 #[cfg(test)]
 mod simulation;
+#[cfg_attr(not(test), expect(dead_code, reason = "nothing opens a spool yet"))]
+pub(crate) mod spool;
 pub(crate) mod upload;
 mod verdict;
 pub(crate) mod watch;

@@ -166,6 +166,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::flush::envelope::Way;
     use sampling::Cause::{Backpressure, SampleRate};
 
     const UNIX_NOW: Duration = Duration::new(1_767_225_600, 12_345_678);
@@ -177,6 +178,7 @@ mod tests {
             category: Category::Transaction,
             event_id: None,
             count: Count::transaction(3),
+            way: Way::default(),
         }
     }
 
@@ -306,9 +308,9 @@ mod tests {
         let report = Report::take(&books).unwrap();
         let payload = payload_of(&report);
         let events = payload["discarded_events"].as_array().unwrap();
-        assert_eq!(events.len(), 2 * 9, "every reason the server knows from us, both categories");
+        assert_eq!(events.len(), 2 * 10, "every reason the server knows from us, both categories");
         assert!(events.iter().all(|event| event["quantity"].as_u64() == Some(most)), "{payload}");
-        let sent = Count { transactions: 9 * most, spans: 9 * most };
+        let sent = Count { transactions: 10 * most, spans: 10 * most };
         assert_eq!(total(&books) + sent, before);
         report.restore(&books);
         assert_eq!(total(&books), before);

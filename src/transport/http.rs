@@ -47,6 +47,8 @@ mod lookup;
 mod options;
 mod trust;
 mod watch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod wire;
 #[cfg(feature = "zstd")]
 mod zstd;
 

@@ -8,6 +8,7 @@
 //! * A3: a success allocates for the two headers of rate limits and for nothing else.
 
 use std::io::{self, Read};
+use std::str::Chars;
 
 use ureq::Body;
 use ureq::http::header::{DATE, HeaderMap};
@@ -21,7 +22,7 @@ pub(super) const BODY_MAX: u64 = 64 * 1024;
 const DETAIL_BODY_MAX: u64 = 4 * 1024;
 
 /// What the server says is wrong is shown up to this length.
-const DETAIL_CHARS_MAX: usize = 200;
+pub(super) const DETAIL_CHARS_MAX: usize = 200;
 
 /// Texts that nobody may be shown: the key, and what else stands in the header that we send.
 pub(super) struct Secrets(Vec<String>);
@@ -95,7 +96,7 @@ fn presentable(text: &str, secrets: &Secrets) -> Option<String> {
     (!shown.is_empty()).then(|| shown.to_owned())
 }
 
-/// The text behind the first `"detail":` of some JSON, which may be cut off behind it. Nothing else
+/// The text behind the first `"detail":` of some JSON, which may be cut off in it. Nothing else
 /// is asked of what comes: it is shown to people, and a parser would be in the tree for it alone.
 fn detail(json: &[u8]) -> Option<String> {
     let json = String::from_utf8_lossy(json);
@@ -105,22 +106,28 @@ fn detail(json: &[u8]) -> Option<String> {
     })?;
     let mut text = String::new();
     let mut chars = value.chars();
-    loop {
-        match chars.next()? {
-            '"' => return Some(text),
-            '\\' => text.push(match chars.next()? {
-                'n' | 'r' | 't' | 'b' | 'f' => ' ',
-                'u' => {
-                    let digits = chars.as_str().get(..4)?;
-                    chars = chars.as_str().get(4..)?.chars();
-                    let unit = u32::from_str_radix(digits, 16).ok()?;
-                    // Halves of a pair become two of these.
-                    char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER)
-                }
-                plain => plain,
-            }),
-            plain => text.push(plain),
-        }
+    while let Some(c) = unescaped(&mut chars) {
+        text.push(c);
+    }
+    Some(text)
+}
+
+/// The next character of a JSON text; `None` at its end, or where it is no such text.
+fn unescaped(chars: &mut Chars<'_>) -> Option<char> {
+    match chars.next()? {
+        '"' => None,
+        '\\' => match chars.next()? {
+            'n' | 'r' | 't' | 'b' | 'f' => Some(' '),
+            'u' => {
+                let digits = chars.as_str().get(..4)?;
+                *chars = chars.as_str().get(4..)?.chars();
+                let unit = u32::from_str_radix(digits, 16).ok()?;
+                // Halves of a pair become two of these.
+                Some(char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER))
+            }
+            plain => Some(plain),
+        },
+        plain => Some(plain),
     }
 }
 
@@ -149,10 +156,11 @@ mod tests {
             (r#"{"detail":"pair \ud83d\ude00"}"#, Some("pair \u{fffd}\u{fffd}")),
             (r#"{"detail":null,"error":"x"}"#, None),
             (r#"{"x":"detail","detail":"y"}"#, Some("y")),
-            (r#"{"detail":"never closed"#, None),
-            (r#"{"detail":"ends in \"#, None),
-            (r#"{"detail":"\u00"}"#, None),
-            (r#"{"detail":"\u00é9"}"#, None),
+            (r#"{"detail":"never closed"#, Some("never closed")),
+            (r#"{"detail":"ends in \"#, Some("ends in ")),
+            (r#"{"detail":"a\u00"}"#, Some("a")),
+            (r#"{"detail":"b\u00é9"}"#, Some("b")),
+            (r#"{"detail":"c\uzzzz"}"#, Some("c")),
             (r#"{"detail""#, None),
             ("<html>detail</html>", None),
             ("", None),
