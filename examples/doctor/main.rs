@@ -136,6 +136,9 @@ fn config(options: &Options) -> Config {
         traces_sample_rate: Some(1.0),
         request_timeout: options.timeout,
         connect_timeout: CONNECT_TIMEOUT.min(options.timeout / 2),
+        // What went wrong the first time is what is wanted.
+        upload_retries: 0,
+        upload_concurrency: 1,
         enable_backpressure_handling: false,
         send_client_reports: false,
         ..Config::default()

@@ -23,12 +23,16 @@ pub(crate) struct Kept {
 pub(crate) struct Received(pub(crate) Vec<Kept>);
 
 impl Received {
+    /// Each try of each transaction.
+    pub(crate) fn transactions(&self) -> impl Iterator<Item = &Kept> {
+        self.0.iter().filter(|kept| kept.opened.kind == "transaction")
+    }
+
     /// The ids of transactions that came at least once, and what is in them, where `wanted` says so
     /// of one of their tries. One id must be one transaction.
     pub(crate) fn ids(&self, wanted: impl Fn(&Kept) -> bool) -> HashMap<String, Count> {
-        let transactions = self.0.iter().filter(|kept| kept.opened.kind == "transaction");
         let mut ids = HashMap::new();
-        for kept in transactions.filter(|kept| wanted(kept)) {
+        for kept in self.transactions().filter(|kept| wanted(kept)) {
             let id = kept.opened.event_id().to_owned();
             let count = kept.opened.count();
             assert_eq!(*ids.entry(id).or_insert(count), count, "one id, two transactions");
@@ -66,7 +70,7 @@ impl Received {
     pub(crate) fn check_spans(&self) {
         let mut seen: HashSet<u64> = HashSet::new();
         let mut events: HashSet<&str> = HashSet::new();
-        for kept in self.0.iter().filter(|kept| kept.opened.kind == "transaction") {
+        for kept in self.transactions() {
             // The same once more after an answer that was lost, and by its id the server knows it.
             if events.insert(kept.opened.event_id()) {
                 for span in kept.opened.span_ids() {
