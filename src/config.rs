@@ -255,6 +255,25 @@ pub struct Config {
     /// that the server had closed. While the library is being closed nothing pauses.
     #[serde(deserialize_with = "crate::read::count")]
     pub upload_retries: usize,
+    /// A folder for envelopes that cannot be sent now: no answer, more than half of `queue_bytes`
+    /// waiting, or waiting for more than a second. They survive the process, and this one or the
+    /// next one sends them, ten a second. It is made if it is not there, for the owner alone.
+    /// Default: none, and envelopes wait in memory alone.
+    ///
+    /// Several processes may share it: each has a folder of its own in there, and takes over those
+    /// of processes that have died, if they sent to the same DSN. A folder that cannot be used is
+    /// no error of `init`: it is counted ([`Stats::spool`](crate::Stats::spool)), and tried again.
+    pub spool_dir: Option<PathBuf>,
+    /// The files of one process in `spool_dir`, in bytes; beyond, the oldest envelopes go, and are
+    /// counted. From 4096, default 16 MiB, at most 1 GiB.
+    #[serde(deserialize_with = "crate::read::count")]
+    pub spool_bytes: usize,
+    /// The envelopes in them. 1 to 1,048,576, default 65,536.
+    #[serde(deserialize_with = "crate::read::count")]
+    pub spool_envelopes: usize,
+    /// How old they may become. 1 s to 30 days, default 1 day.
+    #[serde(deserialize_with = "crate::read::seconds")]
+    pub spool_age: Duration,
     /// How long a finished transaction waits at most before the flusher looks for it; it looks
     /// sooner while rings fill. 1 ms to 1 day, default 20 ms.
     #[serde(deserialize_with = "crate::read::seconds")]
@@ -348,6 +367,10 @@ impl Default for Config {
             queue_bytes: 8 << 20,
             upload_concurrency: 4,
             upload_retries: 2,
+            spool_dir: None,
+            spool_bytes: 16 << 20,
+            spool_envelopes: 65_536,
+            spool_age: Duration::from_secs(24 * 60 * 60),
             flush_interval: Duration::from_millis(20),
             open_transactions: 10_000,
             open_slots: 65_536,
@@ -396,6 +419,10 @@ impl fmt::Debug for Config {
             queue_bytes,
             upload_concurrency,
             upload_retries,
+            spool_dir,
+            spool_bytes,
+            spool_envelopes,
+            spool_age,
             flush_interval,
             open_transactions,
             open_slots,
@@ -437,6 +464,10 @@ impl fmt::Debug for Config {
             .field("queue_bytes", queue_bytes)
             .field("upload_concurrency", upload_concurrency)
             .field("upload_retries", upload_retries)
+            .field("spool_dir", spool_dir)
+            .field("spool_bytes", spool_bytes)
+            .field("spool_envelopes", spool_envelopes)
+            .field("spool_age", spool_age)
             .field("flush_interval", flush_interval)
             .field("open_transactions", open_transactions)
             .field("open_slots", open_slots)

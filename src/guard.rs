@@ -15,6 +15,8 @@ use crate::flush::client::{Client, Plan};
 use crate::flush::encode::Site;
 use crate::flush::keep::Keep;
 use crate::flush::queue::Rules;
+use crate::flush::spool::{Bounds as SpoolBounds, fingerprint};
+use crate::flush::spooler::SpoolPlan;
 use crate::flush::watch::Watch;
 use crate::inflight;
 use crate::propagate::site_members;
@@ -184,6 +186,7 @@ fn start(
         },
         client_reports: resolved.send_client_reports,
         debug: resolved.debug,
+        spool: spool(&resolved),
         backpressure: resolved.enable_backpressure_handling,
         keep: None,
         watch: resolved.stuck_after.map(|after| {
@@ -226,6 +229,7 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         queue: Rules { bytes_max: 1, tries_max: 1 },
         client_reports: false,
         debug: false,
+        spool: None,
         backpressure: false,
         keep: Some(keep),
         watch: None,
@@ -250,6 +254,23 @@ pub(crate) fn stop_keeping(client: &Client, timeout: Duration) {
 /// than tests record between two looks of the flusher.
 const KEEPING_RING_BYTES: usize = 128 << 20;
 const KEEPING_RING_SLOTS: u64 = 1 << 20;
+
+/// Where envelopes wait for a server, if that is wanted.
+fn spool(resolved: &Resolved) -> Option<SpoolPlan> {
+    let destination = match (&resolved.transport, &resolved.dsn) {
+        (Delivery::Http, Some(dsn)) => format!("{} {}", dsn.envelope_url(), dsn.public_key()),
+        (transport, _) => format!("{transport:?}"),
+    };
+    Some(SpoolPlan {
+        dir: resolved.spool_dir.clone()?,
+        destination: fingerprint(&destination),
+        bounds: SpoolBounds {
+            bytes: resolved.spool_bytes as u64,
+            envelopes: resolved.spool_envelopes,
+            age: resolved.spool_age,
+        },
+    })
+}
 
 /// What is said of this process in trace headers.
 fn outbound(resolved: &Resolved) -> Outbound {

@@ -30,7 +30,8 @@ fn every_field_can_be_read() {
             "https_proxy": "http://b", "no_proxy": "c", "ca_certs": "/etc/ca.pem",
             "compression": "none", "request_timeout": 1, "connect_timeout": 2, "transport": {"file": "folder"},
             "ring_slots": 64, "ring_bytes": 4096, "queue_bytes": 5, "flush_interval": 0.001,
-            "upload_concurrency": 6, "upload_retries": 7,
+            "upload_concurrency": 6, "upload_retries": 7, "spool_dir": "spool",
+            "spool_bytes": 4096, "spool_envelopes": 8, "spool_age": 9,
             "open_transactions": 6, "open_slots": 8, "open_age": 9.5,
             "stuck_after": 0.75, "rules": [{"op": "a*", "rate": 0.5}], "max_per_second": 50,
             "floor_per_second": 0.25, "enable_backpressure_handling": false,
@@ -73,6 +74,10 @@ fn every_field_can_be_read() {
         queue_bytes,
         upload_concurrency,
         upload_retries,
+        spool_dir,
+        spool_bytes,
+        spool_envelopes,
+        spool_age,
         flush_interval,
         open_transactions,
         open_slots,
@@ -94,6 +99,8 @@ fn every_field_can_be_read() {
     assert!(matches!(transport, Delivery::File(folder) if folder == Path::new("folder")));
     assert_eq!((ring_slots, ring_bytes, queue_bytes), (64, 4096, 5));
     assert_eq!((upload_concurrency, upload_retries), (6, 7));
+    assert_eq!(spool_dir.as_deref(), Some(Path::new("spool")));
+    assert_eq!((spool_bytes, spool_envelopes, spool_age.as_secs()), (4096, 8, 9));
     assert_eq!((open_transactions, open_slots), (6, 8));
     let millis = [shutdown_timeout, request_timeout, connect_timeout, flush_interval, open_age];
     assert_eq!(millis.map(|duration| duration.as_millis()), [500, 1000, 2000, 1, 9500]);

@@ -53,6 +53,10 @@ pub(crate) struct Resolved {
     pub(crate) queue_bytes: usize,
     pub(crate) upload_concurrency: usize,
     pub(crate) upload_retries: u32,
+    pub(crate) spool_dir: Option<PathBuf>,
+    pub(crate) spool_bytes: usize,
+    pub(crate) spool_envelopes: usize,
+    pub(crate) spool_age: Duration,
     pub(crate) flush_interval: Duration,
     pub(crate) open_transactions: usize,
     pub(crate) open_slots: usize,
@@ -140,6 +144,10 @@ impl Config {
             queue_bytes: self.queue_bytes,
             upload_concurrency: self.upload_concurrency,
             upload_retries: self.upload_retries.try_into().unwrap_or(u32::MAX),
+            spool_dir: self.spool_dir,
+            spool_bytes: self.spool_bytes,
+            spool_envelopes: self.spool_envelopes,
+            spool_age: self.spool_age,
             flush_interval: self.flush_interval,
             open_transactions: self.open_transactions,
             open_slots: self.open_slots,
@@ -159,6 +167,7 @@ impl Config {
             ("max_spans", self.max_spans, 100_000, "expected 1 to 100000"),
             ("queue_bytes", self.queue_bytes, BYTES_MAX, bytes),
             ("upload_concurrency", self.upload_concurrency, 64, "expected 1 to 64"),
+            ("spool_envelopes", self.spool_envelopes, 1 << 20, "expected 1 to 1048576"),
             ("open_transactions", self.open_transactions, OPEN_MAX, "expected 1 to 16777216"),
             ("open_slots", self.open_slots, OPEN_MAX, "expected 1 to 16777216"),
         ] {
@@ -184,6 +193,15 @@ impl Config {
             if value < Duration::from_millis(1) || value > DAY {
                 return Err(ConfigError::out_of_range(field, "expected 1 ms to 1 day"));
             }
+        }
+        if self.spool_bytes < 4096 || self.spool_bytes > 1 << 30 {
+            return Err(ConfigError::out_of_range("spool_bytes", "expected 4096 bytes to 1 GiB"));
+        }
+        if self.spool_age < Duration::from_secs(1) || self.spool_age > DAY * 30 {
+            return Err(ConfigError::out_of_range("spool_age", "expected 1 second to 30 days"));
+        }
+        if self.spool_dir.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(ConfigError::malformed("spool_dir", "expected a path"));
         }
         if self.upload_retries > 100 {
             return Err(ConfigError::out_of_range("upload_retries", "expected 0 to 100"));

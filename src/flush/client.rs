@@ -32,6 +32,7 @@ use super::flusher::{Cycle, Flusher, Reading, TICK};
 use super::keep::Keep;
 use super::queue::{Held, Queue, Rules};
 use super::rates::Rates;
+use super::spooler::{self, SpoolPlan};
 use super::upload::Uploads;
 use super::watch::Watch;
 
@@ -56,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) ring_slots: u64,
     pub(crate) queue: Rules,
     pub(crate) client_reports: bool,
+    /// `None`: what cannot be sent stays in memory.
+    pub(crate) spool: Option<SpoolPlan>,
     /// Whether what is done is told in the log.
     pub(crate) debug: bool,
     /// Whether rates are lowered while the transport does not keep up.
@@ -91,7 +94,13 @@ impl Client {
         let queue = Arc::new(Queue::new(plan.queue, books));
         let (reports, debug, now) = (plan.client_reports, plan.debug, clock::monotonic());
         let depot = Arc::new(Depot::new(Arc::clone(&queue), books, reports, debug, now));
-        let uploads = Arc::new(Uploads::start(transports, Arc::clone(&queue), depot)?);
+        let uploads = Uploads::start(transports, Arc::clone(&queue), Arc::clone(&depot))?;
+        let uploads = Arc::new(uploads);
+        if let Some(spool) = plan.spool {
+            spooler::start(spool, Arc::clone(&queue), depot).inspect_err(|_| {
+                uploads.close(Duration::ZERO);
+            })?;
+        }
         let control = Arc::new(Control::default());
         let Plan { site, bounds, wire, watch, .. } = plan;
         let mut flusher = Flusher::new(site, bounds, wire, queue, books, reading, watch);

@@ -31,8 +31,8 @@ mod rates;
 pub(crate) mod report;
 #[cfg(test)]
 mod simulation;
-#[cfg_attr(not(test), expect(dead_code, reason = "nothing opens a spool yet"))]
 pub(crate) mod spool;
+pub(crate) mod spooler;
 pub(crate) mod upload;
 mod verdict;
 pub(crate) mod watch;

@@ -15,6 +15,9 @@ impl Queue {
 
     /// Whether there is a spool that works, from now on.
     pub(crate) fn set_spooling(&self, is_spooling: bool) {
+        if self.is_spooling() == is_spooling {
+            return;
+        }
         self.change(|state| {
             state.is_spooling = is_spooling;
             state.is_rescuing &= is_spooling;

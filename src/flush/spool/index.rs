@@ -154,9 +154,9 @@ impl Index {
         self.segments.insert(key, segment);
     }
 
-    /// A record that was appended to a file, which now has so many bytes.
-    pub(super) fn append(&mut self, key: Key, bytes: u64, entry: Entry) {
-        let Some(segment) = self.segments.get_mut(&key) else { return };
+    /// A record that was appended to a file, which now has so many bytes. Says which one it is.
+    pub(super) fn append(&mut self, key: Key, bytes: u64, entry: Entry) -> usize {
+        let Some(segment) = self.segments.get_mut(&key) else { return usize::MAX };
         self.bytes = (self.bytes + bytes).saturating_sub(segment.bytes);
         self.envelopes += 1;
         self.count += entry.count();
@@ -164,6 +164,7 @@ impl Index {
         segment.waiting += 1;
         segment.latest = segment.latest.max(entry.nanos);
         segment.entries.push(entry);
+        segment.entries.len() - 1
     }
 
     /// A file has grown without a record.

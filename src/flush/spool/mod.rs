@@ -168,6 +168,11 @@ pub(crate) struct Spool {
     round: Option<Round>,
 }
 
+/// A destination as a number, the same in every process.
+pub(crate) fn fingerprint(destination: &str) -> u32 {
+    crc32fast::hash(destination.as_bytes())
+}
+
 impl Spool {
     /// Makes a folder for this process, and locks it. Looks at nothing that is there already.
     ///
@@ -195,7 +200,8 @@ impl Spool {
         })
     }
 
-    /// Appends an envelope, given in two pieces, and evicts the oldest beyond the bounds.
+    /// Appends an envelope, given in two pieces, and evicts the oldest beyond the bounds. The ticket
+    /// is for taking it out again, by [`done`](Self::done).
     ///
     /// # Errors
     /// [`Refused`]: it is not here then. Others may have been evicted for it.
@@ -204,7 +210,7 @@ impl Spool {
         pieces: [&[u8]; 2],
         count: Count,
         unix_now: Duration,
-    ) -> Result<(), Refused> {
+    ) -> Result<Ticket, Refused> {
         self.expire(unix_now);
         let nanos = u64::try_from(unix_now.as_nanos()).unwrap_or(u64::MAX);
         let head = Head::new(pieces, count, nanos).ok_or(Refused::TooLong)?;
@@ -228,9 +234,9 @@ impl Spool {
         if self.scratch.capacity() > SCRATCH_BYTES_MAX {
             self.scratch = Vec::new();
         }
-        written?;
+        let id = written?;
         self.evict_envelopes();
-        Ok(())
+        Ok(Ticket(id))
     }
 
     /// Hands out the oldest that is not handed out yet; its bytes replace those in `buffer`.
@@ -290,7 +296,7 @@ impl Spool {
     }
 
     /// Writes what is in `scratch` behind the segment that is written to.
-    fn append(&mut self, end: u64, head: &Head) -> Result<(), Refused> {
+    fn append(&mut self, end: u64, head: &Head) -> Result<Id, Refused> {
         let Some((key, file)) = &mut self.active else { return Err(Refused::Full) };
         let entry = Entry::new(end, head).ok_or(Refused::TooLong)?;
         if let Err(error) = disk::write_at(file, end, &self.scratch) {
@@ -302,12 +308,12 @@ impl Spool {
             }
             return Err(error.into());
         }
-        self.index.append(*key, end + head.bytes(), entry);
-        Ok(())
+        let nth = self.index.append(*key, end + head.bytes(), entry);
+        Ok(Id { key: *key, nth })
     }
 
     /// Writes what is in `scratch` as a new segment.
-    fn begin(&mut self, head: &Head) -> Result<(), Refused> {
+    fn begin(&mut self, head: &Head) -> Result<Id, Refused> {
         self.active = None;
         let entry = Entry::new(mark_bytes(), head).ok_or(Refused::TooLong)?;
         let key = Key { nanos: head.nanos, number: self.next_number() };
@@ -330,7 +336,7 @@ impl Spool {
         }
         self.active = Some((key, file));
         self.index.insert(key, mark_bytes() + head.bytes(), vec![entry]);
-        Ok(())
+        Ok(Id { key, nth: 0 })
     }
 
     /// Reads a record's payload. `false` when it is not the one that was written.

@@ -204,9 +204,8 @@ fn a_process_that_ends_well_leaves_what_it_holds() {
     let mut spool = open(&dir);
     (0..3).for_each(|nth| spool.put_one(&text(nth), NOW));
     let mut buffer = Vec::new();
-    let out = spool.take(&mut buffer, NOW).unwrap();
+    let _out = spool.take(&mut buffer, NOW).unwrap();
     drop(spool);
-    drop(out);
     let mut next = open(&dir);
     next.adopt_all(NOW);
     assert_eq!(next.drain(NOW), [0, 1, 2].map(text));
@@ -268,9 +267,8 @@ fn what_expired_is_lost_once_over_two_lives() {
     spool.put_one(b"old", NOW);
     let later = NOW + BOUNDS.age + Duration::from_secs(1);
     spool.put_one(b"new", later - Duration::from_secs(60));
-    let out = spool.take(&mut Vec::new(), later).unwrap();
+    let _out = spool.take(&mut Vec::new(), later).unwrap();
     assert_eq!(spool.losses().expired, Count::transaction(1));
-    drop(out);
     spool.kill();
     let mut next = open(&dir);
     assert_eq!(next.adopt_all(later).0, 1);
@@ -438,7 +436,7 @@ fn a_kill_at_any_byte_of_a_write_costs_that_record_alone() {
         fs::write(folder.join("lock"), "").unwrap();
         fs::write(&segment, &bytes[..length]).unwrap();
         let whole = length.saturating_sub(MARK.len()) / record;
-        let is_torn = length < MARK.len() || (length - MARK.len()) % record != 0;
+        let is_torn = length < MARK.len() || !(length - MARK.len()).is_multiple_of(record);
         assert_eq!(spool.adopt_all(NOW).0, whole, "{length}");
         let losses = spool.losses();
         assert_eq!(losses.damaged_files, u64::from(is_torn), "{length}");
@@ -735,9 +733,9 @@ fn story(dir: &Dir, put: &mut u64, recovered: &mut u64, done: &mut u64) -> (Spoo
     };
     let mut buffer = Vec::new();
     let mut all = Losses::default();
-    for step in 0..40_u64 {
-        let now = NOW + Duration::from_secs(step * 5);
-        let payload = vec![b'a'; 100 + (step as usize * 97) % 700];
+    for step in 0..40_usize {
+        let now = NOW + 5 * Duration::from_secs(step as u64);
+        let payload = vec![b'a'; 100 + (step * 97) % 700];
         *put += u64::from(spool.put([&payload, b"."], Count::transaction(0), now).is_ok());
         if step == 10 {
             while {
@@ -962,13 +960,14 @@ fn a_segment_reads_as_it_was_written() {
     let mut reader = Reader::new(&bytes[..]);
     for nth in 0..3 {
         let Next::Record(offset, head) = reader.next().unwrap() else { panic!("{nth}") };
-        assert_eq!(offset as usize, 8 + nth * record);
+        let offset = usize::try_from(offset).unwrap();
+        assert_eq!(offset, 8 + nth * record);
         assert_eq!(head.is_done, nth == 0);
         assert_eq!((head.transactions, head.spans), (1, 2));
-        assert_eq!(head.nanos, NOW.as_nanos() as u64 + nth as u64 * 1_000_000_000);
+        assert_eq!(u128::from(head.nanos), NOW.as_nanos() + nth as u128 * 1_000_000_000);
         let mut again = Vec::new();
         head.encode(&mut again);
-        assert_eq!(again, bytes[offset as usize..][..HEAD_BYTES]);
+        assert_eq!(again, bytes[offset..][..HEAD_BYTES]);
         assert!(head.is_of(&text(nth)) && !head.is_of(&text(nth + 1)));
     }
     assert_eq!(reader.next().unwrap(), Next::End);
