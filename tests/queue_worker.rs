@@ -18,23 +18,7 @@ use support::server::{Reply, Server};
 /// would leave an old one, or none.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BINARY.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let folder = test.parent().unwrap().parent().unwrap();
-        let profile = match folder.file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev",
-            other => other,
-        };
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example", "queue_worker", "--profile", profile])
-            .arg("--target-dir")
-            .arg(folder.parent().unwrap())
-            .arg("--manifest-path")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-            .status();
-        let binary = folder.join("examples/queue_worker");
-        built.unwrap().success().then(|| binary.with_extension(std::env::consts::EXE_EXTENSION))
-    });
+    let built = BINARY.get_or_init(|| support::process::example("queue_worker"));
     built.as_deref().unwrap()
 }
 

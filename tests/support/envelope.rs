@@ -51,6 +51,11 @@ impl Opened {
         self.payload["transaction"].as_str().unwrap()
     }
 
+    /// The id by which the server knows a transaction again; a client report has none.
+    pub(crate) fn event_id(&self) -> &str {
+        self.header["event_id"].as_str().unwrap()
+    }
+
     /// What the books must hold for it.
     pub(crate) fn count(&self) -> Count {
         Count { transactions: 1, spans: 1 + self.spans().len() as u64 }

@@ -11,8 +11,12 @@
 )]
 
 pub(crate) mod envelope;
+#[cfg(feature = "http")]
+pub(crate) mod faults;
 pub(crate) mod poll;
 pub(crate) mod process;
 #[cfg(feature = "http")]
 pub(crate) mod server;
 pub(crate) mod session;
+#[cfg(feature = "http")]
+pub(crate) mod tls;

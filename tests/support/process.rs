@@ -1,5 +1,7 @@
 //! What the process takes of the system, and numbers from the environment.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -42,6 +44,42 @@ impl Size {
         }
         Self::now()
     }
+}
+
+/// How often this thread gave up its processor to wait for something, so far: a lock, a socket, a
+/// sleep. Zero where nothing tells. What merely makes it slower does not count, such as others that
+/// want the processor too.
+pub(crate) fn waits() -> u64 {
+    let Ok(status) = fs::read_to_string("/proc/thread-self/status") else { return 0 };
+    let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    waits.map_or(0, |text| text.trim().parse().unwrap())
+}
+
+/// How many threads of this process have a name that begins so.
+pub(crate) fn threads_named(beginning: &str) -> usize {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return 0 };
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(beginning)).count()
+}
+
+/// The binary of an example, built in the profile of this test: `cargo test --test NAME` alone would
+/// leave an old one, or none.
+pub(crate) fn example(name: &str) -> Option<PathBuf> {
+    let test = std::env::current_exe().unwrap();
+    let folder = test.parent().unwrap().parent().unwrap();
+    let profile = match folder.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--example", name, "--profile", profile])
+        .arg("--target-dir")
+        .arg(folder.parent().unwrap())
+        .arg("--manifest-path")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .status();
+    let binary = folder.join("examples").join(name);
+    built.unwrap().success().then(|| binary.with_extension(std::env::consts::EXE_EXTENSION))
 }
 
 /// A number that scripts set.

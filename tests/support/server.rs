@@ -5,7 +5,7 @@
 //! body `{}`, connection kept. Dropping the server closes everything and waits for its threads.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,6 +30,11 @@ impl Request {
         let value = values.next().map(|(_, value)| &**value);
         assert!(values.next().is_none(), "several {name}");
         value
+    }
+
+    /// How long the body is said to be.
+    pub(crate) fn body_length(&self) -> usize {
+        self.header("content-length").map_or(0, |text| text.parse().unwrap())
     }
 
     /// The body, unpacked if it was packed.
@@ -185,7 +190,7 @@ impl Shared {
         let thread = spawn(move || {
             // An error is the client's going away, or a reset: that takes the last handle.
             match shared.converse(&stream, connection) {
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                     let address = stream.peer_addr().ok();
                     let of_it = |one: &TcpStream| one.peer_addr().ok() == address;
                     shared.streams.lock().unwrap().retain(|one| !of_it(one));
@@ -219,7 +224,7 @@ impl Shared {
                 Reply::Reset(bytes) => {
                     stream.write_all(&bytes)?;
                     linger_no_longer(stream);
-                    return Err(std::io::ErrorKind::ConnectionReset.into());
+                    return Err(ErrorKind::ConnectionReset.into());
                 }
                 Reply::Drip(bytes, pause) => {
                     for byte in bytes {
@@ -260,32 +265,44 @@ fn linger_no_longer(stream: &TcpStream) {
     assert_eq!(result, 0);
 }
 
-/// The next request, or `None` at the end of the connection. Reads bodies with a `Content-Length`;
-/// a chunked one is an error.
+/// The next request, or `None` at the end of the connection.
 fn read_request(reader: &mut impl BufRead, connection: usize) -> std::io::Result<Option<Request>> {
+    let Some(mut request) = read_head(reader, connection)? else { return Ok(None) };
+    request.body.resize(request.body_length(), 0);
+    reader.read_exact(&mut request.body)?;
+    Ok(Some(request))
+}
+
+/// The next request without its body, or `None` at the end of the connection. A chunked body would
+/// be a defect of the client.
+pub(crate) fn read_head(
+    reader: &mut impl BufRead,
+    connection: usize,
+) -> std::io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
     }
     let mut words = line.split_whitespace().map(str::to_owned);
-    let (method, target) = (words.next().unwrap(), words.next().unwrap());
-    assert_eq!(words.next().as_deref(), Some("HTTP/1.1"));
+    let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next())
+    else {
+        return Err(ErrorKind::UnexpectedEof.into());
+    };
+    assert_eq!(version, "HTTP/1.1");
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        let line = line.trim_end();
+        // Cut off in the middle: the client gave up.
+        let line = line.strip_suffix("\r\n").ok_or(ErrorKind::UnexpectedEof)?;
         if line.is_empty() {
             break;
         }
         let (name, value) = line.split_once(':').unwrap();
         headers.push((name.to_owned(), value.trim().to_owned()));
     }
-    let mut request = Request { method, target, headers, body: Vec::new(), connection };
+    let request = Request { method, target, headers, body: Vec::new(), connection };
     assert_eq!(request.header("transfer-encoding"), None);
-    let length = request.header("content-length").map_or(0, |text| text.parse().unwrap());
-    request.body.resize(length, 0);
-    reader.read_exact(&mut request.body)?;
     Ok(Some(request))
 }
 

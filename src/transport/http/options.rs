@@ -111,6 +111,24 @@ impl HttpOptions {
         self
     }
 
+    /// The proxy that is gone through, to be shown: without user and password. `None` if there is
+    /// none.
+    ///
+    /// ```
+    /// use hotspan::transport::HttpOptions;
+    ///
+    /// let options = HttpOptions::new("http://relay.internal/api/1/envelope/", "Sentry sentry_key=a");
+    /// let options = options.proxy("http://user:password@proxy.internal:3128");
+    /// assert_eq!(options.shown_proxy().as_deref(), Some("http://proxy.internal:3128"));
+    /// ```
+    #[must_use]
+    pub fn shown_proxy(&self) -> Option<String> {
+        let url = self.proxy.as_deref().filter(|url| !url.is_empty())?;
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
+        Some(format!("{scheme}://{address}"))
+    }
+
     /// A PEM file with certificates to trust besides those of the public authorities. Default:
     /// none. Needs the feature `rustls`.
     ///
