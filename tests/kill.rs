@@ -104,10 +104,10 @@ enum Moment {
 
 impl Moment {
     fn of(rng: &mut Rng, weather: Weather) -> Self {
-        match rng.usize(..4) {
+        match rng.usize(..5) {
             0 => Self::AfterLines(rng.usize(1..6)),
-            1 => Self::AfterLines(rng.usize(1..1500)),
-            2 if weather == Weather::Healthy => Self::AfterAnswers(rng.usize(1..20)),
+            1 | 2 => Self::AfterLines(rng.usize(1..1500)),
+            3 if weather == Weather::Healthy => Self::AfterAnswers(rng.usize(1..20)),
             _ => Self::AfterLines(rng.usize(1..300)),
         }
     }
@@ -314,7 +314,8 @@ impl Chain {
         assert!(line.errors == 0 && line.evicted == Count::default(), "{line:?}");
         self.identify(&requests);
 
-        let refused: HashSet<String> = ids(requests.iter().filter(|kept| !kept.is_accepted()));
+        let is_refused = |kept: &&Kept| kept.status.is_some() && !kept.is_accepted();
+        let refused: HashSet<String> = ids(requests.iter().filter(is_refused));
         self.take(&requests);
         let on_disk: HashSet<String> = self.disk.ids().map(str::to_owned).collect();
         let doubled: Vec<&String> = on_disk.intersection(&self.taken).collect();

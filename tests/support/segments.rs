@@ -15,7 +15,7 @@ const DONE: u8 = 0x5a;
 /// What lies in a spool's folder.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
-    /// Envelopes that are to be sent, in no order.
+    /// Envelopes that are to be sent.
     pub(crate) waiting: Vec<Opened>,
     /// Records that are marked as done.
     pub(crate) done: usize,
@@ -29,9 +29,13 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// Segments in the order of their names, records in that of the file.
     pub(crate) fn read(dir: &Path) -> Self {
         let mut disk = Self::default();
-        for entry in WalkDir::new(dir).min_depth(1) {
+        if !dir.exists() {
+            return disk;
+        }
+        for entry in WalkDir::new(dir).min_depth(1).sort_by_file_name() {
             let entry = entry.unwrap();
             let is_damage = entry.path().starts_with(dir.join("damaged"));
             if entry.file_type().is_dir() {
