@@ -185,6 +185,11 @@ impl Out {
             self.books.delivered.add(kept);
             return;
         }
+        if self.queue.is_closed() {
+            // Too late for hooks, which may take their time, and for encoding.
+            self.lost(Reason::ShutdownDeadline, records(run).0);
+            return;
+        }
         match &self.hooks {
             None => self.encoded(run),
             Some(_) => self.hooked(run),
