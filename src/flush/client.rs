@@ -110,7 +110,7 @@ impl Client {
         let control = Arc::new(Control::default());
         let Plan { site, bounds, wire, watch, .. } = plan;
         let mut flusher = Flusher::new(site, bounds, wire, queue, books, reading, watch);
-        flusher.discard_leftovers();
+        flusher.discard_leftovers(Reason::AfterShutdown);
         flusher.keep(plan.keep);
         flusher.consult(plan.hooks);
         // What an earlier client found is of no concern to this one.
@@ -284,7 +284,10 @@ impl Role {
             }
             if stop || dead {
                 thread::sleep(LAST_LOOK);
-                self.cycle();
+                if self.cycle().is_none() {
+                    // Whatever it is that it chokes on, it must not stay in the rings uncounted.
+                    self.survive(|flusher, _| flusher.discard_leftovers(Reason::Internal));
+                }
                 self.flusher.finish();
             }
             let mut state = self.control.lock();
