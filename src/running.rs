@@ -224,7 +224,9 @@ impl Running {
         let delivered = now.delivered - before.delivered;
         let dropped = now.dropped_in_all() - before.dropped_in_all();
         let discarded = now.discarded - before.discarded;
-        let spooled = now.in_spool + now.spool.left_behind - before.spool.left_behind;
+        // The thread of an earlier spool may just be ending: what it has is not of this one.
+        let put_by = |stats: &Stats| stats.in_spool + stats.spool.left_behind;
+        let spooled = put_by(&now) - put_by(before);
         let left = started - delivered - dropped - discarded - spooled;
         Report { delivered, dropped, discarded, spooled, left, complete }
     }
