@@ -1,7 +1,6 @@
 //! Closing after the flusher's death. (Closing in all other states is tested from outside, in
 //! `tests/shutdown.rs`; nothing from outside can kill the flusher.)
 
-#![expect(clippy::print_stdout, reason = "the figures of a test")]
 #![expect(clippy::disallowed_methods, reason = "tests ask the real clock")]
 
 use std::path::PathBuf;
