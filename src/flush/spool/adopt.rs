@@ -1,11 +1,12 @@
 //! Adoption: what dead processes left for this destination becomes ours, segment by segment.
 //!
-//! A segment is read and checked where it lies, under the lock of its folder, then renamed into ours;
-//! a kill in between leaves it where it can be adopted, by whoever comes next. Damage is laid aside
-//! first and cut off, so it is counted once. A folder that is empty then is removed.
+//! A segment is read and checked where it lies, under the lock of its folder, then renamed into
+//! ours; a kill in between leaves it where it can be adopted, by whoever comes next. Damage is laid
+//! aside first and cut off, so it is counted once. A folder that is empty then is removed.
 //!
-//! Whatever goes wrong with a segment (the disk, that is, and not what is in it) leaves it there for a
-//! later round, and is counted. Files and folders that have not the names of ours are not touched.
+//! Whatever goes wrong with a segment (the disk, that is, and not what is in it) leaves it there
+//! for a later round, and is counted. Files and folders that have not the names of ours are not
+//! touched.
 //!
 //! # Costs
 //! One call looks at [`ENTRIES_MAX`] entries of folders and [`BYTES_MAX`] of segments, and then one

@@ -3,17 +3,17 @@
 //!
 //! The lock is what tells the living from the dead: the system lets go of it when a process ends,
 //! however it ends. Process ids tell nothing; they come again, and containers share folders but not
-//! ids. A fork shares the lock with its parent: what a parent left is adopted when its children that
-//! do not exec are gone, too.
+//! ids. A fork shares the lock with its parent: what a parent left is adopted when its children
+//! that do not exec are gone, too.
 //!
 //! # Races
 //! * Two that adopt: one gets the lock. The other may open the lock's file before the first removes
 //!   it, and lock what has no name any more; it finds no segments then, as the lock goes last.
 //! * One that starts and one that adopts: a folder is made, then its lock is made, then that is
 //!   locked, and somebody may come in between. Who finds a folder without a lock removes it, which
-//!   works only while it is empty; who finds a lock that is free takes it. The one that starts notices:
-//!   its lock cannot be made, or is taken, or is not there when it looks once more. It goes on under
-//!   another name. Names are drawn at random, so none comes again.
+//!   works only while it is empty; who finds a lock that is free takes it. The one that starts
+//!   notices: its lock cannot be made, or is taken, or is not there when it looks once more. It
+//!   goes on under another name. Names are drawn at random, so none comes again.
 //! * A folder that has segments but no lock is none of ours (a cleaner of temporary files may have
 //!   been there): its owner may be alive. It is left alone.
 
