@@ -124,11 +124,14 @@ impl Spool {
             return None;
         }
         let folder = Folder::claim(path)?;
-        let Ok(files) = disk::list(&folder.path) else {
-            self.losses.errors += 1;
-            return None;
-        };
-        Some(Dead { folder, files, is_changed: false })
+        match disk::list(&folder.path) {
+            Ok(files) => Some(Dead { folder, files, is_changed: false }),
+            Err(error) => {
+                // Another one that adopts may have been faster, and removed it.
+                self.losses.errors += u64::from(error.kind() != io::ErrorKind::NotFound);
+                None
+            }
+        }
     }
 
     /// Takes over one segment. How many bytes were looked at; `None` when it is no segment.
