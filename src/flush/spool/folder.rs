@@ -117,10 +117,36 @@ fn lock_new(path: &Path) -> io::Result<Option<File>> {
         Err(error) if matches!(error.kind(), NotFound | AlreadyExists) => return Ok(None),
         other => other?,
     };
+    hold(lock, &path)
+}
+
+/// Locks a lock. `None` when somebody has it, or had it and removed it.
+fn hold(lock: File, path: &Path) -> io::Result<Option<File>> {
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(error)) => return Err(error),
     }
     Ok(fs::symlink_metadata(path).is_ok().then_some(lock))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Dir;
+    use super::*;
+
+    #[test]
+    fn a_lock_that_somebody_had_before_is_not_held() {
+        let dir = Dir::new();
+        let path = dir.0.join(LOCK);
+        let ours = disk::make_file(&path).unwrap();
+        let theirs = disk::open(&path).unwrap();
+        theirs.try_lock().unwrap();
+        assert!(hold(ours.try_clone().unwrap(), &path).unwrap().is_none(), "it is taken");
+        disk::remove(&path).unwrap();
+        drop(theirs);
+        assert!(hold(ours, &path).unwrap().is_none(), "it has no name any more");
+        let ours = disk::make_file(&path).unwrap();
+        assert!(hold(ours, &path).unwrap().is_some());
+    }
 }
