@@ -45,6 +45,7 @@ mod fault;
 mod gzip;
 mod lookup;
 mod options;
+#[cfg(feature = "rustls")]
 mod trust;
 mod watch;
 #[cfg(any(test, fuzzing))]
@@ -141,6 +142,9 @@ impl Http {
                 return Err(HttpError::new(name, "must be longer than zero"));
             }
         }
+        if options.ca_certs.is_some() && !cfg!(feature = "rustls") {
+            return Err(HttpError::unsupported("ca_certs", "it needs the feature `rustls`"));
+        }
         let compressor = Compressor::new(options.compression)?;
         let proxy = proxy(&options)?;
         let has_proxy = proxy.is_some();
@@ -227,12 +231,11 @@ fn agent_config(
     proxy: Option<Proxy>,
 ) -> Result<ureq::config::Config, HttpError> {
     let timeout = Some(options.timeout);
-    Ok(Agent::config_builder()
+    let builder = Agent::config_builder()
         .http_status_as_error(false)
         .https_only(uri.scheme_str() == Some("https"))
         .max_redirects(0)
         .proxy(proxy)
-        .tls_config(trust::tls(options)?)
         .user_agent(&options.user_agent)
         .accept("")
         .accept_encoding("")
@@ -249,8 +252,10 @@ fn agent_config(
         .timeout_send_request(timeout)
         .timeout_send_body(timeout)
         .timeout_recv_response(timeout)
-        .timeout_recv_body(Some(BODY_TIMEOUT.min(options.timeout)))
-        .build())
+        .timeout_recv_body(Some(BODY_TIMEOUT.min(options.timeout)));
+    #[cfg(feature = "rustls")]
+    let builder = builder.tls_config(trust::tls(options)?);
+    Ok(builder.build())
 }
 
 fn server(url: &str) -> Result<Uri, HttpError> {
