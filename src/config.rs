@@ -6,6 +6,7 @@
 //! (`config/resolve.rs`), the proxy chosen (`config/proxy.rs`). Behind that point no setting can
 //! hold nonsense.
 
+mod compression;
 mod proxy;
 mod read;
 mod resolve;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use self::compression::Compression;
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::resolve::{Resolved, process_environment};
 use crate::event::{BeforeSend, EventProcessor};
@@ -202,13 +204,20 @@ pub struct Config {
     /// here, unless it is set explicitly itself.
     pub no_proxy: Option<String>,
     /// A PEM file with certificates to trust besides those of the public authorities, which are
-    /// built in. Read once, by `init`. Default: none.
+    /// built in. Read once, by `init`. Default: `SSL_CERT_FILE`, where TLS is used at all.
+    ///
+    /// With the feature `platform-verifier` it is the system's store that is trusted by default,
+    /// and `SSL_CERT_FILE` means there what the system says; a file that is named here is trusted
+    /// besides the public authorities, and the system's store is not asked then.
     pub ca_certs: Option<PathBuf>,
-    /// How long a request may take, connecting and the answer included; the operating system's
-    /// look-up of a host name has time-outs of its own. 1 ms to 1 day, default 10 s.
+    /// How the bodies of requests are compressed. Default: gzip.
+    pub compression: Compression,
+    /// How long a request may take, the look-up of the host's name, connecting and the answer
+    /// included. 1 ms to 1 day, default 10 s.
     #[serde(deserialize_with = "crate::read::seconds")]
     pub request_timeout: Duration,
-    /// How long connecting may take. 1 ms to 1 day, default 3 s.
+    /// How long connecting may take, and how long the look-up of the host's name is waited for. 1 ms
+    /// to 1 day, default 3 s.
     #[serde(deserialize_with = "crate::read::seconds")]
     pub connect_timeout: Duration,
     /// Where envelopes go. Default: to the DSN's server. In files: `"http"`, `"null"` or
@@ -225,10 +234,47 @@ pub struct Config {
     /// Threads share it in pieces of 64 KiB, as they need them.
     #[serde(deserialize_with = "crate::read::count")]
     pub ring_bytes: usize,
-    /// Envelopes waiting for the uploader, in bytes; what does not fit is dropped and counted.
+    /// Envelopes that wait for the uploaders or are being sent, in bytes; what does not fit is
+    /// dropped and counted.
     /// From 1, default 8 MiB, at most 64 GiB (1 GiB on 32 bits).
     #[serde(deserialize_with = "crate::read::count")]
     pub queue_bytes: usize,
+    /// Requests under way at the same time, at most: one connection to a server that is 40 ms away
+    /// takes 25 envelopes a second. Threads for them are started as they are needed, beginning with
+    /// one. 1 to 64, default 4.
+    ///
+    /// Envelopes may then arrive in another order than they were finished in, which is nothing to
+    /// Sentry.
+    #[serde(deserialize_with = "crate::read::count")]
+    pub upload_concurrency: usize,
+    /// How often an envelope is sent again when no answer came (no connection, a time-out, TLS). 0
+    /// to 100, default 2. With a `spool_dir` it is tried until it is too old.
+    ///
+    /// Never again after an answer, whatever that was. The event id stays the same. Between two
+    /// tries the server is left alone for 1 s, doubling up to 60 s, varied by a quarter; meanwhile
+    /// envelopes wait in the queue. The first time is at once: most often it was a kept connection
+    /// that the server had closed. While the library is being closed nothing pauses.
+    #[serde(deserialize_with = "crate::read::count")]
+    pub upload_retries: usize,
+    /// A folder for envelopes that cannot be sent now: no answer, more than half of `queue_bytes`
+    /// waiting, or waiting for more than a second. They survive the process, and this one or the
+    /// next one sends them, ten a second. It is made if it is not there, for the owner alone.
+    /// Default: none, and envelopes wait in memory alone.
+    ///
+    /// Several processes may share it: each has a folder of its own in there, and takes over those
+    /// of processes that have died, if they sent to the same DSN. A folder that cannot be used is
+    /// no error of `init`: it is counted ([`Stats::spool`](crate::Stats::spool)), and tried again.
+    pub spool_dir: Option<PathBuf>,
+    /// The files of one process in `spool_dir`, in bytes; beyond, the oldest envelopes go, and are
+    /// counted. From 4096, default 16 MiB, at most 1 GiB.
+    #[serde(deserialize_with = "crate::read::count")]
+    pub spool_bytes: usize,
+    /// The envelopes in them. 1 to 1,048,576, default 65,536.
+    #[serde(deserialize_with = "crate::read::count")]
+    pub spool_envelopes: usize,
+    /// How old they may become. 1 s to 30 days, default 1 day.
+    #[serde(deserialize_with = "crate::read::seconds")]
+    pub spool_age: Duration,
     /// How long a finished transaction waits at most before the flusher looks for it; it looks
     /// sooner while rings fill. 1 ms to 1 day, default 20 ms.
     #[serde(deserialize_with = "crate::read::seconds")]
@@ -351,12 +397,19 @@ impl Default for Config {
             https_proxy: None,
             no_proxy: None,
             ca_certs: None,
+            compression: Compression::Gzip,
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             transport: Delivery::Http,
             ring_slots: 131_072,
             ring_bytes: 16 << 20,
             queue_bytes: 8 << 20,
+            upload_concurrency: 4,
+            upload_retries: 2,
+            spool_dir: None,
+            spool_bytes: 16 << 20,
+            spool_envelopes: 65_536,
+            spool_age: Duration::from_secs(24 * 60 * 60),
             flush_interval: Duration::from_millis(20),
             open_transactions: 10_000,
             open_slots: 65_536,
@@ -398,12 +451,19 @@ impl fmt::Debug for Config {
             https_proxy,
             no_proxy,
             ca_certs,
+            compression,
             request_timeout,
             connect_timeout,
             transport,
             ring_slots,
             ring_bytes,
             queue_bytes,
+            upload_concurrency,
+            upload_retries,
+            spool_dir,
+            spool_bytes,
+            spool_envelopes,
+            spool_age,
             flush_interval,
             open_transactions,
             open_slots,
@@ -438,12 +498,19 @@ impl fmt::Debug for Config {
             .field("https_proxy", &hidden(https_proxy))
             .field("no_proxy", no_proxy)
             .field("ca_certs", ca_certs)
+            .field("compression", compression)
             .field("request_timeout", request_timeout)
             .field("connect_timeout", connect_timeout)
             .field("transport", transport)
             .field("ring_slots", ring_slots)
             .field("ring_bytes", ring_bytes)
             .field("queue_bytes", queue_bytes)
+            .field("upload_concurrency", upload_concurrency)
+            .field("upload_retries", upload_retries)
+            .field("spool_dir", spool_dir)
+            .field("spool_bytes", spool_bytes)
+            .field("spool_envelopes", spool_envelopes)
+            .field("spool_age", spool_age)
             .field("flush_interval", flush_interval)
             .field("open_transactions", open_transactions)
             .field("open_slots", open_slots)
@@ -480,8 +547,9 @@ pub enum Delivery {
     File(PathBuf),
     /// Nowhere: encoded, counted as delivered, thrown away. For measuring.
     Null,
-    /// To a transport of one's own, which this function makes for the uploader thread; no DSN
-    /// needed. It is called by `init`, on the thread that calls that.
+    /// To transports of one's own, which this function makes, one for each of
+    /// [`Config::upload_concurrency`]; no DSN needed. It is called by `init`, on the thread that
+    /// calls that.
     Custom(Arc<dyn Fn() -> Box<dyn Transport> + Send + Sync>),
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::flush::encode::{Encoder, Site};
 use crate::flush::envelope::Category;
 use crate::flush::limits::Limits;
+use crate::flush::spool::record::{HEAD_BYTES, MARK, Next, Reader};
 use crate::propagate::{
     Dsc, Incoming, Outgoing, Policy, Trace, TraceHeaders, back_calculate, dsc, traceparent,
 };
@@ -16,6 +17,8 @@ use crate::shared::id::WireIds;
 use crate::shared::layout::{Kind, Scalar, Slot, SpanRecord, WORDS, attribute_header};
 use crate::shared::names;
 use crate::transport::Response;
+#[cfg(feature = "http")]
+use crate::transport::http::wire::{End, play};
 
 /// Feeds answers to the rate limits, and checks after each that no wait is longer than a day and
 /// that a transaction never waits less than a client report.
@@ -33,6 +36,54 @@ pub fn rate_limits(answers: &[Response], now: Duration, unix_now: Duration) {
         });
         assert!(internal <= transaction && transaction <= DAY);
     }
+}
+
+/// Reads any bytes as a segment of the spool. What is yielded is what stands there, one after the
+/// other, and writes itself the same again; what does not check ends it.
+pub fn spool_reader(data: &[u8]) {
+    let mut reader = Reader::new(data);
+    let mut end = MARK.len();
+    let mut head_bytes = Vec::new();
+    loop {
+        match reader.next().expect("memory has no errors") {
+            Next::Record(offset, head) => {
+                assert!(data.starts_with(&MARK));
+                assert_eq!(offset, end as u64, "a gap");
+                let start = end;
+                end += usize::try_from(head.bytes()).expect("it fits into the data");
+                let record = data.get(start..end).expect("it is there");
+                let (found, payload) = record.split_at(HEAD_BYTES);
+                head_bytes.clear();
+                head.encode(&mut head_bytes);
+                assert_eq!(head_bytes, found);
+                assert!(head.is_of(payload));
+                assert_eq!(reader.sound(), end as u64);
+            }
+            Next::End => {
+                assert_eq!(end, data.len());
+                break;
+            }
+            Next::Damage => {
+                assert!(reader.sound() == 0 || reader.sound() == end as u64);
+                assert!(reader.sound() <= data.len() as u64);
+                break;
+            }
+        }
+    }
+}
+
+/// Sends to a server that answers with these bytes, in two pieces divided at `split`, after which it
+/// closes, resets the connection, falls silent, or goes on with zeros, by `end`. What comes of it is
+/// bounded and shows no key.
+#[cfg(feature = "http")]
+pub fn http_response(bytes: &[u8], split: usize, end: u8) {
+    let end = match end % 4 {
+        0 => End::Close,
+        1 => End::Reset,
+        2 => End::Silence,
+        _ => End::Zeros,
+    };
+    play(bytes, split, end);
 }
 
 /// Encodes slots made of any bytes, 64 to a slot, and returns the envelope, if they held one root.

@@ -1,4 +1,4 @@
-//! [`init`], and the guard that ends what it began.
+//! [`init`]: one running library a process, and what it is made of.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use crossbeam_utils::atomic::AtomicCell;
-use serde::Serialize;
 
 use crate::config::{Config, Delivery, Resolved, process_environment};
 use crate::dsn::Dsn;
@@ -15,18 +14,22 @@ use crate::flush::assemble::Bounds;
 use crate::flush::client::{Client, Plan};
 use crate::flush::encode::Site;
 use crate::flush::keep::Keep;
+use crate::flush::queue::Rules;
+use crate::flush::spool::{Bounds as SpoolBounds, fingerprint};
+use crate::flush::spooler::SpoolPlan;
 use crate::flush::watch::Watch;
 use crate::inflight;
 use crate::propagate::site_members;
 use crate::propagation::{Outbound, set_outbound};
+use crate::running::{self, Guard, Running};
 use crate::sampling::{Sampling, Table, live};
 use crate::shared::arena::Arena;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
-use crate::shared::ledger::{self, Count};
+use crate::shared::ledger;
 use crate::shared::settings::SETTINGS;
 use crate::shared::{names, registry, traces};
-use crate::stats::{Stats, stats};
+use crate::stats::stats;
 use crate::transport::{File, Null, Transport};
 
 /// The client that is running, of the process that is its [`HOLDER`].
@@ -78,13 +81,14 @@ pub fn init(config: Config) -> Result<Guard, ConfigError> {
     // Without the lock: making a transport runs a stranger's code, which may ask for `stats`.
     let before = stats();
     let outbound = outbound(&resolved);
-    let client = match transport(&resolved)? {
-        Some(transport) if resolved.is_tracing => Some(start(resolved, transport)?),
-        _ => None,
+    let transports = transports(&resolved)?;
+    let client = match transports.is_empty() || !resolved.is_tracing {
+        true => None,
+        false => Some(start(resolved, transports)?),
     };
     set_outbound(Some(outbound));
     place.keep(client.clone());
-    Ok(Guard { client, shutdown_timeout, before, process: std::process::id(), closed: false })
+    Ok(Running::begin(client, shutdown_timeout, before))
 }
 
 /// The place of the one that is running; given up again when `init` fails.
@@ -152,11 +156,15 @@ fn leave_to_parent() {
     // Its threads are not in this process, its sockets are the parent's.
     #[expect(clippy::mem_forget, reason = "dropping would touch what is the parent's")]
     std::mem::forget(CLIENT.swap(None));
+    running::forget();
     Arena::renew();
     ledger::open_new_books();
 }
 
-fn start(resolved: Resolved, transport: Box<dyn Transport>) -> Result<Arc<Client>, ConfigError> {
+fn start(
+    resolved: Resolved,
+    transports: Vec<Box<dyn Transport>>,
+) -> Result<Arc<Client>, ConfigError> {
     Arena::global().reserve(resolved.ring_bytes).map_err(|_| ConfigError::memory())?;
     let wire = WireIds::from_os(clock::unix_nanos());
     let ring_slots = resolved.ring_slots as u64;
@@ -172,8 +180,13 @@ fn start(resolved: Resolved, transport: Box<dyn Transport>) -> Result<Arc<Client
         wire,
         interval: resolved.flush_interval,
         ring_slots,
-        queue_bytes: resolved.queue_bytes,
+        queue: Rules {
+            bytes_max: resolved.queue_bytes,
+            tries_max: resolved.upload_retries.saturating_add(1),
+        },
         client_reports: resolved.send_client_reports,
+        debug: resolved.debug,
+        spool: spool(&resolved),
         backpressure: resolved.enable_backpressure_handling,
         keep: None,
         hooks: resolved.hooks.clone(),
@@ -190,7 +203,7 @@ fn start(resolved: Resolved, transport: Box<dyn Transport>) -> Result<Arc<Client
             table.source
         );
     }
-    let client = Client::start(plan, transport, ledger::books()).map_err(ConfigError::thread)?;
+    let client = Client::start(plan, transports, ledger::books()).map_err(ConfigError::thread)?;
     traces::clear();
     live::begin(table, |sampling| SETTINGS.switch_on(&wire, sampling, ring_slots));
     client.nudge();
@@ -214,8 +227,10 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         wire,
         interval: Duration::from_millis(20),
         ring_slots: KEEPING_RING_SLOTS,
-        queue_bytes: 1,
+        queue: Rules { bytes_max: 1, tries_max: 1 },
         client_reports: false,
+        debug: false,
+        spool: None,
         backpressure: false,
         keep: Some(keep),
         hooks: None,
@@ -223,7 +238,7 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         site: Site::default(),
     };
     let client =
-        Client::start(plan, Box::new(Null), ledger::books()).map_err(ConfigError::thread)?;
+        Client::start(plan, vec![Box::new(Null)], ledger::books()).map_err(ConfigError::thread)?;
     traces::clear();
     live::begin(table, |sampling| SETTINGS.switch_on(&wire, sampling, KEEPING_RING_SLOTS));
     set_outbound(Some(Outbound::default()));
@@ -234,18 +249,30 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
 
 /// Stops what [`start_keeping`] started.
 pub(crate) fn stop_keeping(client: &Client, timeout: Duration) {
-    set_outbound(None);
-    SETTINGS.switch_off();
-    live::end();
-    client.close(timeout);
-    CLIENT.store(None);
-    HOLDER.store(0);
+    stop(Some(client), timeout);
 }
 
 /// Address space for the rings of threads under test, and slots that one of them may hold: more
 /// than tests record between two looks of the flusher.
 const KEEPING_RING_BYTES: usize = 128 << 20;
 const KEEPING_RING_SLOTS: u64 = 1 << 20;
+
+/// Where envelopes wait for a server, if that is wanted.
+fn spool(resolved: &Resolved) -> Option<SpoolPlan> {
+    let destination = match (&resolved.transport, &resolved.dsn) {
+        (Delivery::Http, Some(dsn)) => format!("{} {}", dsn.envelope_url(), dsn.public_key()),
+        (transport, _) => format!("{transport:?}"),
+    };
+    Some(SpoolPlan {
+        dir: resolved.spool_dir.clone()?,
+        destination: fingerprint(&destination),
+        bounds: SpoolBounds {
+            bytes: resolved.spool_bytes as u64,
+            envelopes: resolved.spool_envelopes,
+            age: resolved.spool_age,
+        },
+    })
+}
 
 /// What is said of this process in trace headers.
 fn outbound(resolved: &Resolved) -> Outbound {
@@ -295,126 +322,52 @@ fn os_name() -> &'static str {
     }
 }
 
-/// The transport that was asked for; `None`: there is no DSN to send to.
-fn transport(resolved: &Resolved) -> Result<Option<Box<dyn Transport>>, ConfigError> {
-    Ok(Some(match &resolved.transport {
+/// The transports that were asked for, one for each uploader; none: there is no DSN to send to.
+fn transports(resolved: &Resolved) -> Result<Vec<Box<dyn Transport>>, ConfigError> {
+    let many = resolved.upload_concurrency;
+    Ok(match &resolved.transport {
         Delivery::Http => match &resolved.dsn {
             Some(dsn) => http(resolved, dsn)?,
-            None => return Ok(None),
+            None => Vec::new(),
         },
         Delivery::File(folder) => {
-            Box::new(File::new(folder.clone()).map_err(ConfigError::transport)?)
+            let file = || File::new(folder.clone()).map(|file| Box::new(file) as _);
+            let files: Result<_, _> = (0..many).map(|_| file()).collect();
+            files.map_err(ConfigError::transport)?
         }
-        Delivery::Null => Box::new(Null),
-        Delivery::Custom(make) => make(),
-    }))
+        Delivery::Null => (0..many).map(|_| Box::new(Null) as _).collect(),
+        Delivery::Custom(make) => (0..many).map(|_| make()).collect(),
+    })
 }
 
+/// They share their connections and look-ups.
 #[cfg(feature = "http")]
-fn http(resolved: &Resolved, dsn: &Dsn) -> Result<Box<dyn Transport>, ConfigError> {
+fn http(resolved: &Resolved, dsn: &Dsn) -> Result<Vec<Box<dyn Transport>>, ConfigError> {
     use crate::transport::{Http, HttpOptions};
 
-    let options = HttpOptions::resolved(resolved, dsn);
-    Ok(Box::new(Http::new(options).map_err(ConfigError::transport)?))
+    let many = resolved.upload_concurrency;
+    let http = Http::new(HttpOptions::resolved(resolved, dsn).connections(many));
+    let http = http.map_err(|error| {
+        let variable = resolved.ca_certs_variable.filter(|_| error.option() == "ca_certs");
+        ConfigError::transport(error).with_variable(variable)
+    })?;
+    Ok((0..many).map(|_| Box::new(http.clone()) as _).collect())
 }
 
 #[cfg(not(feature = "http"))]
-fn http(_: &Resolved, _: &Dsn) -> Result<Box<dyn Transport>, ConfigError> {
+fn http(_: &Resolved, _: &Dsn) -> Result<Vec<Box<dyn Transport>>, ConfigError> {
     Err(ConfigError::unsupported("transport", "the feature `http`"))
 }
 
-/// Keeps recording and delivering going; flushes and stops when dropped, within
-/// `Config::shutdown_timeout`.
-///
-/// `let _ = init(..)` would drop it at once. In a process that was forked off after `init`,
-/// dropping it does nothing: what was recorded belongs to the parent.
-#[must_use = "dropping the guard stops recording: bind it, `let _guard = ...`, and not to `_`"]
-#[derive(Debug)]
-pub struct Guard {
-    client: Option<Arc<Client>>,
-    shutdown_timeout: Duration,
-    /// The books at `init`.
-    before: Stats,
-    process: u32,
-    closed: bool,
-}
-
-/// What became of everything since `init`, as [`Guard::flush`] and [`Guard::close`] return it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Report {
-    /// Accepted by the server.
-    pub delivered: Count,
-    /// Lost, for whatever reason; [`stats`] tells them apart.
-    pub dropped: Count,
-    /// Recorded on trial, and not kept at their end: no loss.
-    pub discarded: Count,
-    /// None of these: open, or on the way.
-    pub left: Count,
-    /// From `flush`: whether it was through in time, with everything that had ended before either
-    /// delivered, discarded or lost. From `close`: whether nothing since `init` was lost, and
-    /// nothing left.
-    pub complete: bool,
-}
-
-impl Guard {
-    /// Waits until everything that ended before is delivered or counted as lost, at most `timeout`,
-    /// and has a client report sent if there is anything to report. Recording goes on meanwhile.
-    #[must_use = "the report says whether everything was delivered"]
-    pub fn flush(&self, timeout: Duration) -> Report {
-        let complete = match &self.client {
-            Some(client) if self.is_ours() => client.flush(timeout),
-            _ => true,
-        };
-        self.report(complete)
+/// Ends what [`start`] began: recording goes off, and what was recorded is delivered, within
+/// `timeout`.
+pub(crate) fn stop(client: Option<&Client>, timeout: Duration) {
+    set_outbound(None);
+    if let Some(client) = client {
+        SETTINGS.switch_off();
+        live::end();
+        client.close(timeout);
     }
-
-    /// Stops: recording goes off, what was recorded is delivered, the threads end. Returns when
-    /// that is done, or when `timeout` is over; what was not settled by then is counted as lost.
-    #[must_use = "the report says whether everything was delivered"]
-    pub fn close(mut self, timeout: Duration) -> Report {
-        self.stop(timeout);
-        let report = self.report(true);
-        Report { complete: report.left.is_zero() && report.dropped.is_zero(), ..report }
-    }
-
-    fn is_ours(&self) -> bool {
-        self.process == std::process::id()
-    }
-
-    fn stop(&mut self, timeout: Duration) {
-        if std::mem::replace(&mut self.closed, true) {
-            return;
-        }
-        if !self.is_ours() {
-            // A fork's copy: its threads are not there, its sockets are the parent's.
-            #[expect(clippy::mem_forget, reason = "dropping would touch what is the parent's")]
-            std::mem::forget(self.client.take());
-            return;
-        }
-        set_outbound(None);
-        if let Some(client) = &self.client {
-            SETTINGS.switch_off();
-            live::end();
-            client.close(timeout);
-        }
-        CLIENT.store(None);
-        HOLDER.store(0);
-    }
-
-    fn report(&self, complete: bool) -> Report {
-        let now = stats();
-        let started = now.started - self.before.started;
-        let delivered = now.delivered - self.before.delivered;
-        let dropped = now.dropped_in_all() - self.before.dropped_in_all();
-        let discarded = now.discarded - self.before.discarded;
-        let left = started - delivered - dropped - discarded;
-        Report { delivered, dropped, discarded, left, complete }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.stop(self.shutdown_timeout);
-    }
+    CLIENT.store(None);
+    HOLDER.store(0);
 }

@@ -62,7 +62,10 @@
 //! # Features
 //! | feature | default | brings |
 //! |---|---|---|
-//! | `http` | yes | `transport::Http`: delivery over HTTP and HTTPS, gzip bodies |
+//! | `http` | yes | `transport::Http`: delivery over HTTP, gzip bodies |
+//! | `rustls` | yes | HTTPS; trusts the public authorities, and those of a file. Brings `http` |
+//! | `platform-verifier` | no | HTTPS trusts whom the system trusts. Brings `rustls` |
+//! | `zstd` | no | zstd bodies, where [`Config::compression`] says so. Brings `http` |
 //! | `rules-file` | yes | sampling rules from a JSON file, watched while the program runs |
 //!
 //! # Limits and defaults
@@ -92,7 +95,7 @@
 //!
 //! # Map
 //! - Starting and stopping: [`init`], [`Config`], [`Delivery`], [`Dsn`], [`ConfigError`],
-//!   [`Guard`], [`Report`].
+//!   [`Guard`], [`Report`], [`flush`], [`close`].
 //! - Recording: [`start_transaction`], [`start_child`], [`Transaction`], [`Span`],
 //!   [`transaction!`], [`span!`].
 //! - Across threads and awaits: [`Detached`], [`SpanContext`], [`Entered`], [`FutureExt`],
@@ -136,6 +139,7 @@ mod read;
 mod record;
 #[cfg(feature = "rules-file")]
 mod rules;
+mod running;
 mod sampling;
 mod shared;
 mod span;
@@ -147,13 +151,13 @@ pub mod transport;
 mod tuning;
 mod value;
 
-pub use config::{Config, Delivery};
+pub use config::{Compression, Config, Delivery};
 pub use detached::{Detached, Entered, SpanContext};
 pub use dsn::{Dsn, ParseDsnError};
 pub use error::ConfigError;
 pub use event::{BeforeSend, EventProcessor, SpanEvent, TransactionEvent};
 pub use future::{FutureExt, InSpan, InTransaction};
-pub use guard::{Guard, Report, init};
+pub use guard::init;
 pub use hub::{Hub, Scope};
 pub use inflight::{InFlight, inflight};
 pub use name::{IntoName, Name};
@@ -162,11 +166,12 @@ pub use propagate::{Incoming, PropagationTarget, TraceHeaders};
 pub use propagation::{continue_from, trace_headers, trace_headers_for};
 #[cfg(feature = "rules-file")]
 pub use rules::{RulesWatch, watch_rules};
+pub use running::{Guard, Report, close, flush};
 pub use sampling::{Keep, Parent, Rule, Sampling, SamplingContext, TracesSampler};
 pub use shared::id::{EventId, ParseIdError, SpanId, TraceId};
 pub use shared::ledger::{Count, Reason};
 pub use span::{Span, SpanRef, start_child};
-pub use stats::{Decisions, Imbalance, Names, Rings, Stats, Threads, stats};
+pub use stats::{Decisions, Imbalance, Names, Rings, SpoolStats, Stats, Threads, stats};
 pub use status::{ParseStatusError, SpanStatus};
 pub use transaction::{Transaction, TransactionRef, start_transaction};
 pub use tuning::{reconfigure, sampling};

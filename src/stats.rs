@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::guard;
-use crate::shared::ledger::{self, Count, Reason};
+use crate::shared::ledger::{self, Books, Count, Reason};
 use crate::shared::ring::State;
 use crate::shared::{clock, names, registry};
 
@@ -19,9 +19,10 @@ pub use sampling::Decisions;
 /// The books of this process since it started: what was begun, and what became of it.
 ///
 /// At rest, with nothing open and nothing on the way, `started = delivered + dropped + discarded`
-/// exactly; see [`check`](Self::check). While the loop runs, sinks are read before sources, so a
-/// snapshot never shows more out than in.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// exactly. With a spool there is one more source, `spool.recovered`, and there are two more places
+/// to be in, `in_spool` and `spool.left_behind`. See [`check`](Self::check). While the loop runs, sinks are read before
+/// sources, so a snapshot never shows more out than in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Begun and sampled, or lost before that could be decided. Children are added when their
@@ -36,12 +37,17 @@ pub struct Stats {
     pub in_assembly: Count,
     /// Waiting for the uploader.
     pub in_queue: Count,
-    /// Being sent.
+    /// Being sent, or being written to the spool.
     pub in_flight: Count,
+    /// In the spool of this process, on disk.
+    pub in_spool: Count,
     /// Accepted by the server, or by whatever transport there is.
     pub delivered: Count,
     /// Lost, by reason; reasons for which nothing was lost are not there.
     pub dropped: BTreeMap<Reason, Count>,
+    /// Spans lost a second, by reason, over the last minute (or since `init`, if that was later).
+    /// Reasons for which nothing was lost meanwhile are not there.
+    pub losses_per_second: BTreeMap<Reason, f64>,
     /// Recorded on trial, and not kept at their end: they met no condition of their rule, or code
     /// asked for that. Not lost: among `started`, and not among `dropped`.
     pub discarded: Count,
@@ -68,8 +74,13 @@ pub struct Stats {
     /// Messages that were received before they were published, as two machines' clocks had it:
     /// their latency was taken as 0 (see [`queue`](crate::queue)).
     pub messages_skewed: u64,
+    /// How often the wall clock was found to be set, or the machine to have slept: by more than a
+    /// second between two looks of the flusher. What is converted later has the new time.
+    pub clock_jumps: u64,
     /// Sampling.
     pub sampling: Decisions,
+    /// The spool.
+    pub spool: SpoolStats,
     /// The name table.
     pub names: Names,
     /// The rings.
@@ -102,22 +113,47 @@ pub struct Rings {
     pub slots_waiting: u64,
 }
 
-/// How flusher and uploader do.
+/// What went through the spool, besides what is in it now ([`Stats::in_spool`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SpoolStats {
+    /// Found in what processes before this one had left, or an earlier `init` of this one.
+    pub recovered: Count,
+    /// Still in the spool when the library was closed: for the next one to be sent.
+    pub left_behind: Count,
+    /// Files that could not be read to their end, and were set aside.
+    pub damaged_files: u64,
+    /// Reads and writes that failed. What could not be written stayed in memory.
+    pub errors: u64,
+}
+
+/// How flusher and uploaders do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Threads {
     /// Looks at the rings so far.
     pub cycles: u64,
-    /// Panics of the flusher that were survived.
+    /// Panics of the flusher, or of the library in an uploader, that were survived.
     pub restarts: u64,
-    /// Whether the flusher or the uploader gave up after five panics in a row.
+    /// Whether the flusher gave up after five panics in a row, or the transports were.
     pub dead: bool,
+    /// Uploaders that run, and the spool's thread, if there is one.
+    pub uploaders: usize,
+    /// Envelopes that were sent once more, as no answer had come.
+    pub retries: u64,
+    /// For how long the server is still left alone, as it did not answer.
+    pub pause: Option<Duration>,
     /// Envelopes in the queue.
     pub envelopes_queued: usize,
-    /// Their memory, in bytes.
+    /// Their memory, and that of those being sent, in bytes.
     pub bytes_queued: usize,
-    /// What went wrong last in sending.
+    /// What went wrong last in sending, in a line.
     pub last_error: Option<String>,
+    /// The same in a word: how far it got ([`SendErrorKind`](crate::transport::SendErrorKind)), or
+    /// `status`, `panic`, `spool`.
+    pub last_error_kind: Option<&'static str>,
+    /// How long ago that was.
+    pub last_error_age: Option<Duration>,
     /// How long ago the server last took something.
     pub last_success_age: Option<Duration>,
 }
@@ -160,6 +196,7 @@ fn look() -> Stats {
     for reason in Reason::ALL {
         dropped.insert(reason, books.lost.of(reason).read());
     }
+    let spool = spool_of(books);
     let held = client.as_ref().map(|client| client.held()).unwrap_or_default();
     let collected = books.collected.read();
     // Off every stack: what was detached, less what ended.
@@ -172,6 +209,9 @@ fn look() -> Stats {
         discarded,
         in_queue: held.queued,
         in_flight: held.in_flight,
+        in_spool: spool.0,
+        spool: spool.1,
+        clock_jumps: books.clock_jumps.get(),
         in_assembly: books.in_assembly.read(),
         cut: books.cut.get(),
         attributes_dropped: books.attributes_dropped.get(),
@@ -217,6 +257,8 @@ fn look() -> Stats {
     stats.threads = Threads {
         cycles: books.cycles.get(),
         restarts: books.restarts.get(),
+        retries: books.retries.get(),
+        uploaders: held.workers,
         envelopes_queued: held.envelopes,
         bytes_queued: held.bytes,
         ..Threads::default()
@@ -224,11 +266,30 @@ fn look() -> Stats {
     if let Some(client) = client {
         let health = client.health();
         stats.threads.dead = health.dead || client.is_dead();
-        stats.threads.last_error = health.last_error;
-        stats.threads.last_success_age =
-            health.last_success.map(|at| clock::monotonic().saturating_sub(at));
+        let now = clock::monotonic();
+        if let Some(failure) = health.last_error {
+            stats.threads.last_error = Some(failure.text);
+            stats.threads.last_error_kind = Some(failure.kind);
+            stats.threads.last_error_age = Some(now.saturating_sub(failure.at));
+        }
+        stats.threads.last_success_age = health.last_success.map(|at| now.saturating_sub(at));
+        stats.threads.pause = held.paused_until.checked_sub(now).filter(|left| !left.is_zero());
+        stats.losses_per_second = client.losses_per_second().collect();
     }
     stats
+}
+
+/// What is in the spool, and the rest about it. Sinks before sources.
+fn spool_of(books: &Books) -> (Count, SpoolStats) {
+    let left_behind = books.spool.put_aside.read();
+    let in_spool = books.spool.holds();
+    let spool = SpoolStats {
+        recovered: books.spool.recovered.read(),
+        left_behind,
+        damaged_files: books.spool.damaged_files.get(),
+        errors: books.spool.errors.get(),
+    };
+    (in_spool, spool)
 }
 
 impl Stats {
@@ -241,10 +302,11 @@ impl Stats {
     /// What is held between being started and being settled.
     #[must_use]
     pub fn held(&self) -> Count {
-        self.open + self.in_rings + self.in_assembly + self.in_queue + self.in_flight
+        let on_the_way = self.in_assembly + self.in_queue + self.in_flight;
+        self.open + self.in_rings + on_the_way + self.in_spool
     }
 
-    /// Whether nothing is open and nothing is on the way.
+    /// Whether nothing is open and nothing is on the way; what is in the spool lies there.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let moving = self.open + self.in_assembly + self.in_queue + self.in_flight;
@@ -256,9 +318,10 @@ impl Stats {
     /// # Errors
     /// [`Imbalance`], with both sides.
     pub fn check(&self) -> Result<(), Imbalance> {
-        let out = self.delivered + self.dropped_in_all() + self.discarded;
+        let settled = self.delivered + self.dropped_in_all() + self.discarded;
+        let out = settled + self.spool.left_behind + self.in_spool;
         let over = |left: u64, right: u64| left > right;
-        let (started, rest) = (self.started, self.is_at_rest());
+        let (started, rest) = (self.started + self.spool.recovered, self.is_at_rest());
         let too_much =
             over(out.spans, started.spans) || over(out.transactions, started.transactions);
         if too_much || (rest && out != started) {
@@ -272,9 +335,9 @@ impl Stats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Imbalance {
-    /// What was begun.
+    /// What was begun, here or in an earlier process whose spool was taken over.
     pub started: Count,
-    /// What was delivered, dropped or discarded.
+    /// What was delivered, dropped or discarded, or is in the spool.
     pub out: Count,
     /// Whether both had to be equal.
     pub at_rest: bool,
@@ -301,6 +364,9 @@ impl fmt::Display for Stats {
             writeln!(f, "{name:<26}{:>14}{:>14}", count.transactions, count.spans)
         };
         row("started", self.started)?;
+        if !self.spool.recovered.is_zero() {
+            row("recovered from disk", self.spool.recovered)?;
+        }
         row("delivered", self.delivered)?;
         for (reason, count) in &self.dropped {
             row(&format!("dropped: {}", reason.as_str()), *count)?;
@@ -312,6 +378,8 @@ impl fmt::Display for Stats {
             ("in assembly", self.in_assembly),
             ("in queue", self.in_queue),
             ("in flight", self.in_flight),
+            ("in the spool", self.in_spool),
+            ("left in the spool", self.spool.left_behind),
         ] {
             if !count.is_zero() {
                 row(name, count)?;
@@ -325,10 +393,22 @@ impl fmt::Display for Stats {
             ("reported as stuck", self.stuck),
             ("panics of callbacks", self.callback_panics),
             ("messages from the future", self.messages_skewed),
+            ("sent again", self.threads.retries),
+            ("restarts after a panic", self.threads.restarts),
+            ("damaged spool files", self.spool.damaged_files),
+            ("spool errors", self.spool.errors),
+            ("jumps of the wall clock", self.clock_jumps),
         ] {
             number_row(f, name, number)?;
         }
+        for (reason, rate) in &self.losses_per_second {
+            writeln!(f, "{:<26}{rate:>26.1}/s", format!("now: {}", reason.as_str()))?;
+        }
         self.sampling.write(f)?;
+        if let Some(error) = &self.threads.last_error {
+            let age = self.threads.last_error_age.unwrap_or_default();
+            writeln!(f, "last error, {age:.0?} ago: {error}")?;
+        }
         write!(f, "{}", if self.check().is_ok() { "the books add up" } else { "IMBALANCE" })
     }
 }

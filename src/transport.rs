@@ -4,17 +4,19 @@
 //! without the recording or the draining of rings being held up. It answers with what the server
 //! said; rate limits, counting and client reports are the uploader's business.
 
-use std::fmt;
+use std::time::SystemTime;
 
+mod error;
 mod file;
 #[cfg(feature = "http")]
-mod http;
+pub(crate) mod http;
 mod memory;
 mod null;
 
+pub use error::{SendError, SendErrorKind};
 pub use file::File;
 #[cfg(feature = "http")]
-pub use http::{Http, HttpError, HttpOptions};
+pub use http::{Compressor, Http, HttpError, HttpOptions};
 pub use memory::Memory;
 pub use null::Null;
 
@@ -81,35 +83,20 @@ pub struct Response {
     pub rate_limits: Option<String>,
     /// `Retry-After`.
     pub retry_after: Option<String>,
+    /// What the server says is wrong, if it answers with anything but a success: `X-Sentry-Error`,
+    /// else the `detail` of its JSON.
+    ///
+    /// A stranger's text: to be shown to people, and never to be acted on. At most 200 characters,
+    /// none of them a control character; `***` if the key stands in it.
+    pub detail: Option<String>,
+    /// The server's clock, by the second: `Date`.
+    pub date: Option<SystemTime>,
 }
 
 impl Response {
     /// A status without headers.
     #[must_use]
     pub const fn status(status: u16) -> Self {
-        Self { status, rate_limits: None, retry_after: None }
-    }
-}
-
-/// No answer came.
-#[derive(Debug)]
-pub struct SendError(pub(crate) Box<dyn std::error::Error + Send + Sync>);
-
-impl SendError {
-    /// Wraps what went wrong. Its text must hold no secret: it may be logged.
-    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self(error.into())
-    }
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no answer: {}", self.0)
-    }
-}
-
-impl std::error::Error for SendError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&*self.0)
+        Self { status, rate_limits: None, retry_after: None, detail: None, date: None }
     }
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hotspan::{Config, Delivery, Dsn, ParseDsnError};
+use hotspan::{Compression, Config, Delivery, Dsn, ParseDsnError};
 
 fn read(text: &str) -> Result<Config, serde_json::Error> {
     serde_json::from_str(text)
@@ -28,8 +28,10 @@ fn every_field_can_be_read() {
             "server_name": "s", "debug": true, "traces_sample_rate": 0.25, "max_spans": 7,
             "send_client_reports": false, "shutdown_timeout": 0.5, "http_proxy": "http://a",
             "https_proxy": "http://b", "no_proxy": "c", "ca_certs": "/etc/ca.pem",
-            "request_timeout": 1, "connect_timeout": 2, "transport": {"file": "folder"},
+            "compression": "none", "request_timeout": 1, "connect_timeout": 2, "transport": {"file": "folder"},
             "ring_slots": 64, "ring_bytes": 4096, "queue_bytes": 5, "flush_interval": 0.001,
+            "upload_concurrency": 6, "upload_retries": 7, "spool_dir": "spool",
+            "spool_bytes": 4096, "spool_envelopes": 8, "spool_age": 9,
             "open_transactions": 6, "open_slots": 8, "open_age": 9.5,
             "stuck_after": 0.75, "rules": [{"op": "a*", "rate": 0.5}], "max_per_second": 50,
             "floor_per_second": 0.25, "enable_backpressure_handling": false,
@@ -63,12 +65,19 @@ fn every_field_can_be_read() {
         https_proxy,
         no_proxy,
         ca_certs,
+        compression,
         request_timeout,
         connect_timeout,
         transport,
         ring_slots,
         ring_bytes,
         queue_bytes,
+        upload_concurrency,
+        upload_retries,
+        spool_dir,
+        spool_bytes,
+        spool_envelopes,
+        spool_age,
         flush_interval,
         open_transactions,
         open_slots,
@@ -88,8 +97,12 @@ fn every_field_can_be_read() {
     assert_eq!((debug, traces_sample_rate), (Some(true), Some(0.25)));
     assert_eq!((max_spans, send_client_reports), (7, false));
     assert_eq!(ca_certs, Some(PathBuf::from("/etc/ca.pem")));
+    assert_eq!(compression, Compression::None);
     assert!(matches!(transport, Delivery::File(folder) if folder == Path::new("folder")));
     assert_eq!((ring_slots, ring_bytes, queue_bytes), (64, 4096, 5));
+    assert_eq!((upload_concurrency, upload_retries), (6, 7));
+    assert_eq!(spool_dir.as_deref(), Some(Path::new("spool")));
+    assert_eq!((spool_bytes, spool_envelopes, spool_age.as_secs()), (4096, 8, 9));
     assert_eq!((open_transactions, open_slots), (6, 8));
     let millis = [shutdown_timeout, request_timeout, connect_timeout, flush_interval, open_age];
     assert_eq!(millis.map(|duration| duration.as_millis()), [500, 1000, 2000, 1, 9500]);

@@ -1,4 +1,5 @@
-//! `transport::Http` over TLS: whom it believes, and whom it does not.
+//! `transport::Http` over TLS: whom it believes, and whom it does not, on the straight way and through
+//! a proxy that is asked to connect.
 
 #![expect(
     clippy::unwrap_used,
@@ -6,16 +7,18 @@
     reason = "a test may panic, and asks the real clock"
 )]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use hotspan::transport::{EnvelopeBuf, Http, HttpOptions, Response, SendError, Transport};
+use hotspan::transport::{
+    EnvelopeBuf, Http, HttpOptions, Response, SendError, SendErrorKind, Transport,
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 const AUTH: &str = "Sentry sentry_key=0123456789abcdef0123456789abcdef, sentry_version=7";
@@ -43,20 +46,28 @@ impl Authority {
 
     /// A server with a certificate of this authority.
     fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> Server {
+        Server::start(self.config(change))
+    }
+
+    fn config(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        Server::start(Arc::new(config))
+        config(certificate.der().clone(), &key)
     }
+}
+
+fn config(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    Arc::new(config)
 }
 
 impl Drop for Authority {
@@ -64,6 +75,15 @@ impl Drop for Authority {
         let _ = std::fs::remove_file(&self.file);
     }
 }
+
+/// How the server is reached.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Straight,
+    Proxy,
+}
+
+const WAYS: [Way; 2] = [Way::Straight, Way::Proxy];
 
 /// Answers one connection: 200 to each request, until the client goes. Returns the bodies.
 struct Server {
@@ -93,28 +113,74 @@ impl Server {
         Self { address, bodies: thread::Builder::new().spawn(serve).unwrap() }
     }
 
-    fn send(&self, ca_certs: Option<&Path>) -> Result<Response, SendError> {
-        let url = format!("https://localhost:{}/api/1/envelope/", self.address.port());
-        let mut options = HttpOptions::new(url, AUTH).timeout(LONG).connect_timeout(LONG);
-        if let Some(file) = ca_certs {
-            options = options.ca_certs(file);
-        }
-        let mut http = Http::new(options).unwrap();
-        let envelope = EnvelopeBuf::from_bytes("{}\n".repeat(1000));
-        let first = http.send(&envelope.as_envelope())?;
-        assert_eq!(http.send(&envelope.as_envelope()).unwrap(), first, "the same connection");
+    fn send(&self, ca_certs: Option<&Path>, way: Way) -> Result<Response, SendError> {
+        let mut http = client(self.address, ca_certs, way, LONG);
+        let first = http.send(&envelope().as_envelope())?;
+        assert_eq!(http.send(&envelope().as_envelope()).unwrap(), first, "the same connection");
         Ok(first)
     }
 
     /// Sends, expects that the server is not believed, and that it got nothing.
-    fn expect_refusal(self, ca_certs: Option<&Path>) {
-        let error = self.send(ca_certs).unwrap_err();
+    fn expect_refusal(self, ca_certs: Option<&Path>, way: Way) {
+        let error = self.send(ca_certs, way).unwrap_err();
+        assert_eq!(error.kind(), SendErrorKind::Tls, "{error}");
         for text in [error.to_string(), format!("{error:?}")] {
             assert!(text.contains("certificate"), "{text}");
             assert!(!text.contains("0123456789abcdef"), "{text}");
         }
         assert!(self.bodies.join().unwrap().is_empty());
     }
+}
+
+fn envelope() -> EnvelopeBuf {
+    EnvelopeBuf::from_bytes("{}\n".repeat(1000))
+}
+
+/// A client for the server on this port.
+fn client(server: SocketAddr, ca_certs: Option<&Path>, way: Way, connect: Duration) -> Http {
+    let url = format!("https://localhost:{}/api/1/envelope/", server.port());
+    let mut options = HttpOptions::new(url, AUTH).timeout(LONG).connect_timeout(connect);
+    if let Some(file) = ca_certs {
+        options = options.ca_certs(file);
+    }
+    if way == Way::Proxy {
+        options = options.proxy(format!("http://{}", tunnel(server)));
+    }
+    Http::new(options).unwrap()
+}
+
+/// A proxy that connects whoever asks with that server, and hands bytes to and fro. Its threads end
+/// with the process, or with what they serve.
+fn tunnel(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move |client: TcpStream| -> std::io::Result<()> {
+        let (mut reader, mut line) = (BufReader::new(client.try_clone()?), String::new());
+        reader.read_line(&mut line)?;
+        assert_eq!(line, format!("CONNECT localhost:{} HTTP/1.1\r\n", server.port()));
+        while line != "\r\n" {
+            line.clear();
+            reader.read_line(&mut line)?;
+        }
+        let upstream = TcpStream::connect(server)?;
+        (&client).write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+        let (from, mut to) = (reader, upstream.try_clone()?);
+        let forth = thread::Builder::new().spawn(move || {
+            let _ = std::io::copy(&mut { from }, &mut to);
+            to.shutdown(Shutdown::Both)
+        })?;
+        let _ = std::io::copy(&mut { upstream }, &mut &client);
+        let _ = client.shutdown(Shutdown::Both);
+        drop(forth.join());
+        Ok(())
+    };
+    let accept = move || {
+        for client in listener.incoming() {
+            let _ = thread::Builder::new().spawn(move || serve(client.unwrap()));
+        }
+    };
+    thread::Builder::new().spawn(accept).unwrap();
+    address
 }
 
 fn read_body(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
@@ -142,42 +208,218 @@ fn read_body(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
 #[test]
 fn an_authority_of_one_s_own_is_believed_when_it_is_named() {
     let authority = Authority::new("own");
-    let server = authority.server(|_| {});
-    assert_eq!(server.send(Some(&authority.file)).unwrap().status, 200);
-    assert_eq!(server.bodies.join().unwrap().len(), 2);
+    for way in WAYS {
+        let server = authority.server(|_| {});
+        assert_eq!(server.send(Some(&authority.file), way).unwrap().status, 200);
+        assert_eq!(server.bodies.join().unwrap().len(), 2);
+    }
 }
 
 #[test]
 fn an_unknown_authority_is_not_believed() {
     let (authority, other) = (Authority::new("unknown"), Authority::new("other"));
-    authority.server(|_| {}).expect_refusal(None);
-    authority.server(|_| {}).expect_refusal(Some(&other.file));
+    for way in WAYS {
+        #[cfg(not(feature = "platform-verifier"))]
+        authority.server(|_| {}).expect_refusal(None, way);
+        authority.server(|_| {}).expect_refusal(Some(&other.file), way);
+    }
+}
+
+#[test]
+fn a_certificate_that_vouches_for_itself_is_not_believed() {
+    let other = Authority::new("of-others");
+    for way in WAYS {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Server::start(config(certificate.der().clone(), &key))
+            .expect_refusal(Some(&other.file), way);
+    }
+}
+
+/// Whatever the system trusts, it is none of ours.
+#[test]
+#[cfg(feature = "platform-verifier")]
+fn the_system_does_not_believe_an_unknown_authority() {
+    let authority = Authority::new("system");
+    for way in WAYS {
+        let server = authority.server(|_| {});
+        let error = server.send(None, way).unwrap_err();
+        assert_eq!(error.kind(), SendErrorKind::Tls, "{error}");
+        assert!(server.bodies.join().unwrap().is_empty());
+    }
 }
 
 #[test]
 fn a_certificate_for_another_host_is_not_believed() {
     let authority = Authority::new("host");
     let other = CertificateParams::new(["sentry.invalid".to_owned()]).unwrap().subject_alt_names;
-    authority
-        .server(|params| params.subject_alt_names = other)
-        .expect_refusal(Some(&authority.file));
+    for way in WAYS {
+        authority
+            .server(|params| params.subject_alt_names = other.clone())
+            .expect_refusal(Some(&authority.file), way);
+    }
 }
 
 #[test]
-fn an_expired_certificate_is_not_believed() {
+fn a_certificate_that_is_over_or_has_not_begun_is_not_believed() {
     let authority = Authority::new("expired");
-    authority
-        .server(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1))
-        .expect_refusal(Some(&authority.file));
+    for way in WAYS {
+        authority
+            .server(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1))
+            .expect_refusal(Some(&authority.file), way);
+        authority
+            .server(|params| params.not_before = rcgen::date_time_ymd(4000, 1, 1))
+            .expect_refusal(Some(&authority.file), way);
+    }
+}
+
+/// A server that answers what the client says first with these bytes, and does nothing more.
+fn mute(answer: &'static [u8]) -> (SocketAddr, JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut hello = [0; 4096];
+        let _ = stream.read(&mut hello).unwrap();
+        stream.write_all(answer).unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        rest
+    };
+    (address, thread::Builder::new().spawn(serve).unwrap())
+}
+
+#[test]
+fn a_server_that_speaks_only_tls_1_0_is_refused() {
+    // A handshake record of 42 bytes: a hello of 38, version 3.1, 32 bytes of chance, no session,
+    // RSA with AES-128-CBC and SHA, no compression.
+    const HELLO: &[u8; 47] = b"\x16\x03\x01\x00\x2a\x02\x00\x00\x26\x03\x01\
+        0123456789abcdef0123456789abcdef\x00\x00\x2f\x00";
+    // Or it says so: an alert of 2 bytes, fatal, `protocol_version`.
+    const ALERT: &[u8; 7] = b"\x15\x03\x01\x00\x02\x02\x46";
+    for way in WAYS {
+        for answer in [&HELLO[..], &ALERT[..]] {
+            let (address, heard) = mute(answer);
+            let start = Instant::now();
+            let mut http = client(address, None, way, LONG);
+            let error = http.send(&envelope().as_envelope()).unwrap_err();
+            assert_eq!(error.kind(), SendErrorKind::Tls, "{error}");
+            assert!(start.elapsed() < LONG / 2);
+            drop(http);
+            // An alert at most.
+            assert!(heard.join().unwrap().len() <= 7);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_tls_is_refused() {
+    for way in WAYS {
+        let (address, heard) = mute(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let error = client(address, None, way, LONG).send(&envelope().as_envelope()).unwrap_err();
+        assert_eq!(error.kind(), SendErrorKind::Tls, "{error}");
+        assert!(heard.join().unwrap().len() <= 7);
+    }
 }
 
 #[test]
 fn a_handshake_that_stalls_is_left_in_time() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
-    let timeout = Duration::from_millis(200);
-    let mut http = Http::new(HttpOptions::new(url, AUTH).connect_timeout(timeout)).unwrap();
-    let start = Instant::now();
-    http.send(&EnvelopeBuf::from_bytes("{}\n").as_envelope()).unwrap_err();
-    assert!(start.elapsed() >= timeout && start.elapsed() < LONG, "{:?}", start.elapsed());
+    for way in WAYS {
+        let (address, heard) = mute(b"");
+        let timeout = Duration::from_millis(200);
+        let mut http = client(address, None, way, timeout);
+        let start = Instant::now();
+        let error = http.send(&envelope().as_envelope()).unwrap_err();
+        assert!(start.elapsed() >= timeout && start.elapsed() < LONG, "{:?}", start.elapsed());
+        assert!(error.kind() == SendErrorKind::Connect && error.is_timeout(), "{error:?}");
+        assert!(heard.join().unwrap().is_empty());
+    }
+}
+
+/// Connections that just end, with no word that they do, are replaced.
+#[test]
+fn a_close_without_notice_costs_only_the_connection() {
+    let authority = Authority::new("no-notice");
+    let answers = [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"[..],
+        // The body ends with the connection, or should not have ended yet: the status decides.
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
+    ];
+    for way in WAYS {
+        let (config, listener) =
+            (authority.config(|_| {}), TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = listener.local_addr().unwrap();
+        let serve = move || {
+            for answer in answers {
+                let (stream, _) = listener.accept().unwrap();
+                let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut reader = BufReader::new(StreamOwned::new(session, stream));
+                read_body(&mut reader).unwrap().unwrap();
+                // Dropped without `send_close_notify`.
+                reader.get_mut().write_all(answer).unwrap();
+            }
+            // In the middle of an answer's head it is none.
+            let (stream, _) = listener.accept().unwrap();
+            let session = ServerConnection::new(config).unwrap();
+            let mut reader = BufReader::new(StreamOwned::new(session, stream));
+            read_body(&mut reader).unwrap().unwrap();
+            reader.get_mut().write_all(b"HTTP/1.1 200 O").unwrap();
+        };
+        let serving = thread::Builder::new().spawn(serve).unwrap();
+        let mut http = client(address, Some(&authority.file), way, LONG);
+        for answer in answers {
+            let response = http.send(&envelope().as_envelope());
+            assert_eq!(response.unwrap().status, 200, "{}", String::from_utf8_lossy(answer));
+        }
+        let error = http.send(&envelope().as_envelope()).unwrap_err();
+        assert_eq!(error.kind(), SendErrorKind::Broken, "{error}");
+        serving.join().unwrap();
+    }
+}
+
+/// In a process of its own, which has the variable.
+#[test]
+#[cfg(not(feature = "platform-verifier"))]
+fn certificates_are_named_by_the_environment_too() {
+    const DSN: &str = "HOTSPAN_TEST_DSN";
+    if let Ok(dsn) = std::env::var(DSN) {
+        let config = hotspan::Config {
+            dsn: Some(dsn),
+            traces_sample_rate: Some(1.0),
+            request_timeout: LONG,
+            connect_timeout: LONG,
+            ..hotspan::Config::default()
+        };
+        match hotspan::init(config) {
+            Ok(guard) => {
+                drop(hotspan::start_transaction("op", "name"));
+                assert_eq!(guard.close(LONG).delivered.transactions, 1);
+            }
+            Err(error) => {
+                assert_eq!(error.variable(), Some("SSL_CERT_FILE"), "{error}");
+                let source = std::error::Error::source(&error).unwrap().to_string();
+                assert!(source.starts_with("`ca_certs` cannot be read"), "{source}");
+                print!("refused");
+            }
+        }
+        return;
+    }
+    let run = |file: &Path, port: u16| {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "certificates_are_named_by_the_environment_too", "--nocapture"])
+            .env("SSL_CERT_FILE", file)
+            .env(DSN, format!("https://key@localhost:{port}/1"))
+            .output()
+            .unwrap()
+    };
+    let authority = Authority::new("environment");
+    let server = authority.server(|_| {});
+    let output = run(&authority.file, server.address.port());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(!server.bodies.join().unwrap().is_empty());
+    let output = run(Path::new("nowhere.pem"), 1);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("refused"), "{text}");
 }

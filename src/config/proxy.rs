@@ -27,6 +27,11 @@ impl Proxy {
         &self.url
     }
 
+    /// Whether it is reached by TLS.
+    pub(super) fn is_https(&self) -> bool {
+        self.shown.starts_with("https:")
+    }
+
     /// Reads `[scheme://][user[:password]@]host[:port][/]`; `None` if it is none of that.
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim_ascii();
@@ -99,7 +104,12 @@ pub(super) fn choose(
         ConfigError::malformed(field, "expected http://[USER:PASSWORD@]HOST[:PORT] or https://…")
             .with_variable(variable)
     };
-    Proxy::parse(&value).ok_or_else(malformed).map(Some)
+    let proxy = Proxy::parse(&value).ok_or_else(malformed)?;
+    if proxy.is_https() && !cfg!(feature = "rustls") {
+        let needed = "a proxy over https needs the feature `rustls`";
+        return Err(ConfigError::unsupported(field, needed).with_variable(variable));
+    }
+    Ok(Some(proxy))
 }
 
 /// Whether a list of hosts, some with a port, covers the DSN's host.

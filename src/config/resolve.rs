@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Config, Delivery, OnStuck, Proxy, proxy};
-use crate::dsn::Dsn;
+use super::{Compression, Config, Delivery, OnStuck, Proxy, proxy};
+use crate::dsn::{Dsn, Scheme};
 use crate::error::ConfigError;
 use crate::flush::hooks::Hooks;
 use crate::propagate::{Incoming, Policy, PropagationTarget, Targets};
@@ -43,12 +43,21 @@ pub(crate) struct Resolved {
     /// The proxy on the way to the DSN's host; exceptions are already applied.
     pub(crate) proxy: Option<Proxy>,
     pub(crate) ca_certs: Option<PathBuf>,
+    /// The variable that names them, if one does.
+    pub(crate) ca_certs_variable: Option<&'static str>,
+    pub(crate) compression: Compression,
     pub(crate) request_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) transport: Delivery,
     pub(crate) ring_slots: usize,
     pub(crate) ring_bytes: usize,
     pub(crate) queue_bytes: usize,
+    pub(crate) upload_concurrency: usize,
+    pub(crate) upload_retries: u32,
+    pub(crate) spool_dir: Option<PathBuf>,
+    pub(crate) spool_bytes: usize,
+    pub(crate) spool_envelopes: usize,
+    pub(crate) spool_age: Duration,
     pub(crate) flush_interval: Duration,
     pub(crate) open_transactions: usize,
     pub(crate) open_slots: usize,
@@ -71,9 +80,12 @@ impl Config {
             _ => None,
         };
         self.check_bounds()?;
-        if self.ca_certs.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-            return Err(ConfigError::malformed("ca_certs", "expected a path"));
+        if self.compression == Compression::Zstd && !cfg!(feature = "zstd") {
+            let needed = "compressing by zstd needs the feature `zstd`";
+            return Err(ConfigError::unsupported("compression", needed));
         }
+        let (ca_certs, ca_certs_variable) =
+            resolve_ca_certs(self.ca_certs, dsn.as_ref(), proxy.as_ref(), &env);
 
         let release = env.first("release", self.release.as_deref(), ["SENTRY_RELEASE"]);
         let release = check_text(release, &RELEASE)?;
@@ -123,13 +135,21 @@ impl Config {
             send_client_reports: self.send_client_reports,
             shutdown_timeout: self.shutdown_timeout,
             proxy,
-            ca_certs: self.ca_certs,
+            ca_certs,
+            ca_certs_variable,
+            compression: self.compression,
             request_timeout: self.request_timeout,
             connect_timeout: self.connect_timeout,
             transport: self.transport,
             ring_slots: self.ring_slots,
             ring_bytes: self.ring_bytes,
             queue_bytes: self.queue_bytes,
+            upload_concurrency: self.upload_concurrency,
+            upload_retries: self.upload_retries.try_into().unwrap_or(u32::MAX),
+            spool_dir: self.spool_dir,
+            spool_bytes: self.spool_bytes,
+            spool_envelopes: self.spool_envelopes,
+            spool_age: self.spool_age,
             flush_interval: self.flush_interval,
             open_transactions: self.open_transactions,
             open_slots: self.open_slots,
@@ -149,6 +169,8 @@ impl Config {
         for (field, value, max, right) in [
             ("max_spans", self.max_spans, 100_000, "expected 1 to 100000"),
             ("queue_bytes", self.queue_bytes, BYTES_MAX, bytes),
+            ("upload_concurrency", self.upload_concurrency, 64, "expected 1 to 64"),
+            ("spool_envelopes", self.spool_envelopes, 1 << 20, "expected 1 to 1048576"),
             ("open_transactions", self.open_transactions, OPEN_MAX, "expected 1 to 16777216"),
             ("open_slots", self.open_slots, OPEN_MAX, "expected 1 to 16777216"),
         ] {
@@ -174,6 +196,18 @@ impl Config {
             if value < Duration::from_millis(1) || value > DAY {
                 return Err(ConfigError::out_of_range(field, "expected 1 ms to 1 day"));
             }
+        }
+        if self.spool_bytes < 4096 || self.spool_bytes > 1 << 30 {
+            return Err(ConfigError::out_of_range("spool_bytes", "expected 4096 bytes to 1 GiB"));
+        }
+        if self.spool_age < Duration::from_secs(1) || self.spool_age > DAY * 30 {
+            return Err(ConfigError::out_of_range("spool_age", "expected 1 second to 30 days"));
+        }
+        if self.spool_dir.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(ConfigError::malformed("spool_dir", "expected a path"));
+        }
+        if self.upload_retries > 100 {
+            return Err(ConfigError::out_of_range("upload_retries", "expected 0 to 100"));
         }
         if self.shutdown_timeout > DAY {
             return Err(ConfigError::out_of_range("shutdown_timeout", "expected at most 1 day"));
@@ -236,7 +270,35 @@ fn resolve_dsn(config: &Config, env: &Environment<'_>) -> Result<Option<Dsn>, Co
         let needed = "sending to a DSN needs the feature `http`";
         return Err(ConfigError::unsupported("dsn", needed).with_variable(setting.variable));
     }
+    let is_https = dsn.scheme() == Scheme::Https.as_str();
+    if is_https && !cfg!(feature = "rustls") && matches!(config.transport, Delivery::Http) {
+        let needed = "sending over https needs the feature `rustls`";
+        return Err(ConfigError::unsupported("dsn", needed).with_variable(setting.variable));
+    }
     Ok(Some(dsn))
+}
+
+/// The certificates to trust, and the variable that they come from. The variable is asked only
+/// where TLS is used, and where the system's own verifier does not see to it.
+fn resolve_ca_certs(
+    explicit: Option<PathBuf>,
+    dsn: Option<&Dsn>,
+    proxy: Option<&Proxy>,
+    env: &Environment<'_>,
+) -> (Option<PathBuf>, Option<&'static str>) {
+    const VARIABLE: &str = "SSL_CERT_FILE";
+    if let Some(file) = explicit {
+        return (Some(file).filter(|file| !file.as_os_str().is_empty()), None);
+    }
+    let is_https = dsn.is_some_and(|dsn| dsn.scheme() == Scheme::Https.as_str())
+        || proxy.is_some_and(Proxy::is_https);
+    if !is_https || cfg!(feature = "platform-verifier") {
+        return (None, None);
+    }
+    match env.read(VARIABLE) {
+        Some(file) => (Some(PathBuf::from(file)), Some(VARIABLE)),
+        None => (None, None),
+    }
 }
 
 fn resolve_rate(explicit: Option<f64>, env: &Environment<'_>) -> Result<Option<u32>, ConfigError> {

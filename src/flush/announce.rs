@@ -84,7 +84,7 @@ impl Announcer {
 fn read(books: &Books) -> [Count; Reason::ALL.len()] {
     Reason::ALL.map(|reason| match reason.is_wanted() {
         true => Count::default(),
-        false => books.lost.of(reason).read(),
+        false => books.lost_so_far(reason),
     })
 }
 

@@ -21,18 +21,20 @@ use std::time::Duration;
 use crate::sampling::pressure;
 use crate::shared::clock;
 use crate::shared::id::WireIds;
-use crate::shared::ledger::Books;
+use crate::shared::ledger::{Books, Reason};
 use crate::shared::settings::SETTINGS;
 use crate::transport::Transport;
 
 use super::assemble::Bounds;
-use super::courier::Health;
+use super::depot::{Depot, Health};
 use super::encode::Site;
 use super::flusher::{Cycle, Flusher, Reading, TICK};
 use super::hooks::Hooks;
 use super::keep::Keep;
-use super::queue::{Held, Queue};
-use super::upload::Uploader;
+use super::queue::{Held, Queue, Rules};
+use super::rates::Rates;
+use super::spooler::{self, SpoolPlan};
+use super::upload::Uploads;
 use super::watch::Watch;
 
 /// At most 15 bytes: that is what Linux keeps.
@@ -54,8 +56,12 @@ pub(crate) struct Plan {
     pub(crate) wire: WireIds,
     pub(crate) interval: Duration,
     pub(crate) ring_slots: u64,
-    pub(crate) queue_bytes: usize,
+    pub(crate) queue: Rules,
     pub(crate) client_reports: bool,
+    /// `None`: what cannot be sent stays in memory.
+    pub(crate) spool: Option<SpoolPlan>,
+    /// Whether what is done is told in the log.
+    pub(crate) debug: bool,
     /// Whether rates are lowered while the transport does not keep up.
     pub(crate) backpressure: bool,
     /// Takes transactions instead of the transport.
@@ -70,7 +76,9 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Client {
     control: Arc<Control>,
-    uploader: Uploader,
+    uploads: Arc<Uploads>,
+    rates: Arc<Mutex<Rates>>,
+    books: &'static Books,
 }
 
 impl Client {
@@ -80,14 +88,22 @@ impl Client {
     /// When the system gives no thread, or an earlier flusher does not end.
     pub(crate) fn start(
         plan: Plan,
-        transport: Box<dyn Transport>,
+        transports: Vec<Box<dyn Transport>>,
         books: &'static Books,
     ) -> io::Result<Self> {
         let Some(reading) = Reading::begin(READING_MAX) else {
             return Err(io::Error::from(io::ErrorKind::TimedOut));
         };
-        let queue = Arc::new(Queue::new(plan.queue_bytes, books));
-        let uploader = Uploader::start(transport, Arc::clone(&queue), books, plan.client_reports)?;
+        let queue = Arc::new(Queue::new(plan.queue, books));
+        let (reports, debug, now) = (plan.client_reports, plan.debug, clock::monotonic());
+        let depot = Arc::new(Depot::new(Arc::clone(&queue), books, reports, debug, now));
+        let uploads = Uploads::start(transports, Arc::clone(&queue), Arc::clone(&depot))?;
+        let uploads = Arc::new(uploads);
+        if let Some(spool) = plan.spool {
+            spooler::start(spool, Arc::clone(&queue), depot).inspect_err(|_| {
+                uploads.close(Duration::ZERO);
+            })?;
+        }
         let control = Arc::new(Control::default());
         let Plan { site, bounds, wire, watch, .. } = plan;
         let mut flusher = Flusher::new(site, bounds, wire, queue, books, reading, watch);
@@ -99,9 +115,13 @@ impl Client {
         if plan.backpressure {
             flusher.heed_pressure();
         }
+        let rates = Arc::new(Mutex::new(Rates::new(now, books)));
         let role = Role {
             flusher,
+            rates: Arc::clone(&rates),
+            books,
             control: Arc::clone(&control),
+            uploads: Arc::clone(&uploads),
             interval: plan.interval,
             ring_slots: plan.ring_slots,
             bounds: plan.bounds,
@@ -111,9 +131,9 @@ impl Client {
             .stack_size(STACK_BYTES)
             .spawn(move || role.run());
         match started {
-            Ok(_) => Ok(Self { control, uploader }),
+            Ok(_) => Ok(Self { control, uploads, rates, books }),
             Err(error) => {
-                uploader.close(Duration::ZERO);
+                uploads.close(Duration::ZERO);
                 Err(error)
             }
         }
@@ -125,7 +145,7 @@ impl Client {
         let deadline = clock::monotonic().saturating_add(timeout);
         let asked = self.control.ask(|state| state.asked += 1);
         let looked = self.control.wait(timeout, |state| state.done >= asked || state.stopped);
-        looked && self.uploader.flush(deadline.saturating_sub(clock::monotonic()))
+        looked && self.uploads.flush(deadline.saturating_sub(clock::monotonic()))
     }
 
     /// Stops both threads; returns at `timeout` at the latest, with everything that was not settled
@@ -134,7 +154,7 @@ impl Client {
         let deadline = clock::monotonic().saturating_add(timeout);
         self.control.ask(|state| state.stop = true);
         self.control.wait(timeout, |state| state.stopped);
-        self.uploader.close(deadline.saturating_sub(clock::monotonic()));
+        self.uploads.close(deadline.saturating_sub(clock::monotonic()));
     }
 
     /// Has the flusher see that there are caps or floors now, which need it more often than the
@@ -145,12 +165,17 @@ impl Client {
 
     /// What the queue holds.
     pub(crate) fn held(&self) -> Held {
-        self.uploader.queue().held()
+        self.uploads.queue().held()
     }
 
     /// How sending goes.
     pub(crate) fn health(&self) -> Health {
-        self.uploader.health()
+        self.uploads.health()
+    }
+
+    /// Spans lost a second, over the last minute.
+    pub(crate) fn losses_per_second(&self) -> impl Iterator<Item = (Reason, f64)> + use<> {
+        lock(&self.rates).of(clock::monotonic(), self.books)
     }
 
     /// Whether the flusher gave up.
@@ -204,14 +229,21 @@ impl Control {
     }
 
     fn lock(&self) -> MutexGuard<'_, Wishes> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The flusher's thread.
 struct Role {
     flusher: Flusher,
     control: Arc<Control>,
+    uploads: Arc<Uploads>,
+    rates: Arc<Mutex<Rates>>,
+    books: &'static Books,
     interval: Duration,
     ring_slots: u64,
     bounds: Bounds,
@@ -228,6 +260,8 @@ impl Role {
                 Some(found) => {
                     panics = 0;
                     pause = self.pause_after(found.fullest);
+                    self.uploads.grow();
+                    lock(&self.rates).look(clock::monotonic(), self.books);
                     if found.unsettled && asked > answered {
                         // C3.
                         self.cycle();

@@ -1,38 +1,30 @@
-//! What the uploader does with one parcel: check the limits, stamp, send, settle, and report.
+//! What an uploader does with one parcel: check the limits, stamp, send, settle, and report.
 //!
-//! A [`Courier`] owns the transport. It takes what the [`Queue`] hands out, one thing a cycle, and
-//! never looks at a clock but the one it was given, so tests drive it by hand. Its rules:
+//! A [`Courier`] owns a transport; what all couriers of one client know together is in their
+//! [`Depot`]. It takes what the [`Queue`] hands out, one thing a cycle, and never looks at a clock
+//! but the one it was given, so tests drive it by hand. Its rules:
 //!
 //! * Rate limits are asked as late as possible, when the parcel is about to be sent.
-//! * The status alone decides: 2xx is delivered, 429 is `refused`, any other is `send_error`; no
-//!   answer is `network_error`. Nothing is sent twice.
-//! * A transport that panics costs the parcel (`internal`), not the thread. After
-//!   [`PANICS_MAX`] in a row nothing is sent any more, and everything is counted.
+//! * The status alone decides: 2xx is delivered, 429 is `refused`, any other is `send_error`. An
+//!   answer is never asked for again. Where none came the parcel goes back to the queue, which has
+//!   it sent again, under the same event id and for so many times.
+//! * A transport that panics costs the parcel (`internal`), not the thread. After five in a
+//!   row, of whichever courier, nothing is sent any more, and everything is counted.
 //! * A client report travels alone: after a parcel or when idle, if the last is 30 s old, and
 //!   whenever somebody flushes or closes. What it held is put back unless the server took it. It is
 //!   never a loss.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::flush::announce::Announcer;
-use crate::flush::envelope::{Category, Envelope, Parcel};
-use crate::flush::limits::Limits;
-use crate::flush::queue::{Outcome, Popped, Queue};
+use crate::flush::depot::Depot;
+use crate::flush::envelope::{Category, Envelope, Parcel, Way};
+use crate::flush::queue::{Outcome, Popped, Queue, Settled, Worker};
 use crate::flush::report::Report;
 use crate::shared::clock;
-use crate::shared::ledger::{Books, Count, Reason};
-use crate::transport::{Response, Transport};
-
-/// Panics of a transport in a row after which it is not called again.
-const PANICS_MAX: u32 = 5;
-
-/// Between two client reports.
-const REPORT_INTERVAL: Duration = Duration::from_secs(30);
-
-/// An error text is kept and logged up to this many characters.
-const ERROR_CHARS_MAX: usize = 200;
+use crate::shared::ledger::{Count, Reason};
+use crate::transport::{Response, SendErrorKind, Transport};
 
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,124 +44,98 @@ impl Moment {
     }
 }
 
-/// How sending goes, for `stats()`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Health {
-    /// The text of the last failure.
-    pub(crate) last_error: Option<String>,
-    /// When the server last took something, on the monotonic clock.
-    pub(crate) last_success: Option<Duration>,
-    /// The transport panicked too often: nothing is sent any more.
-    pub(crate) dead: bool,
-}
-
-/// The uploader's thread, but for the thread. `Now` tells the time.
+/// An uploader's thread, but for the thread. `Now` tells the time.
 pub(crate) struct Courier<Now> {
+    worker: Worker,
     transport: Box<dyn Transport>,
-    queue: Arc<Queue>,
-    books: &'static Books,
-    health: Arc<Mutex<Health>>,
+    depot: Arc<Depot>,
     now: Now,
-    limits: Limits,
-    announcer: Option<Announcer>,
-    /// When a client report was last tried; `None` if there are to be none.
-    reported: Option<Duration>,
     report_bytes: Vec<u8>,
-    panics_in_row: u32,
 }
 
 /// What came back from a transport.
 enum Answer {
     Response(Response),
-    /// None came; the text of the error.
-    Error(String),
+    /// None came: how far it got, and the text of the error.
+    Error(SendErrorKind, String),
     Panic,
 }
 
 impl<Now: Fn() -> Moment> Courier<Now> {
     pub(crate) fn new(
+        worker: Worker,
         transport: Box<dyn Transport>,
-        queue: Arc<Queue>,
-        books: &'static Books,
-        health: Arc<Mutex<Health>>,
-        client_reports: bool,
+        depot: Arc<Depot>,
         now: Now,
     ) -> Self {
-        let start = now().monotonic;
-        Self {
-            transport,
-            queue,
-            books,
-            health,
-            now,
-            limits: Limits::default(),
-            announcer: Some(Announcer::new(books)),
-            reported: client_reports.then_some(start),
-            report_bytes: Vec::new(),
-            panics_in_row: 0,
-        }
+        Self { worker, transport, depot, now, report_bytes: Vec::new() }
     }
 
     /// Waits for one thing to do, and does it. False when there will be no more.
     pub(crate) fn cycle(&mut self) -> bool {
-        match self.queue.pop(self.patience()) {
+        let patience = self.depot.patience((self.now)().monotonic);
+        match self.queue().pop(self.worker, patience, || (self.now)().monotonic) {
             Popped::Parcel(parcel) => self.deliver(parcel),
             Popped::Report => {
                 self.report();
-                self.queue.reported();
+                self.queue().reported();
             }
             Popped::Idle => {}
             Popped::Closed => {
                 self.report();
-                self.announce();
+                self.depot.look_back((self.now)().monotonic);
                 return false;
             }
             Popped::Abandoned => return false,
         }
-        if self.patience().is_zero() {
+        if self.depot.look((self.now)().monotonic) {
             self.report();
         }
-        self.announce();
         true
     }
 
-    /// How long to wait for work: until the next client report may be due.
-    fn patience(&self) -> Duration {
-        let since = self
-            .reported
-            .map_or(Duration::ZERO, |last| (self.now)().monotonic.saturating_sub(last));
-        REPORT_INTERVAL.saturating_sub(since)
+    /// A cycle panicked, and what it had in its hands is written down.
+    pub(crate) fn survived_panic(&mut self) {
+        self.depot.books().restarts.add(1);
+    }
+
+    fn queue(&self) -> &Queue {
+        self.depot.queue()
     }
 
     fn deliver(&mut self, mut parcel: Parcel) {
+        let (event_id, way) = (parcel.event_id, parcel.way);
         let outcome = self.attempt(&mut parcel);
-        self.queue.settle(outcome);
-        self.queue.recycle(parcel.bytes);
+        let settled = self.queue().settle(self.worker, parcel, outcome, (self.now)().monotonic);
+        if settled == Settled::Again && outcome != Outcome::Limited && way.stored.is_none() {
+            self.depot.books().retries.add(1);
+        }
+        self.depot.debug(|| match event_id {
+            Some(id) => format!("envelope {id}: {outcome:?}, {settled:?}"),
+            None => format!("envelope: {outcome:?}, {settled:?}"),
+        });
     }
 
     fn attempt(&mut self, parcel: &mut Parcel) -> Outcome {
-        if self.panics_in_row >= PANICS_MAX {
-            return Outcome::Lost(Reason::Internal);
-        }
-        if self.limits.blocked(parcel.category, (self.now)().monotonic).is_some() {
-            return Outcome::Lost(Reason::RateLimited);
+        if let Err(outcome) = self.depot.may_send(parcel.category, (self.now)().monotonic) {
+            return outcome;
         }
         match self.send(parcel) {
             Answer::Response(Response { status: 200..=299, .. }) => Outcome::Delivered,
             Answer::Response(Response { status: 429, .. }) => {
-                self.failed("the server refused: 429, too many requests");
+                self.failed("status", "the server refused: 429, too many requests");
                 Outcome::Lost(Reason::Refused)
             }
             Answer::Response(Response { status, .. }) => {
-                self.failed(&format!("the server answered with status {status}"));
+                self.failed("status", &format!("the server answered with status {status}"));
                 Outcome::Lost(Reason::SendError)
             }
-            Answer::Error(error) => {
-                self.failed(&error);
-                Outcome::Lost(Reason::NetworkError)
+            Answer::Error(kind, error) => {
+                self.failed(kind.as_str(), &error);
+                Outcome::NoAnswer { jitter: jitter() }
             }
             Answer::Panic => {
-                self.failed("the transport panicked");
+                self.failed("panic", "the transport panicked");
                 Outcome::Lost(Reason::Internal)
             }
         }
@@ -179,27 +145,10 @@ impl<Now: Fn() -> Moment> Courier<Now> {
     fn send(&mut self, parcel: &mut Parcel) -> Answer {
         parcel.stamp((self.now)().unix_nanos());
         let answer = call(&mut *self.transport, &Envelope { parcel });
-        let now = (self.now)();
         match &answer {
-            Answer::Response(response) => {
-                self.panics_in_row = 0;
-                let before = self.limits.until(Category::Transaction);
-                self.limits.update(response, now.monotonic, now.unix);
-                let until = self.limits.until(Category::Transaction);
-                if until != before {
-                    self.queue.limit(until);
-                }
-                if matches!(response.status, 200..=299) {
-                    self.health(|health| health.last_success = Some(now.monotonic));
-                }
-            }
-            Answer::Error(_) => self.panics_in_row = 0,
-            Answer::Panic => {
-                self.panics_in_row += 1;
-                if self.panics_in_row >= PANICS_MAX {
-                    self.health(|health| health.dead = true);
-                }
-            }
+            Answer::Response(response) => self.depot.answered(response, (self.now)()),
+            Answer::Error(..) => self.depot.unanswered(),
+            Answer::Panic => self.depot.panicked(),
         }
         answer
     }
@@ -207,56 +156,28 @@ impl<Now: Fn() -> Moment> Courier<Now> {
     /// Sends a client report, if there is anything to report and no limit forbids it.
     fn report(&mut self) {
         let now = (self.now)();
-        let Some(last) = &mut self.reported else { return };
-        // Also if it fails, or is empty: the next try is a whole interval away.
-        *last = now.monotonic;
-        if self.panics_in_row >= PANICS_MAX
-            || self.limits.blocked(Category::Internal, now.monotonic).is_some()
-        {
+        if !self.depot.may_report(now.monotonic) {
             return;
         }
-        let Some(report) = Report::take(self.books) else { return };
+        let Some(report) = Report::take(self.depot.books()) else { return };
         let mut parcel = Parcel {
             bytes: std::mem::take(&mut self.report_bytes),
             sent_at: 0..0,
             category: Category::Internal,
             event_id: None,
             count: Count::default(),
+            way: Way::default(),
         };
         report.write_envelope(&mut parcel, now.unix);
         let answer = self.send(&mut parcel);
         self.report_bytes = parcel.bytes;
         if !matches!(answer, Answer::Response(Response { status: 200..=299, .. })) {
-            report.restore(self.books);
+            report.restore(self.depot.books());
         }
     }
 
-    fn failed(&self, error: &str) {
-        // One line, of bounded length, whatever a transport puts into its error.
-        let visible = |char: char| if char.is_control() { ' ' } else { char };
-        let text = error.chars().take(ERROR_CHARS_MAX).map(visible).collect();
-        self.health(|health| health.last_error = Some(text));
-    }
-
-    fn health(&self, change: impl FnOnce(&mut Health)) {
-        change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Says in the log what is being lost. The host's logger is a stranger, too: if it panics, it
-    /// is not called again.
-    fn announce(&mut self) {
-        let now = (self.now)().monotonic;
-        let Some(announcer) = &mut self.announcer else { return };
-        let line = {
-            let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-            announcer.look(self.books, now, health.last_error.as_deref())
-        };
-        let Some(line) = line else { return };
-        let say = || log::log!(target: "hotspan", line.level, "{}", line.text);
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(say)) {
-            forget(payload);
-            self.announcer = None;
-        }
+    fn failed(&self, kind: &'static str, error: &str) {
+        self.depot.failed(kind, error, (self.now)().monotonic);
     }
 }
 
@@ -265,12 +186,17 @@ impl<Now: Fn() -> Moment> Courier<Now> {
 fn call(transport: &mut dyn Transport, envelope: &Envelope<'_>) -> Answer {
     let send = || match transport.send(envelope) {
         Ok(response) => Answer::Response(response),
-        Err(error) => Answer::Error(error.to_string()),
+        Err(error) => Answer::Error(error.kind(), error.to_string()),
     };
     catch_unwind(AssertUnwindSafe(send)).unwrap_or_else(|payload| {
         forget(payload);
         Answer::Panic
     })
+}
+
+/// A number that no two processes have in common; after a failure, so it may cost something.
+fn jitter() -> u32 {
+    getrandom::u32().unwrap_or(u32::MAX / 2)
 }
 
 /// Drops a panic's payload, or leaks it if that panics again.

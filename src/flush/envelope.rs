@@ -5,6 +5,7 @@
 //! stored.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::shared::id::EventId;
 use crate::shared::ledger::Count;
@@ -35,9 +36,42 @@ pub(crate) struct Parcel {
     pub(crate) event_id: Option<EventId>,
     /// What is lost if this is.
     pub(crate) count: Count,
+    pub(crate) way: Way,
+}
+
+/// Which record of the spool.
+pub(crate) type Ticket = u64;
+
+/// What a parcel has been through; the queue writes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// In the order of being queued.
+    pub(crate) number: u64,
+    /// When that was.
+    pub(crate) since: Duration,
+    /// How often it was sent without an answer.
+    pub(crate) tries: u32,
+    /// It lies in the spool, too.
+    pub(crate) stored: Option<Ticket>,
 }
 
 impl Parcel {
+    /// What was stored, with room for `sent_at` again.
+    pub(crate) fn stored(mut bytes: Vec<u8>, ticket: Ticket, count: Count) -> Self {
+        let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        // Behind the other members: there is one at least.
+        let sent_at = match line.len().checked_sub(1) {
+            Some(at) if at > 1 && line.ends_with(b"}") => at..at + SENT_AT_BLANK.len(),
+            _ => 0..0,
+        };
+        let event_id = event_id_of(line);
+        if !sent_at.is_empty() {
+            bytes.splice(sent_at.start..sent_at.start, SENT_AT_BLANK.bytes());
+        }
+        let way = Way { stored: Some(ticket), ..Way::default() };
+        Self { bytes, sent_at, category: Category::Transaction, event_id, count, way }
+    }
+
     /// Writes the time of sending into the blank, in place: RFC 3339, UTC, six decimals. May be
     /// called again, for another attempt.
     pub(crate) fn stamp(&mut self, unix_nanos: u64) {
@@ -125,7 +159,8 @@ impl EnvelopeBuf {
         let sent_at = sent_at_of(header);
         let event_id = event_id_of(header);
         let category = if event_id.is_some() { Category::Transaction } else { Category::Internal };
-        Self { parcel: Parcel { bytes, sent_at, category, event_id, count: Count::default() } }
+        let (count, way) = (Count::default(), Way::default());
+        Self { parcel: Parcel { bytes, sent_at, category, event_id, count, way } }
     }
 
     /// Says what it carries.
@@ -231,6 +266,7 @@ mod tests {
             category: Category::Transaction,
             event_id: None,
             count: Count::transaction(1),
+            way: Way::default(),
         }
     }
 
@@ -294,6 +330,20 @@ mod tests {
             let before = parcel.bytes.clone();
             parcel.stamp(1_709_251_199_999_999_999);
             assert_eq!(parcel.bytes, before);
+        }
+    }
+
+    #[test]
+    fn what_was_stored_has_room_for_the_time_again() {
+        let written = parcel();
+        let bytes = Envelope { parcel: &written }.without_sent_at().concat();
+        let read = Parcel::stored(bytes, 7, written.count);
+        assert_eq!((&read.bytes, &read.sent_at), (&written.bytes, &written.sent_at));
+        assert_eq!(read.event_id.unwrap().to_string(), "9ec79c33ec9942ab8353589fcb2e04dc");
+        assert_eq!((read.way.stored, read.count), (Some(7), written.count));
+        for bytes in ["", "\n", "{}\n", "}", "nonsense\n{}"] {
+            let read = Parcel::stored(bytes.into(), 7, written.count);
+            assert_eq!((&*read.bytes, read.sent_at), (bytes.as_bytes(), 0..0));
         }
     }
 

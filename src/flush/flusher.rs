@@ -107,6 +107,8 @@ pub(super) struct Out {
     wire: WireIds,
     anchor: Anchor,
     queue: Arc<Queue>,
+    /// The begin of the cycle.
+    now: Duration,
     /// Takes them instead of the queue.
     keep: Option<Arc<dyn Keep>>,
     /// What they go through before they are encoded.
@@ -219,14 +221,14 @@ impl Out {
                 self.lost(Reason::Invalid, Count::spans(encoded.children_unfit));
                 self.books.cut.add(encoded.cut);
                 self.books.attributes_dropped.add(encoded.dropped);
-                match self.queue.push(parcel) {
+                match self.queue.push(parcel, self.now) {
                     Ok(()) => self.left += kept,
-                    Err(parcel) => {
+                    Err(bytes) => {
                         let closed = self.queue.is_closed();
                         let reason =
                             if closed { Reason::ShutdownDeadline } else { Reason::QueueFull };
                         self.lost(reason, kept);
-                        self.queue.recycle(parcel.bytes);
+                        self.queue.recycle(bytes);
                     }
                 }
             }
@@ -254,6 +256,7 @@ impl Out {
             wire,
             anchor: Anchor::now(),
             queue,
+            now: Duration::ZERO,
             keep: None,
             hooks: None,
             books,
@@ -336,7 +339,12 @@ impl Flusher {
 
     /// One walk over all lanes.
     pub(crate) fn cycle(&mut self, now: Duration) -> Cycle {
-        self.out.anchor = Anchor::now();
+        let (before, anchor) = (self.out.anchor, Anchor::now());
+        if anchor.is_off(&before) {
+            self.out.books.clock_jumps.add(1);
+        }
+        self.out.anchor = anchor;
+        self.out.now = now;
         let mut found = Cycle::default();
         for lane in registry::lanes() {
             // Before the last look at the ring: a retired lane publishes no more.
@@ -417,6 +425,7 @@ impl Flusher {
             let fresh = lost.get() - known.get();
             if !fresh.is_zero() {
                 known.add(fresh);
+                self.out.books.lost_on_threads.of(reason).add(fresh);
                 if reason.client_report().is_some() {
                     self.out.books.unreported.of(reason).add(fresh);
                 }

@@ -13,8 +13,11 @@
 pub(crate) mod announce;
 mod arrange;
 pub(crate) mod assemble;
+mod backoff;
+mod buffers;
 pub(crate) mod client;
 pub(crate) mod courier;
+pub(crate) mod depot;
 pub(crate) mod encode;
 pub(crate) mod envelope;
 pub(crate) mod event;
@@ -26,9 +29,12 @@ pub(crate) mod keep;
 pub(crate) mod limits;
 mod pressure;
 pub(crate) mod queue;
+mod rates;
 pub(crate) mod report;
 #[cfg(test)]
 mod simulation;
+pub(crate) mod spool;
+pub(crate) mod spooler;
 pub(crate) mod upload;
 mod verdict;
 pub(crate) mod watch;

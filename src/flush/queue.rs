@@ -1,78 +1,72 @@
-//! The queue between flusher and uploader: bounded in bytes, never waited for by the one who fills
+//! The queue between flusher and uploaders: bounded in bytes, never waited for by the one who fills
 //! it.
 //!
-//! A parcel goes through three states, and one lock guards all of them, together with the books
+//! A parcel goes through these states, and one lock guards all of them, together with the books
 //! they are counted in:
 //!
 //! ```text
-//!  push ──► queued ──── pop ───► in flight ── settle ──► delivered | lost
-//!             │                      │
-//!             └───── abandon ────────┴─────────────────► lost (shutdown_deadline)
+//!  push ──► queued ─── pop ───► in flight ── settle ──► delivered | lost | spooled
+//!             │ ▲                  │  │
+//!             │ └──── no answer ───┘  │
+//!             └────── abandon ────────┴────────────────► lost (shutdown_deadline)
 //! ```
 //!
-//! The uploader holds the bytes of the parcel in flight, but what is lost with them stays here.
-//! Whoever comes first, the uploader with an outcome or a shutdown whose time is up, takes it and
-//! writes it down; the other finds nothing. So a transport that returns after it was given up
-//! cannot settle twice.
+//! Whoever works on a parcel holds its bytes, but what is lost with them stays written down here.
+//! Whoever comes first, the worker with an outcome or a shutdown whose time is up, takes that and
+//! settles it; the other finds nothing. So a transport that returns after it was given up cannot
+//! settle twice.
+//!
+//! Workers are the uploaders and, if there is a spool, the thread that owns it. The uploaders take
+//! the oldest, as the [`Route`] allows. The spool takes what waits for too long: see
+//! [`pop_for_spool`](Queue::pop_for_spool). What it gives back to be sent (a *stored* parcel) stays
+//! in its books and on its disk until it is settled; here it counts as nothing.
 //!
 //! # Invariants
-//! * Q1: `bytes` is the capacity of all queued parcels together, at most `bytes_max`. One parcel
-//!   more may be in flight.
-//! * Q2: every parcel that `push` accepted is settled exactly once; `settled <= popped <= pushed`.
+//! * Q1: `bytes` is the capacity of all parcels, queued and in flight, at most `bytes_max`, and
+//!   that of at most [`STORED_MAX`] stored ones.
+//! * Q2: every parcel that `push` accepted is settled exactly once.
 //! * Q3: no lock is held while anything blocks, and no code of a user runs under it.
+//! * Q4: parcels are queued by their number; what comes back goes to its old place.
 //!
 //! # Costs
 //! In steady state a parcel allocates nothing: the byte buffers go round ([`Queue::buffer`],
-//! [`Queue::recycle`]), and the list of parcels keeps its room.
+//! [`Queue::settle`]), and the list of parcels keeps its room.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::flush::envelope::Parcel;
+use super::envelope::Parcel;
 use crate::shared::ledger::{Books, Count, Reason};
 
-/// Byte buffers that wait to be used again, at most this many, of so many bytes together: about
-/// what one look at busy rings finds.
-const SPARES_MAX: usize = 512;
-const SPARES_BYTES_MAX: usize = 1024 * 1024;
+mod outcome;
+mod spooling;
+mod state;
 
-/// A buffer that grew beyond this is freed: one huge envelope must not pin its memory.
-const SPARE_BYTES_MAX: usize = 256 * 1024;
+pub(crate) use outcome::{Fate, Outcome, Popped, Settled, Worker};
+use state::{Next, State};
 
-/// What [`Queue::pop`] found.
-#[derive(Debug)]
-pub(crate) enum Popped {
-    /// A parcel: now in flight, until it is settled.
-    Parcel(Parcel),
-    /// Somebody waits for a client report; answer with [`Queue::reported`].
-    Report,
-    /// Nothing came in time.
-    Idle,
-    /// Closed and empty: nothing will come any more.
-    Closed,
-    /// Given up: nothing is to be sent any more.
-    Abandoned,
-}
+/// Stored parcels that are here at a time, at most.
+pub(crate) const STORED_MAX: usize = 1;
 
-/// What became of a parcel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Delivered,
-    Lost(Reason),
-}
+/// What waits for longer goes to the spool, if there is one.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the queue holds at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     /// Transactions and spans that wait.
     pub(crate) queued: Count,
-    /// Transactions and spans of the parcel that is being sent.
+    /// Transactions and spans that somebody works on.
     pub(crate) in_flight: Count,
-    /// Memory of the parcels that wait.
+    /// Memory of the parcels.
     pub(crate) bytes: usize,
     /// Parcels that wait.
     pub(crate) envelopes: usize,
+    /// Uploaders and spool, running.
+    pub(crate) workers: usize,
+    /// How long nothing is tried, as nothing was answered.
+    pub(crate) paused_until: Duration,
 }
 
 /// How the way to the server is, for those who send less when it cannot take it all.
@@ -86,115 +80,199 @@ pub(crate) struct Strain {
     pub(crate) limited_until: Duration,
 }
 
+/// What is settled by rule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Memory of all parcels together.
+    pub(crate) bytes_max: usize,
+    /// How often a parcel is sent at most, if there is no answer.
+    pub(crate) tries_max: u32,
+}
+
 #[derive(Debug)]
 pub(crate) struct Queue {
     books: &'static Books,
-    bytes_max: usize,
+    rules: Rules,
     state: Mutex<State>,
-    /// Signalled when the uploader has something to do.
+    /// Signalled when uploaders have something to do.
     work: Condvar,
+    /// Signalled when the spool has.
+    spool_work: Condvar,
     /// Signalled when something was settled, reported or stopped.
     progress: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    parcels: VecDeque<Parcel>,
-    queued: Count,
-    bytes: usize,
-    in_flight: Option<Count>,
-    pushed: u64,
-    settled: u64,
-    reports_asked: u64,
-    reports_done: u64,
-    closed: bool,
-    abandoned: bool,
-    stopped: bool,
-    spares: Vec<Vec<u8>>,
-    spare_bytes: usize,
-    /// Length of the last parcel: the guess for the next one.
-    length: usize,
-    refused: u64,
-    limited_until: Duration,
-}
-
 impl Queue {
-    /// A queue for parcels of `bytes_max` bytes together. `books` are written as parcels move:
-    /// `queued` at push, `taken` at pop, `delivered` and `lost` when they are settled.
-    pub(crate) fn new(bytes_max: usize, books: &'static Books) -> Self {
+    /// A queue that writes into `books` what becomes of parcels.
+    pub(crate) fn new(rules: Rules, books: &'static Books) -> Self {
         Self {
             books,
-            bytes_max,
+            rules,
             state: Mutex::default(),
             work: Condvar::new(),
+            spool_work: Condvar::new(),
             progress: Condvar::new(),
         }
     }
 
-    /// Appends a parcel and counts it as queued. Never waits for room.
+    /// Appends a parcel. Never waits for room.
     ///
     /// # Errors
-    /// The parcel, when there is no room for it or the queue is closed; nothing was counted.
-    pub(crate) fn push(&self, parcel: Parcel) -> Result<(), Parcel> {
+    /// The parcel's bytes, when there is no room for it or the queue is closed; nothing was counted.
+    pub(crate) fn push(&self, mut parcel: Parcel, now: Duration) -> Result<(), Vec<u8>> {
         let mut state = self.lock();
         let bytes = state.bytes.saturating_add(parcel.bytes.capacity());
-        if state.closed || bytes > self.bytes_max {
-            state.refused += u64::from(!state.closed);
-            return Err(parcel);
+        let is_stored = parcel.way.stored.is_some();
+        // A stored one is not in the way of others, nor they in its.
+        let is_full =
+            if is_stored { state.stored >= STORED_MAX } else { bytes > self.rules.bytes_max };
+        if state.is_closed || is_full {
+            state.refused += u64::from(!state.is_closed && !is_stored);
+            return Err(parcel.bytes);
         }
-        self.books.queued.add(parcel.count);
         state.bytes = bytes;
-        state.length = parcel.bytes.len();
-        state.queued += parcel.count;
-        state.pushed += 1;
+        state.number += 1;
+        parcel.way.number = state.number;
+        parcel.way.since = now;
+        if is_stored {
+            state.stored += 1;
+        } else {
+            state.buffers.note(parcel.bytes.len());
+            state.queued += parcel.count;
+        }
         state.parcels.push_back(parcel);
+        let is_filling = state.is_spooling && state.is_filling(self.rules.bytes_max);
         drop(state);
         self.work.notify_one();
+        if is_filling {
+            self.spool_work.notify_one();
+        }
         Ok(())
     }
 
     /// Waits for something to do, at most `timeout`. The parcel that it returns must be settled
-    /// before the next call. For the uploader alone.
-    pub(crate) fn pop(&self, timeout: Duration) -> Popped {
-        let (mut state, _) = self
-            .work
-            .wait_timeout_while(self.lock(), timeout, |state| state.is_quiet())
-            .unwrap_or_else(PoisonError::into_inner);
-        if state.abandoned {
-            return Popped::Abandoned;
+    /// before the next call of this worker.
+    pub(crate) fn pop(
+        &self,
+        worker: Worker,
+        timeout: Duration,
+        now: impl Fn() -> Duration,
+    ) -> Popped {
+        let until = now().saturating_add(timeout);
+        let mut state = self.lock();
+        loop {
+            if state.is_abandoned {
+                return Popped::Abandoned;
+            }
+            if state.reports_done < state.reports_asked && !state.is_reporting {
+                state.is_reporting = true;
+                return Popped::Report;
+            }
+            let moment = now();
+            let pause = match state.next(moment) {
+                Next::Take => match state.take_oldest(worker) {
+                    Some(parcel) => return Popped::Parcel(parcel),
+                    None => Duration::ZERO,
+                },
+                Next::Leave => return Popped::Closed,
+                Next::Wait(pause) => pause,
+            };
+            let left = until.saturating_sub(moment);
+            if left.is_zero() {
+                return Popped::Idle;
+            }
+            state.idle += 1;
+            let waited = self.work.wait_timeout(state, left.min(pause));
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
         }
-        if state.reports_done < state.reports_asked {
-            return Popped::Report;
-        }
-        if let Some(parcel) = state.parcels.pop_front() {
-            state.bytes = state.bytes.saturating_sub(parcel.bytes.capacity());
-            state.queued = state.queued - parcel.count;
-            state.in_flight = Some(parcel.count);
-            self.books.taken.add(parcel.count);
-            return Popped::Parcel(parcel);
-        }
-        if state.closed { Popped::Closed } else { Popped::Idle }
     }
 
-    /// Writes down what became of the parcel in flight, and says how much that was; `None` if it
-    /// was abandoned before, or settled already.
-    pub(crate) fn settle(&self, outcome: Outcome) -> Option<Count> {
+    /// Writes down what became of a parcel that was popped, and takes its memory back.
+    pub(crate) fn settle(
+        &self,
+        worker: Worker,
+        mut parcel: Parcel,
+        outcome: Outcome,
+        now: Duration,
+    ) -> Settled {
         let mut state = self.lock();
-        let count = state.in_flight.take()?;
-        match outcome {
-            Outcome::Delivered => self.books.delivered.add(count),
-            Outcome::Lost(reason) => self.books.lose(reason, count),
-        }
-        state.settled += 1;
+        let Some(flying) = state.land(parcel.way.number, worker) else { return Settled::Before };
+        let was_down = state.route.is_down();
+        let end = match outcome {
+            Outcome::Delivered => {
+                state.route.answered();
+                Some(Ok(()))
+            }
+            Outcome::Lost(reason) => {
+                if matches!(reason, Reason::Refused | Reason::SendError) {
+                    state.route.answered();
+                }
+                Some(Err(reason))
+            }
+            Outcome::Limited if flying.stored.is_some() => None,
+            Outcome::Limited => Some(Err(Reason::RateLimited)),
+            Outcome::NoAnswer { jitter } => {
+                state.route.failed(now, jitter);
+                parcel.way.tries += 1;
+                let again = state.is_spooling || parcel.way.tries < self.rules.tries_max;
+                if again { None } else { Some(Err(Reason::NetworkError)) }
+            }
+            Outcome::Spooled => {
+                self.books.spool.taken_in.add(flying.count);
+                Some(Ok(()))
+            }
+            Outcome::Back => None,
+        };
+        let settled = match (end, flying.stored) {
+            (None, None) => {
+                state.put_back(parcel);
+                Settled::Again
+            }
+            (None, Some(ticket)) => {
+                state.fates.push(Fate::Back(ticket));
+                state.buffers.give(parcel.bytes);
+                Settled::Again
+            }
+            (Some(end), stored) => {
+                // Out of the spool before it is in anything else: no look sees it twice.
+                if let Some(ticket) = stored {
+                    self.books.spool.left.add(parcel.count);
+                    state.fates.push(Fate::Done(ticket));
+                }
+                match end {
+                    Err(reason) => self.books.lose(reason, parcel.count),
+                    Ok(()) if outcome == Outcome::Delivered => {
+                        self.books.delivered.add(parcel.count);
+                    }
+                    Ok(()) => {}
+                }
+                let count = parcel.count;
+                state.buffers.give(parcel.bytes);
+                Settled::For(count)
+            }
+        };
+        let is_down = state.route.is_down();
+        let spool_has_work = flying.stored.is_some() || is_down || state.is_closed;
+        let spool_has_work = spool_has_work && state.is_spooling;
         drop(state);
+        if was_down && !is_down {
+            self.work.notify_all();
+        } else if settled == Settled::Again || was_down {
+            self.work.notify_one();
+        }
+        if spool_has_work {
+            self.spool_work.notify_one();
+        }
         self.progress.notify_all();
-        Some(count)
+        settled
     }
 
     /// The report that was asked for is sent, or there was nothing to report.
     pub(crate) fn reported(&self) {
         let mut state = self.lock();
         state.reports_done = state.reports_asked;
+        state.is_reporting = false;
         drop(state);
         self.progress.notify_all();
     }
@@ -203,12 +281,12 @@ impl Queue {
     /// True if that happened within `timeout`.
     pub(crate) fn flush(&self, timeout: Duration, now: impl Fn() -> Duration) -> bool {
         let deadline = now().saturating_add(timeout);
-        let pushed = self.lock().pushed;
-        if !self.wait(timeout, |state| state.settled >= pushed) {
+        let last = self.lock().number;
+        if !self.wait(timeout, |state| state.oldest().is_none_or(|oldest| oldest > last)) {
             return false;
         }
         let mut state = self.lock();
-        if state.stopped || state.abandoned {
+        if state.has_stopped() {
             return true;
         }
         state.reports_asked += 1;
@@ -216,50 +294,77 @@ impl Queue {
         drop(state);
         self.work.notify_one();
         let left = deadline.saturating_sub(now());
-        self.wait(left, |state| state.reports_done >= asked || state.stopped)
+        self.wait(left, |state| state.reports_done >= asked || state.has_stopped())
     }
 
-    /// From now on nothing is accepted; what is queued is still handed out.
+    /// From now on nothing is accepted; what is queued is still handed out, without pauses.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
-        self.work.notify_all();
+        self.change(|state| state.is_closed = true);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.lock().is_closed
     }
 
     /// Gives up what is queued and what is in flight: lost, for this reason, here and now. Says how
-    /// much that was.
+    /// much that was. What is stored stays in the spool.
     pub(crate) fn abandon(&self, reason: Reason) -> Count {
+        let mut lost = Count::default();
+        let mut parcels = VecDeque::new();
+        self.change(|state| {
+            state.is_closed = true;
+            state.is_abandoned = true;
+            lost = state.queued + state.in_flight();
+            self.books.lose(reason, lost);
+            state.queued = Count::default();
+            state.in_flight.clear();
+            state.bytes = 0;
+            state.stored = 0;
+            parcels = std::mem::take(&mut state.parcels);
+            state.buffers.clear();
+        });
+        lost
+    }
+
+    /// One more works on parcels.
+    pub(crate) fn begin(&self) {
+        self.lock().workers += 1;
+    }
+
+    /// A worker's last word: it has let go of what it had. What it still had in its hands is lost,
+    /// and all the rest, if it was the last one.
+    pub(crate) fn end(&self, worker: Worker) {
+        self.lose_in_hand(worker);
         let mut state = self.lock();
-        state.closed = true;
-        state.abandoned = true;
-        let queued = std::mem::take(&mut state.queued);
-        let in_flight = state.in_flight.take().unwrap_or_default();
-        self.books.taken.add(queued);
-        self.books.lose(reason, queued + in_flight);
-        state.settled = state.pushed;
-        state.bytes = 0;
-        let parcels = std::mem::take(&mut state.parcels);
-        state.spares = Vec::new();
-        state.spare_bytes = 0;
+        state.workers = state.workers.saturating_sub(1);
+        let (is_last, is_closed) = (state.workers == 0, state.is_closed);
         drop(state);
-        drop(parcels);
-        self.work.notify_all();
-        self.progress.notify_all();
-        queued + in_flight
+        if is_last {
+            self.abandon(if is_closed { Reason::ShutdownDeadline } else { Reason::Internal });
+        }
+        self.change(|_| {});
     }
 
-    /// The uploader's last word: it has let go of its transport.
-    pub(crate) fn stopped(&self) {
-        self.lock().stopped = true;
-        self.progress.notify_all();
+    /// After a panic of a worker: what it had in its hands is lost.
+    pub(crate) fn lose_in_hand(&self, worker: Worker) {
+        let mut lost = Count::default();
+        self.change(|state| {
+            while let Some(at) = state.in_flight.iter().position(|each| each.worker == worker) {
+                let flying = state.in_flight.swap_remove(at);
+                state.bytes = state.bytes.saturating_sub(flying.bytes);
+                lost += flying.count;
+                if let Some(ticket) = flying.stored {
+                    state.stored = state.stored.saturating_sub(1);
+                    state.fates.push(Fate::Back(ticket));
+                }
+            }
+            self.books.lose(Reason::Internal, lost);
+        });
     }
 
-    /// Waits until the uploader stopped or was given up, at most `timeout`.
+    /// Waits until all workers have ended or were given up, at most `timeout`.
     pub(crate) fn wait_stopped(&self, timeout: Duration) -> bool {
-        self.wait(timeout, |state| state.stopped || state.abandoned)
+        self.wait(timeout, State::has_stopped)
     }
 
     /// What waits and what is being sent, at one moment.
@@ -267,10 +372,19 @@ impl Queue {
         let state = self.lock();
         Held {
             queued: state.queued,
-            in_flight: state.in_flight.unwrap_or_default(),
+            in_flight: state.in_flight(),
             bytes: state.bytes,
             envelopes: state.parcels.len(),
+            workers: state.workers,
+            paused_until: state.route.until(),
         }
+    }
+
+    /// The number of the oldest parcel that waits while no uploader is idle, if it waits for one.
+    pub(crate) fn wants_hands(&self) -> Option<u64> {
+        let state = self.lock();
+        let is_busy = state.idle == 0 && !state.route.is_down() && !state.is_closed;
+        state.parcels.front().filter(|_| is_busy).map(|oldest| oldest.way.number)
     }
 
     /// The server wants no transactions before this moment.
@@ -283,39 +397,35 @@ impl Queue {
         let state = self.lock();
         Strain {
             refused: state.refused,
-            is_full: state.bytes + state.length > self.bytes_max,
+            is_full: state.bytes + state.buffers.length() > self.rules.bytes_max,
             limited_until: state.limited_until,
         }
     }
 
-    /// An empty buffer to encode into: a used one if there is any, else a new one with room for
-    /// about what the last parcel had in it.
+    /// An empty buffer to encode into.
     pub(crate) fn buffer(&self) -> Vec<u8> {
         let mut state = self.lock();
-        let spare = state.spares.pop();
-        state.spare_bytes -= spare.as_ref().map_or(0, Vec::capacity);
-        let length = state.length;
+        let (spare, room) = (state.buffers.take(), state.buffers.room());
         drop(state);
-        spare.unwrap_or_else(|| Vec::with_capacity(length + length / 4))
+        spare.unwrap_or_else(|| Vec::with_capacity(room))
     }
 
     /// Takes a buffer back.
-    pub(crate) fn recycle(&self, mut buffer: Vec<u8>) {
-        if buffer.capacity() == 0 || buffer.capacity() > SPARE_BYTES_MAX {
-            return;
-        }
-        buffer.clear();
-        let mut state = self.lock();
-        let bytes = state.spare_bytes + buffer.capacity();
-        if state.spares.len() < SPARES_MAX && bytes <= SPARES_BYTES_MAX && !state.abandoned {
-            state.spare_bytes = bytes;
-            state.spares.push(buffer);
-        }
+    pub(crate) fn recycle(&self, buffer: Vec<u8>) {
+        self.lock().buffers.give(buffer);
     }
 
     #[cfg(test)]
     pub(crate) fn spares(&self) -> usize {
-        self.lock().spares.len()
+        self.lock().buffers.count()
+    }
+
+    /// Changes something that everybody may wait for.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.work.notify_all();
+        self.spool_work.notify_all();
+        self.progress.notify_all();
     }
 
     fn wait(&self, timeout: Duration, done: impl Fn(&State) -> bool) -> bool {
@@ -331,230 +441,5 @@ impl Queue {
     }
 }
 
-impl State {
-    fn is_quiet(&self) -> bool {
-        self.parcels.is_empty() && !self.closed && self.reports_done >= self.reports_asked
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::thread;
-
-    use super::*;
-    use crate::flush::envelope::Category;
-    use crate::shared::clock;
-
-    const SHORT: Duration = Duration::from_millis(5);
-    const LONG: Duration = Duration::from_secs(60);
-
-    fn books() -> &'static Books {
-        Box::leak(Box::new(Books::new()))
-    }
-
-    fn parcel(bytes: usize, children: u64) -> Parcel {
-        Parcel {
-            bytes: vec![b'x'; bytes],
-            sent_at: 0..0,
-            category: Category::Transaction,
-            event_id: None,
-            count: Count::transaction(children),
-        }
-    }
-
-    fn pop(queue: &Queue) -> Parcel {
-        match queue.pop(SHORT) {
-            Popped::Parcel(parcel) => parcel,
-            other => panic!("no parcel but {other:?}"),
-        }
-    }
-
-    #[test]
-    fn full_is_refused_without_waiting_and_counts_nothing() {
-        let books = books();
-        let queue = Queue::new(100, books);
-        queue.push(parcel(60, 0)).unwrap();
-        assert_eq!(queue.push(parcel(41, 1)).unwrap_err().bytes.len(), 41);
-        queue.push(parcel(40, 2)).unwrap();
-        assert_eq!(queue.held().bytes, 100);
-        assert_eq!(queue.held().envelopes, 2);
-        assert_eq!(queue.held().queued, Count { transactions: 2, spans: 4 });
-        assert_eq!(books.queued.read(), Count { transactions: 2, spans: 4 });
-        pop(&queue);
-        queue.settle(Outcome::Delivered);
-        queue.push(parcel(60, 0)).unwrap();
-    }
-
-    #[test]
-    fn a_parcel_larger_than_the_bound_is_refused_even_when_empty() {
-        let queue = Queue::new(100, books());
-        assert!(queue.push(parcel(101, 0)).is_err());
-        assert!(queue.push(parcel(100, 0)).is_ok());
-    }
-
-    #[test]
-    fn memory_is_bounded_not_just_what_is_used_of_it() {
-        let queue = Queue::new(100, books());
-        let mut roomy = parcel(10, 0);
-        roomy.bytes.reserve_exact(200);
-        assert!(queue.push(roomy).is_err());
-    }
-
-    #[test]
-    fn parcels_come_out_in_order_and_are_settled_once() {
-        let books = books();
-        let queue = Queue::new(1000, books);
-        queue.push(parcel(1, 0)).unwrap();
-        queue.push(parcel(2, 4)).unwrap();
-        assert_eq!(pop(&queue).bytes.len(), 1);
-        assert_eq!(queue.held().in_flight, Count::transaction(0));
-        assert_eq!(queue.settle(Outcome::Delivered), Some(Count::transaction(0)));
-        assert_eq!(queue.settle(Outcome::Delivered), None);
-        assert_eq!(pop(&queue).bytes.len(), 2);
-        assert_eq!(queue.settle(Outcome::Lost(Reason::SendError)), Some(Count::transaction(4)));
-        assert_eq!(books.taken.read(), Count { transactions: 2, spans: 6 });
-        assert_eq!(books.delivered.read(), Count::transaction(0));
-        assert_eq!(books.lost.of(Reason::SendError).read(), Count::transaction(4));
-        assert_eq!(queue.held(), Held::default());
-        assert!(matches!(queue.pop(SHORT), Popped::Idle));
-    }
-
-    #[test]
-    fn closing_hands_out_the_rest_and_refuses_more() {
-        let queue = Queue::new(1000, books());
-        queue.push(parcel(1, 0)).unwrap();
-        queue.close();
-        assert!(queue.is_closed());
-        assert!(queue.push(parcel(1, 0)).is_err());
-        pop(&queue);
-        queue.settle(Outcome::Delivered);
-        assert!(matches!(queue.pop(LONG), Popped::Closed));
-    }
-
-    #[test]
-    fn abandoning_counts_queued_and_in_flight_once() {
-        let books = books();
-        let queue = Queue::new(1000, books);
-        for children in 0..3 {
-            queue.push(parcel(1, children)).unwrap();
-        }
-        pop(&queue);
-        let all = Count { transactions: 3, spans: 6 };
-        assert_eq!(queue.abandon(Reason::ShutdownDeadline), all);
-        assert_eq!(queue.abandon(Reason::ShutdownDeadline), Count::default());
-        assert_eq!(queue.settle(Outcome::Delivered), None, "the transport came too late");
-        assert_eq!(books.lost.of(Reason::ShutdownDeadline).read(), all);
-        assert_eq!(books.delivered.read(), Count::default());
-        assert_eq!(books.taken.read(), books.queued.read());
-        assert_eq!(queue.held(), Held::default());
-        assert!(matches!(queue.pop(LONG), Popped::Abandoned));
-        assert!(queue.flush(LONG, clock::monotonic), "nothing is left to wait for");
-    }
-
-    #[test]
-    fn flush_waits_for_what_was_pushed_before_it_and_then_for_a_report() {
-        let queue = Arc::new(Queue::new(1000, books()));
-        queue.push(parcel(1, 0)).unwrap();
-        assert!(!queue.flush(SHORT, clock::monotonic), "nobody took it");
-        let uploader = thread::Builder::new().spawn({
-            let queue = Arc::clone(&queue);
-            move || {
-                let mut seen = Vec::new();
-                loop {
-                    match queue.pop(LONG) {
-                        Popped::Parcel(_) => {
-                            seen.push("parcel");
-                            queue.settle(Outcome::Delivered);
-                        }
-                        Popped::Report => {
-                            seen.push("report");
-                            queue.reported();
-                        }
-                        Popped::Idle => seen.push("idle"),
-                        Popped::Closed | Popped::Abandoned => return seen,
-                    }
-                }
-            }
-        });
-        assert!(queue.flush(LONG, clock::monotonic));
-        assert!(queue.flush(LONG, clock::monotonic), "a second one gets its own report");
-        queue.close();
-        assert_eq!(uploader.unwrap().join().unwrap(), ["parcel", "report", "report"]);
-    }
-
-    #[test]
-    fn waiters_are_let_go_when_the_uploader_stops() {
-        let queue = Queue::new(1000, books());
-        assert!(!queue.wait_stopped(SHORT));
-        queue.stopped();
-        assert!(queue.wait_stopped(LONG));
-        assert!(queue.flush(LONG, clock::monotonic));
-    }
-
-    #[test]
-    fn buffers_go_round_within_bounds() {
-        let queue = Queue::new(1000, books());
-        assert_eq!(queue.buffer().capacity(), 0);
-        let mut used = Vec::with_capacity(77);
-        used.push(1);
-        let address = used.as_ptr();
-        queue.recycle(used);
-        let again = queue.buffer();
-        assert_eq!((again.as_ptr(), again.len(), again.capacity()), (address, 0, 77));
-        queue.recycle(Vec::with_capacity(SPARE_BYTES_MAX + 1));
-        assert_eq!(queue.buffer().capacity(), 0);
-        for _ in 0..SPARES_MAX + 3 {
-            queue.recycle(Vec::with_capacity(8));
-        }
-        assert_eq!(queue.spares(), SPARES_MAX);
-        while queue.buffer().capacity() > 0 {}
-        assert_eq!(queue.lock().spare_bytes, 0);
-        for _ in 0..SPARES_MAX {
-            queue.recycle(Vec::with_capacity(SPARE_BYTES_MAX));
-        }
-        let held = SPARES_BYTES_MAX / SPARE_BYTES_MAX;
-        assert_eq!(queue.spares(), held);
-    }
-
-    #[test]
-    fn a_new_buffer_has_room_for_what_the_last_parcel_held() {
-        let queue = Queue::new(10_000, books());
-        queue.push(parcel(1000, 0)).unwrap();
-        assert!((1000..2000).contains(&queue.buffer().capacity()));
-    }
-
-    #[test]
-    fn what_finds_no_room_strains_and_what_comes_after_closing_does_not() {
-        let queue = Queue::new(1000, books());
-        assert_eq!(
-            queue.strain(),
-            Strain { refused: 0, is_full: false, limited_until: Duration::ZERO }
-        );
-        queue.push(parcel(400, 0)).unwrap();
-        assert!(!queue.strain().is_full);
-        queue.push(parcel(400, 0)).unwrap();
-        assert!(queue.strain().is_full, "no room for a third one");
-        assert!(queue.push(parcel(400, 0)).is_err());
-        queue.limit(LONG);
-        assert_eq!(queue.strain(), Strain { refused: 1, is_full: true, limited_until: LONG });
-        pop(&queue);
-        queue.close();
-        assert!(queue.push(parcel(1, 0)).is_err());
-        assert_eq!(queue.strain(), Strain { refused: 1, is_full: false, limited_until: LONG });
-    }
-
-    #[test]
-    fn a_poisoned_lock_is_used_on() {
-        let queue = Arc::new(Queue::new(1000, books()));
-        let poisoner = Arc::clone(&queue);
-        let result = thread::Builder::new().spawn(move || {
-            let _state = poisoner.state.lock();
-            panic!("on purpose");
-        });
-        assert!(result.unwrap().join().is_err());
-        queue.push(parcel(1, 0)).unwrap();
-        pop(&queue);
-        assert!(queue.settle(Outcome::Delivered).is_some());
-    }
-}
+mod tests;

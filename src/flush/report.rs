@@ -166,6 +166,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::flush::envelope::Way;
     use sampling::Cause::{Backpressure, SampleRate};
 
     const UNIX_NOW: Duration = Duration::new(1_767_225_600, 12_345_678);
@@ -177,6 +178,7 @@ mod tests {
             category: Category::Transaction,
             event_id: None,
             count: Count::transaction(3),
+            way: Way::default(),
         }
     }
 
@@ -306,9 +308,9 @@ mod tests {
         let report = Report::take(&books).unwrap();
         let payload = payload_of(&report);
         let events = payload["discarded_events"].as_array().unwrap();
-        assert_eq!(events.len(), 2 * 11, "every reason the server knows from us, both categories");
+        assert_eq!(events.len(), 2 * 12, "every reason the server knows from us, both categories");
         assert!(events.iter().all(|event| event["quantity"].as_u64() == Some(most)), "{payload}");
-        let sent = Count { transactions: 11 * most, spans: 11 * most };
+        let sent = Count { transactions: 12 * most, spans: 12 * most };
         assert_eq!(total(&books) + sent, before);
         report.restore(&books);
         assert_eq!(total(&books), before);

@@ -1,25 +1,33 @@
-//! The uploader: a thread that sends what the queue holds, and its handle.
+//! The uploaders: threads that send what the queue holds, and their handle.
 //!
-//! The thread runs a [`Courier`] until the queue is closed and empty, or given up. It may block in
-//! the transport for as long as the transport likes: nobody waits for it without a limit. A
-//! shutdown whose time is up writes down what is left as `shutdown_deadline` ([`Queue::abandon`]),
-//! asks the transport to break off if it knows how, and leaves the thread to end by itself.
+//! One thread runs from the start. Another one begins when an envelope has waited for a whole look
+//! of the flusher while all that run were busy, up to as many as there are transports: a server
+//! that is 40 ms away takes 25 envelopes a second over one connection, and a server that is near
+//! needs no second thread.
+//!
+//! Each runs a [`Courier`] until the queue is closed and empty, or given up. It may block in the
+//! transport for as long as the transport likes: nobody waits for it without a limit. A shutdown
+//! whose time is nearly up has the spool save what is left, if there is one. What cannot be saved
+//! is written down as `shutdown_deadline` ([`Queue::abandon`]), transports are asked to break off
+//! if they know how, and the threads are left to end by themselves.
 //!
 //! # Limits
-//! Signals: the thread inherits the signal mask of the thread that starts it. A host that waits for
+//! Signals: the threads inherit the signal mask of the thread that starts them: the first that of
+//! `init`'s caller, the others that of the flusher, which is the same. A host that waits for
 //! signals in a thread of its own blocks them before `init`.
 
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::flush::courier::{Courier, Health, Moment};
-use crate::flush::queue::Queue;
+use crate::flush::courier::{Courier, Moment, forget};
+use crate::flush::depot::{Depot, Health};
+use crate::flush::queue::{Queue, Worker};
 use crate::shared::clock;
-use crate::shared::ledger::{Books, Count, Reason};
+use crate::shared::ledger::{Count, Reason};
 use crate::transport::{Interrupter, Transport};
 
 /// At most 15 bytes: that is what Linux keeps.
@@ -27,44 +35,101 @@ const THREAD_NAME: &str = "hotspan-upload";
 
 const STACK_BYTES: usize = 512 * 1024;
 
-/// A running uploader.
-pub(crate) struct Uploader {
+/// Panics of our own code in a row after which an uploader ends.
+const PANICS_MAX: u32 = 5;
+
+/// The part of a shutdown's time that is kept for the spool, if there is one, and its bound.
+const RESCUE_SHARE: u32 = 4;
+const RESCUE_MAX: Duration = Duration::from_millis(500);
+
+/// The uploaders of one client.
+pub(crate) struct Uploads {
     queue: Arc<Queue>,
-    health: Arc<Mutex<Health>>,
-    interrupter: Mutex<Option<Interrupter>>,
+    depot: Arc<Depot>,
+    bench: Arc<Mutex<Bench>>,
+    interrupters: Mutex<Vec<Interrupter>>,
 }
 
-impl Uploader {
-    /// Starts the thread.
+/// Transports that have no thread yet.
+#[derive(Default)]
+struct Bench {
+    transports: Vec<Box<dyn Transport>>,
+    started: u16,
+    /// The parcel that waited for an uploader at the last look.
+    waited: Option<u64>,
+}
+
+impl Uploads {
+    /// Starts the first thread.
     ///
     /// # Errors
-    /// When the system gives no thread. The transport is dropped then.
+    /// When the system gives no thread. The transports are dropped then.
     pub(crate) fn start(
-        transport: Box<dyn Transport>,
+        transports: Vec<Box<dyn Transport>>,
         queue: Arc<Queue>,
-        books: &'static Books,
-        client_reports: bool,
+        depot: Arc<Depot>,
     ) -> io::Result<Self> {
-        let health = Arc::new(Mutex::new(Health::default()));
-        let interrupter = Mutex::new(transport.interrupter());
-        let stopping = Stopping(Arc::clone(&queue));
-        let courier = Courier::new(
-            transport,
-            Arc::clone(&queue),
-            books,
-            Arc::clone(&health),
-            client_reports,
-            Moment::now,
-        );
-        thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES).spawn(
+        let interrupters = transports.iter().filter_map(|each| each.interrupter()).collect();
+        let bench = Bench { transports, ..Bench::default() };
+        let uploads = Self {
+            queue,
+            depot,
+            bench: Arc::new(Mutex::new(bench)),
+            interrupters: Mutex::new(interrupters),
+        };
+        uploads.start_one()?;
+        Ok(uploads)
+    }
+
+    /// Gives a thread to one more transport, if the oldest parcel has been waiting for one since
+    /// the last call. For the flusher, after each look.
+    pub(crate) fn grow(&self) {
+        let waits = self.queue.wants_hands();
+        let mut bench = self.lock();
+        let is_late = waits.is_some() && waits == bench.waited && !bench.transports.is_empty();
+        bench.waited = waits;
+        drop(bench);
+        if is_late {
+            // No thread to be had: those that run go on, and the next look tries again.
+            let _ = self.start_one();
+        }
+    }
+
+    fn start_one(&self) -> io::Result<()> {
+        let mut bench = self.lock();
+        let Some(transport) = bench.transports.pop() else { return Ok(()) };
+        let worker = Worker(bench.started);
+        bench.started += 1;
+        drop(bench);
+        self.queue.begin();
+        // The transport lies here, so that it is not lost with a thread that does not start.
+        let hand = Arc::new(Mutex::new(Some(transport)));
+        let run = {
+            let stopping = Stopping { queue: Arc::clone(&self.queue), worker };
+            let (hand, depot) = (Arc::clone(&hand), Arc::clone(&self.depot));
+            let bench = Arc::clone(&self.bench);
             move || {
-                // Dropped last, after the transport, and on a panic, too.
-                let _stopping = stopping;
-                let mut courier = courier;
-                while courier.cycle() {}
-            },
-        )?;
-        Ok(Self { queue, health, interrupter })
+                // Dropped last, after the transports, and on a panic, too.
+                let stopping = stopping;
+                let transport = hand.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(transport) = transport {
+                    work(Courier::new(worker, transport, depot, Moment::now), &stopping);
+                }
+                // Those that never had a thread end on this one: a stranger's code runs in their
+                // destructors.
+                drop(lock(&bench).transports.drain(..).collect::<Vec<_>>());
+            }
+        };
+        let thread =
+            thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES).spawn(run);
+        match thread {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let transport = hand.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.lock().transports.extend(transport);
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
@@ -81,39 +146,82 @@ impl Uploader {
     /// `timeout` is over. What was not settled by then is counted as `shutdown_deadline` and
     /// returned. May be called again, then it finds nothing to do.
     pub(crate) fn close(&self, timeout: Duration) -> Count {
+        let deadline = clock::monotonic().saturating_add(timeout);
+        let left = || deadline.saturating_sub(clock::monotonic());
         self.queue.close();
-        if self.queue.wait_stopped(timeout) {
+        if self.queue.is_spooling() {
+            let reserve = (timeout / RESCUE_SHARE).min(RESCUE_MAX);
+            if self.queue.wait_stopped(left().saturating_sub(reserve)) {
+                return Count::default();
+            }
+            self.queue.rescue();
+            self.interrupt();
+        }
+        if self.queue.wait_stopped(left()) {
             return Count::default();
         }
         let lost = self.queue.abandon(Reason::ShutdownDeadline);
-        let interrupter = self.interrupter.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(interrupt) = interrupter {
-            // A stranger's code: its panic must not reach the one who shuts down.
-            let _ = catch_unwind(AssertUnwindSafe(interrupt));
-        }
+        self.interrupt();
         lost
+    }
+
+    fn interrupt(&self) {
+        let mut interrupters = self.interrupters.lock().unwrap_or_else(PoisonError::into_inner);
+        for interrupt in interrupters.drain(..) {
+            // A stranger's code: its panic must not reach the one who shuts down.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(interrupt)) {
+                forget(payload);
+            }
+        }
     }
 
     /// How sending goes.
     pub(crate) fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.depot.health()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bench> {
+        lock(&self.bench)
     }
 }
 
-impl fmt::Debug for Uploader {
+/// The life of an uploader. A panic of our own costs what it had in its hands.
+fn work(mut courier: Courier<fn() -> Moment>, stopping: &Stopping) {
+    let mut panics = 0;
+    while panics < PANICS_MAX {
+        match catch_unwind(AssertUnwindSafe(|| courier.cycle())) {
+            Ok(true) => panics = 0,
+            Ok(false) => return,
+            Err(payload) => {
+                forget(payload);
+                panics += 1;
+                stopping.queue.lose_in_hand(stopping.worker);
+                courier.survived_panic();
+                thread::sleep(Duration::from_millis(50 << panics));
+            }
+        }
+    }
+}
+
+fn lock(bench: &Mutex<Bench>) -> MutexGuard<'_, Bench> {
+    bench.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Uploads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Uploader").field("held", &self.queue.held()).finish_non_exhaustive()
+        f.debug_struct("Uploads").field("held", &self.queue.held()).finish_non_exhaustive()
     }
 }
 
 /// Tells the queue that the thread is gone, however it went.
-struct Stopping(Arc<Queue>);
+struct Stopping {
+    queue: Arc<Queue>,
+    worker: Worker,
+}
 
 impl Drop for Stopping {
     fn drop(&mut self) {
-        // Nothing is left, unless the thread was never started or died of a panic.
-        self.0.abandon(Reason::Internal);
-        self.0.stopped();
+        self.queue.end(self.worker);
     }
 }
 
@@ -122,7 +230,9 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::flush::envelope::{Category, Envelope, Parcel};
+    use crate::flush::envelope::{Category, Envelope, Parcel, Way};
+    use crate::flush::queue::Rules;
+    use crate::shared::ledger::Books;
     use crate::transport::{Response, SendError};
 
     const SHORT: Duration = Duration::from_millis(30);
@@ -159,7 +269,7 @@ mod tests {
     }
 
     struct Rig {
-        uploader: Uploader,
+        uploads: Uploads,
         books: &'static Books,
         entered: mpsc::Receiver<()>,
         open: mpsc::Sender<()>,
@@ -169,14 +279,24 @@ mod tests {
 
     fn rig() -> Rig {
         let books: &'static Books = Box::leak(Box::new(Books::new()));
-        let queue = Arc::new(Queue::new(10_000, books));
         let (entered_sender, entered) = mpsc::channel();
         let (open, gate) = mpsc::channel();
         let (interrupt, interrupted) = mpsc::channel();
         let (dropping, dropped) = mpsc::channel();
         let transport = Gate { entered: entered_sender, open: gate, interrupt, dropped: dropping };
-        let uploader = Uploader::start(Box::new(transport), queue, books, true).unwrap();
-        Rig { uploader, books, entered, open, interrupted, dropped }
+        let uploads = start(vec![Box::new(transport)], books);
+        Rig { uploads, books, entered, open, interrupted, dropped }
+    }
+
+    fn start(transports: Vec<Box<dyn Transport>>, books: &'static Books) -> Uploads {
+        let queue = Arc::new(Queue::new(Rules { bytes_max: 10_000, tries_max: 1 }, books));
+        let now = clock::monotonic();
+        let depot = Arc::new(Depot::new(Arc::clone(&queue), books, true, false, now));
+        Uploads::start(transports, queue, depot).unwrap()
+    }
+
+    fn push(uploads: &Uploads, children: u64) {
+        uploads.queue().push(parcel(children), clock::monotonic()).unwrap();
     }
 
     fn parcel(children: u64) -> Parcel {
@@ -186,6 +306,7 @@ mod tests {
             category: Category::Transaction,
             event_id: None,
             count: Count::transaction(children),
+            way: Way::default(),
         }
     }
 
@@ -197,18 +318,18 @@ mod tests {
     #[test]
     fn flush_returns_when_all_is_settled_or_at_its_deadline() {
         let rig = rig();
-        assert!(rig.uploader.flush(LONG), "nothing to wait for");
-        rig.uploader.queue().push(parcel(1)).unwrap();
-        rig.uploader.queue().push(parcel(2)).unwrap();
+        assert!(rig.uploads.flush(LONG), "nothing to wait for");
+        push(&rig.uploads, 1);
+        push(&rig.uploads, 2);
         rig.entered.recv().unwrap();
-        assert!(!rig.uploader.flush(SHORT));
+        assert!(!rig.uploads.flush(SHORT));
         assert_eq!(rig.books.delivered.read(), Count::default());
         rig.open.send(()).unwrap();
         rig.open.send(()).unwrap();
-        assert!(rig.uploader.flush(LONG));
+        assert!(rig.uploads.flush(LONG));
         assert_eq!(rig.books.delivered.read(), Count { transactions: 2, spans: 5 });
-        assert!(rig.uploader.health().last_success.is_some());
-        assert_eq!(rig.uploader.close(LONG), Count::default());
+        assert!(rig.uploads.health().last_success.is_some());
+        assert_eq!(rig.uploads.close(LONG), Count::default());
         rig.dropped.recv().unwrap();
         assert!(rig.interrupted.try_recv().is_err(), "nothing was under way");
     }
@@ -217,15 +338,15 @@ mod tests {
     fn a_hanging_transport_is_given_up_at_the_deadline_and_settles_nothing_later() {
         let rig = rig();
         for children in 0..3 {
-            rig.uploader.queue().push(parcel(children)).unwrap();
+            push(&rig.uploads, children);
         }
         rig.entered.recv().unwrap();
         let all = Count { transactions: 3, spans: 6 };
-        assert_eq!(rig.uploader.close(SHORT), all);
+        assert_eq!(rig.uploads.close(SHORT), all);
         rig.interrupted.recv().unwrap();
         assert_eq!(rig.books.lost.of(Reason::ShutdownDeadline).read(), all);
         let start = clock::monotonic();
-        assert_eq!(rig.uploader.close(LONG), Count::default(), "the second call finds nothing");
+        assert_eq!(rig.uploads.close(LONG), Count::default(), "the second call finds nothing");
         assert!(clock::monotonic() - start < LONG / 2, "and does not wait");
 
         rig.open.send(()).unwrap();
@@ -233,7 +354,6 @@ mod tests {
         assert!(rig.entered.try_recv().is_err(), "nothing was sent after that");
         assert_eq!(rig.books.delivered.read(), Count::default());
         assert_eq!(rig.books.lost.of(Reason::ShutdownDeadline).read(), all);
-        assert_eq!(rig.books.taken.read(), all);
     }
 
     #[test]
@@ -250,10 +370,9 @@ mod tests {
             }
         }
         let books: &'static Books = Box::leak(Box::new(Books::new()));
-        let queue = Arc::new(Queue::new(10_000, books));
-        let uploader = Uploader::start(Box::new(Bomb), queue, books, true).unwrap();
-        uploader.queue().push(parcel(0)).unwrap();
-        assert_eq!(uploader.close(LONG), Count::default());
+        let uploads = start(vec![Box::new(Bomb)], books);
+        push(&uploads, 0);
+        assert_eq!(uploads.close(LONG), Count::default());
         assert_eq!(books.delivered.read(), Count::transaction(0));
     }
 }

@@ -12,6 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use once_cell::race::OnceBox;
 use quanta::Clock;
 
+/// What the wall clock may differ from the ticks between two anchors, at most.
+const JUMP_NANOS: u64 = 1_000_000_000;
+
 static CLOCK: OnceLock<Clock> = OnceLock::new();
 
 /// One moment on both clocks, and how fast the ticks run.
@@ -32,6 +35,12 @@ impl Anchor {
         } else {
             self.unix_nanos.saturating_add(self.scale(ticks - self.ticks))
         }
+    }
+
+    /// Whether the wall clock has been set since `before`, by more than it may have been slewed, or
+    /// the machine was asleep meanwhile.
+    pub(crate) fn is_off(&self, before: &Self) -> bool {
+        self.unix_nanos.abs_diff(before.unix_nanos(self.ticks)) > JUMP_NANOS
     }
 
     /// What lies between a start, in ticks or in unix nanoseconds, and the anchor; nothing if it
@@ -119,6 +128,18 @@ mod tests {
         assert_eq!(anchor.unix_nanos(900), 4_950);
         assert_eq!(anchor.unix_nanos(u64::MAX), 5_000 + (u64::MAX - 1000) / 2);
         assert_eq!(Anchor { ticks: u64::MAX, ..anchor }.unix_nanos(0), 0, "saturates");
+    }
+
+    #[test]
+    fn a_jump_is_told_from_a_slew() {
+        let before = Anchor { ticks: 1000, unix_nanos: 5 << 32, nanos_per_4g_ticks: 1 << 32 };
+        let later = |nanos: u64| Anchor { ticks: 3000, unix_nanos: nanos, ..before };
+        let expected = (5 << 32) + 2000;
+        assert!(!later(expected).is_off(&before));
+        for (difference, is_off) in [(JUMP_NANOS, false), (JUMP_NANOS + 1, true)] {
+            assert_eq!(later(expected + difference).is_off(&before), is_off);
+            assert_eq!(later(expected - difference).is_off(&before), is_off);
+        }
     }
 
     #[test]

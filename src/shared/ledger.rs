@@ -12,8 +12,10 @@ use serde::Serialize;
 use super::per_process::PerProcess;
 
 pub(crate) mod sampling;
+pub(crate) mod spool;
 
 use sampling::Sampling;
+use spool::Spool;
 
 /// Why something was not delivered. The list is closed: a loss without a reason cannot be written
 /// down.
@@ -61,6 +63,11 @@ pub enum Reason {
     NetworkError,
     /// The flusher or a transport panicked, or has been given up for it.
     Internal,
+    /// It was the oldest in a spool that had no more room (`Config::spool_bytes`,
+    /// `spool_envelopes`), or had been there for too long (`spool_age`).
+    SpoolEvicted,
+    /// Its copy in the spool could not be read again.
+    SpoolDamaged,
     /// It ended after the library was closed.
     AfterShutdown,
     /// It was still waiting when the time for closing ran out.
@@ -69,7 +76,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the enum.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::RingFull,
         Self::Reentrant,
         Self::NoRing,
@@ -87,6 +94,8 @@ impl Reason {
         Self::SendError,
         Self::NetworkError,
         Self::Internal,
+        Self::SpoolEvicted,
+        Self::SpoolDamaged,
         Self::AfterShutdown,
         Self::ShutdownDeadline,
     ];
@@ -112,6 +121,8 @@ impl Reason {
             Self::SendError => "send_error",
             Self::NetworkError => "network_error",
             Self::Internal => "internal",
+            Self::SpoolEvicted => "spool_evicted",
+            Self::SpoolDamaged => "spool_damaged",
             Self::AfterShutdown => "after_shutdown",
             Self::ShutdownDeadline => "shutdown_deadline",
         }
@@ -137,6 +148,7 @@ impl Reason {
             Self::EventProcessor => "event_processor",
             Self::BeforeSend => "before_send",
             Self::Invalid => "invalid",
+            Self::SpoolEvicted | Self::SpoolDamaged => "cache_overflow",
             Self::Reentrant | Self::NoRing | Self::LateChild | Self::Evicted | Self::Internal => {
                 "internal_sdk_error"
             }
@@ -285,10 +297,6 @@ impl Losses {
 pub(crate) struct Books {
     /// Taken out of the rings.
     pub(crate) collected: Tally,
-    /// Put into the queue to the uploader.
-    pub(crate) queued: Tally,
-    /// Taken out of the queue.
-    pub(crate) taken: Tally,
     /// What threads began without a ring to record it in.
     pub(crate) no_ring: Tally,
     /// Detached spans that ended where no ring could be had; they are lost, too.
@@ -302,8 +310,13 @@ pub(crate) struct Books {
     pub(crate) lost: Losses,
     /// The losses that no client report has carried yet, those of the recording threads included.
     pub(crate) unreported: Losses,
+    /// What recording threads lost, as the flusher last saw it in their lanes: for those who watch
+    /// losses and not for the sum.
+    pub(crate) lost_on_threads: Losses,
     /// What sampling left out.
     pub(crate) sampling: Sampling,
+    /// What went through the spool.
+    pub(crate) spool: Spool,
     /// What waits in the assembler, as the flusher last said.
     pub(crate) in_assembly: Gauge,
     /// Texts and lists that the encoder shortened.
@@ -312,9 +325,13 @@ pub(crate) struct Books {
     pub(crate) attributes_dropped: Total,
     /// Attributes that came after their transaction, or were given up with it.
     pub(crate) attributes_late: Total,
-    /// Cycles of the flusher, and how often it had to start anew.
+    /// Cycles of the flusher, and how often it, or an uploader, had to start anew.
     pub(crate) cycles: Total,
     pub(crate) restarts: Total,
+    /// Envelopes that were sent once more, as no answer had come.
+    pub(crate) retries: Total,
+    /// How often the wall clock was set, or the machine slept.
+    pub(crate) clock_jumps: Total,
     /// Transactions that were reported as stuck.
     pub(crate) stuck: Total,
     /// Continued traces for which there was no place to be found again.
@@ -329,21 +346,23 @@ impl Books {
     pub(crate) const fn new() -> Self {
         Self {
             collected: Tally::new(),
-            queued: Tally::new(),
-            taken: Tally::new(),
             no_ring: Tally::new(),
             settled: Tally::new(),
             delivered: Tally::new(),
             discarded: Tally::new(),
             lost: Losses::new(),
             unreported: Losses::new(),
+            lost_on_threads: Losses::new(),
             sampling: Sampling::new(),
+            spool: Spool::new(),
             in_assembly: Gauge(Tally::new()),
             cut: Total::new(),
             attributes_dropped: Total::new(),
             attributes_late: Total::new(),
             cycles: Total::new(),
             restarts: Total::new(),
+            retries: Total::new(),
+            clock_jumps: Total::new(),
             stuck: Total::new(),
             traces_lost: Total::new(),
             callback_panics: Total::new(),
@@ -360,6 +379,11 @@ impl Books {
         if reason.client_report().is_some() {
             self.unreported.of(reason).add(count);
         }
+    }
+
+    /// What was lost for this reason, for those who watch.
+    pub(crate) fn lost_so_far(&self, reason: Reason) -> Count {
+        self.lost.of(reason).read() + self.lost_on_threads.of(reason).read()
     }
 }
 

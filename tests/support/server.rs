@@ -41,6 +41,8 @@ impl Request {
                 flate2::read::GzDecoder::new(&*self.body).read_to_end(&mut out).unwrap();
                 out
             }
+            #[cfg(feature = "zstd")]
+            Some("zstd") => zstd::decode_all(&*self.body).unwrap(),
             Some(other) => panic!("content-encoding {other}"),
         }
     }
@@ -51,8 +53,13 @@ impl Request {
 pub(crate) enum Reply {
     /// These bytes; the connection is kept.
     Bytes(Vec<u8>),
+    /// These bytes, once so many requests have come in all; the connection is kept.
+    After(usize, Vec<u8>),
     /// These bytes, then close.
     Close(Vec<u8>),
+    /// These bytes, then a reset: the connection is closed without an end.
+    #[cfg(unix)]
+    Reset(Vec<u8>),
     /// These bytes, one at a time, with a pause after each; the connection is kept.
     Drip(Vec<u8>, Duration),
     /// These bytes, then zeros for ever.
@@ -176,9 +183,16 @@ impl Shared {
         self.streams.lock().unwrap().push(stream.try_clone().unwrap());
         let shared = Arc::clone(self);
         let thread = spawn(move || {
-            // An error is the client's going away.
-            let _ = shared.converse(&stream, connection);
-            let _ = stream.shutdown(Shutdown::Both);
+            // An error is the client's going away, or a reset: that takes the last handle.
+            match shared.converse(&stream, connection) {
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    let address = stream.peer_addr().ok();
+                    let of_it = |one: &TcpStream| one.peer_addr().ok() == address;
+                    shared.streams.lock().unwrap().retain(|one| !of_it(one));
+                    drop(stream);
+                }
+                _ => drop(stream.shutdown(Shutdown::Both)),
+            }
             shared.closed.fetch_add(1, Ordering::SeqCst);
         });
         self.serving.lock().unwrap().push(thread);
@@ -191,7 +205,22 @@ impl Shared {
             let reply = self.script.lock().unwrap().pop_front();
             match reply.unwrap_or_else(|| Reply::status(200, &[], b"{}")) {
                 Reply::Bytes(bytes) => stream.write_all(&bytes)?,
+                Reply::After(count, bytes) => {
+                    while self.requests.lock().unwrap().len() < count {
+                        thread::sleep(Duration::from_millis(2));
+                        if self.stop.load(Ordering::SeqCst) {
+                            return Ok(());
+                        }
+                    }
+                    stream.write_all(&bytes)?;
+                }
                 Reply::Close(bytes) => return stream.write_all(&bytes),
+                #[cfg(unix)]
+                Reply::Reset(bytes) => {
+                    stream.write_all(&bytes)?;
+                    linger_no_longer(stream);
+                    return Err(std::io::ErrorKind::ConnectionReset.into());
+                }
                 Reply::Drip(bytes, pause) => {
                     for byte in bytes {
                         stream.write_all(&[byte])?;
@@ -214,6 +243,21 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Closing it sends a reset.
+#[cfg(unix)]
+fn linger_no_longer(stream: &TcpStream) {
+    use std::os::fd::AsRawFd;
+
+    let none = libc::linger { l_onoff: 1, l_linger: 0 };
+    let size = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap();
+    // SAFETY: the descriptor is open, and `none` is what the option takes.
+    let result = unsafe {
+        let value = (&raw const none).cast();
+        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, size)
+    };
+    assert_eq!(result, 0);
 }
 
 /// The next request, or `None` at the end of the connection. Reads bodies with a `Content-Length`;

@@ -19,7 +19,8 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Everything sampled, however long it takes to be sent to what `transport` makes.
+/// Everything sampled, however long it takes to be sent to what `transport` makes, one after the
+/// other and once each.
 pub(crate) fn config<T: Transport + 'static>(
     transport: impl Fn() -> T + Send + Sync + 'static,
 ) -> Config {
@@ -27,6 +28,8 @@ pub(crate) fn config<T: Transport + 'static>(
         transport: Delivery::Custom(Arc::new(move || Box::new(transport()))),
         traces_sample_rate: Some(1.0),
         enable_backpressure_handling: false,
+        upload_concurrency: 1,
+        upload_retries: 0,
         ..Config::default()
     }
 }

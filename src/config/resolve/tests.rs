@@ -159,6 +159,51 @@ fn a_dsn_needs_http_unless_something_else_delivers() {
 }
 
 #[test]
+#[cfg(all(feature = "http", not(feature = "rustls")))]
+fn https_needs_tls_unless_something_else_delivers() {
+    let dsn = |scheme: &str| Some(format!("{scheme}://k3y@host/1"));
+    let error = resolve(Config { dsn: dsn("https"), ..config() }, &[]).unwrap_err();
+    assert!(error.is_unsupported() && error.to_string().contains("`rustls`"), "{error}");
+    let from_variable = [("SENTRY_DSN", "https://k3y@host/1")];
+    assert_eq!(blamed(config(), &from_variable), (Some("dsn"), Some("SENTRY_DSN")));
+    good(Config { dsn: dsn("https"), transport: Delivery::Null, ..config() }, &[]);
+    good(Config { dsn: dsn("http"), ..config() }, &[]);
+    let proxy = [("http_proxy", "https://user:passw0rd@proxy")];
+    let blame = blamed(Config { dsn: dsn("http"), ..config() }, &proxy);
+    assert_eq!(blame, (Some("http_proxy"), Some("http_proxy")));
+}
+
+#[test]
+#[cfg(feature = "rustls")]
+fn certificates_come_from_the_environment_where_tls_is_used() {
+    let env = [("SSL_CERT_FILE", "ca.pem")];
+    let with = |scheme: &str, ca_certs: Option<&str>| Config {
+        dsn: Some(format!("{scheme}://k3y@host/1")),
+        ca_certs: ca_certs.map(PathBuf::from),
+        ..config()
+    };
+    let chosen = |config: Config, variables: &[(&str, &str)]| {
+        let resolved = good(config, variables);
+        let file = resolved.ca_certs.map(|file| file.to_string_lossy().into_owned());
+        (file.unwrap_or_default(), resolved.ca_certs_variable)
+    };
+    let nothing = (String::new(), None);
+    // The system's own verifier reads the variable itself.
+    let from_variable = match cfg!(feature = "platform-verifier") {
+        true => nothing.clone(),
+        false => ("ca.pem".to_owned(), Some("SSL_CERT_FILE")),
+    };
+    assert_eq!(chosen(with("https", None), &env), from_variable);
+    assert_eq!(chosen(with("https", None), &[]), nothing);
+    assert_eq!(chosen(with("https", Some("own.pem")), &env), ("own.pem".to_owned(), None));
+    assert_eq!(chosen(with("https", Some("")), &env), nothing, "an empty text says: none");
+    assert_eq!(chosen(with("http", None), &env), nothing);
+    let over_tls = [env[0], ("http_proxy", "https://proxy")];
+    assert_eq!(chosen(with("http", None), &over_tls), from_variable);
+    assert_eq!(chosen(Config { transport: Delivery::Null, ..config() }, &env), nothing);
+}
+
+#[test]
 fn rates_become_millionths() {
     for (rate, expected) in [
         (0.0, Some(0)),
@@ -249,7 +294,11 @@ fn numbers_are_bounded() {
         (|c| c.open_transactions = OPEN_MAX + 1, Some("open_transactions")),
         (|c| c.open_slots = 0, Some("open_slots")),
         (|c| c.open_slots = usize::MAX, Some("open_slots")),
-        (|c| c.ca_certs = Some(PathBuf::new()), Some("ca_certs")),
+        (|c| c.compression = Compression::None, None),
+        (
+            |c| c.compression = Compression::Zstd,
+            if cfg!(feature = "zstd") { None } else { Some("compression") },
+        ),
     ];
     for (line, (change, expected)) in table.iter().enumerate() {
         assert_eq!(verdict(*change), *expected, "line {line}");
@@ -338,7 +387,7 @@ fn a_dist_needs_a_release() {
     assert_eq!(good(config(), &[("SENTRY_RELEASE", "1")]).dist.as_deref(), Some("7"));
 }
 
-#[cfg(feature = "http")]
+#[cfg(feature = "rustls")]
 mod proxies {
     use super::*;
 

@@ -1,10 +1,13 @@
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Mutex;
 
 use super::*;
+use crate::flush::depot::{ERROR_CHARS_MAX, REPORT_INTERVAL};
 use crate::flush::envelope::SENT_AT_BLANK;
 use crate::flush::pressure::Pressure;
-use crate::shared::ledger::Count;
+use crate::flush::queue::Rules;
+use crate::shared::ledger::{Books, Count};
 use crate::transport::SendError;
 
 /// What the scripted transport does next.
@@ -46,6 +49,10 @@ struct Rig<Now> {
 }
 
 fn rig() -> Rig<impl Fn() -> Moment> {
+    rig_with(1)
+}
+
+fn rig_with(tries_max: u32) -> Rig<impl Fn() -> Moment> {
     let books: &'static Books = Box::leak(Box::new(Books::new()));
     let script = Arc::new(Mutex::new(Script::default()));
     let seconds = Rc::new(Cell::new(1000));
@@ -56,9 +63,11 @@ fn rig() -> Rig<impl Fn() -> Moment> {
             unix: Duration::from_secs(1_709_251_199),
         }
     };
-    let queue = Arc::new(Queue::new(100_000, books));
+    let queue = Arc::new(Queue::new(Rules { bytes_max: 100_000, tries_max }, books));
     let transport = Box::new(Scripted(Arc::clone(&script)));
-    let courier = Courier::new(transport, queue, books, Arc::default(), true, now);
+    let start = Duration::from_secs(seconds.get());
+    let depot = Arc::new(Depot::new(queue, books, true, false, start));
+    let courier = Courier::new(Worker(0), transport, depot, now);
     Rig { courier, script, seconds }
 }
 
@@ -68,8 +77,17 @@ impl<Now: Fn() -> Moment> Rig<Now> {
         let sent_at = 6..6 + SENT_AT_BLANK.len();
         let count = Count::transaction(children);
         let category = Category::Transaction;
-        let parcel = Parcel { bytes, sent_at, category, event_id: None, count };
-        self.courier.queue.push(parcel).unwrap();
+        let way = Way::default();
+        let parcel = Parcel { bytes, sent_at, category, event_id: None, count, way };
+        self.courier.queue().push(parcel, self.now()).unwrap();
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.seconds.get())
+    }
+
+    fn books(&self) -> &'static Books {
+        self.courier.depot.books()
     }
 
     fn act(&self, act: Act) {
@@ -91,15 +109,15 @@ impl<Now: Fn() -> Moment> Rig<Now> {
     }
 
     fn lost(&self, reason: Reason) -> u64 {
-        self.courier.books.lost.of(reason).read().transactions
+        self.books().lost.of(reason).read().transactions
     }
 
     fn unreported(&self, reason: Reason) -> u64 {
-        self.courier.books.unreported.of(reason).read().transactions
+        self.books().unreported.of(reason).read().transactions
     }
 
     fn last_error(&self) -> String {
-        self.courier.health.lock().unwrap().last_error.clone().unwrap_or_default()
+        self.courier.depot.health().last_error.map(|it| it.text).unwrap_or_default()
     }
 }
 
@@ -119,12 +137,12 @@ fn the_status_decides_and_each_parcel_is_settled_once() {
     ] {
         let mut rig = rig();
         rig.one(Act::Answer(Response::status(status)));
-        let delivered = rig.courier.books.delivered.read();
+        let delivered = rig.books().delivered.read();
         assert_eq!(delivered.transactions, u64::from(reason.is_none()), "{status}");
         for each in Reason::ALL {
             assert_eq!(rig.lost(each), u64::from(reason == Some(each)), "{status} {each:?}");
         }
-        assert_eq!(rig.courier.queue.held(), Default::default());
+        assert_eq!(rig.courier.queue().held(), Default::default());
     }
 }
 
@@ -136,6 +154,25 @@ fn no_answer_is_a_network_error_with_a_text_of_one_bounded_line() {
     assert_eq!(rig.last_error(), "no answer: connection refused");
     rig.one(Act::Error(Box::leak("x".repeat(10_000).into_boxed_str())));
     assert_eq!(rig.last_error().len(), ERROR_CHARS_MAX);
+}
+
+#[test]
+fn what_got_no_answer_is_sent_again_as_it_was() {
+    let mut rig = rig_with(3);
+    rig.push(1);
+    for _ in 0..2 {
+        rig.act(Act::Error("gone"));
+        rig.courier.cycle();
+        rig.seconds.set(rig.seconds.get() + 2);
+    }
+    assert_eq!((rig.lost(Reason::NetworkError), rig.books().retries.get()), (0, 2));
+    rig.courier.cycle();
+    assert_eq!((rig.sent().0, rig.books().delivered.read()), (3, Count::transaction(1)));
+    let sent = &rig.script.lock().unwrap().sent;
+    assert!(sent.iter().all(|envelope| *envelope == sent[0]));
+    for reason in Reason::ALL {
+        assert_eq!((rig.lost(reason), rig.unreported(reason)), (0, 0), "{reason:?}");
+    }
 }
 
 #[test]
@@ -164,7 +201,7 @@ fn a_limit_holds_back_what_was_queued_before_it_and_ends_in_time() {
     rig.seconds.set(1020);
     rig.courier.cycle();
     assert_eq!(rig.sent().0, 2);
-    assert_eq!(rig.courier.books.delivered.read().transactions, 1);
+    assert_eq!(rig.books().delivered.read().transactions, 1);
 }
 
 #[test]
@@ -180,7 +217,7 @@ fn a_panicking_transport_costs_a_parcel_each_and_is_left_alone_after_five() {
     for _ in 0..5 {
         rig.one(Act::Panic);
     }
-    assert!(rig.courier.health.lock().unwrap().dead);
+    assert!(rig.courier.depot.health().dead);
     let sent = rig.sent();
     assert_eq!(sent, (15, 0), "five in a row: those before the answer do not count");
     for _ in 0..3 {
@@ -191,7 +228,7 @@ fn a_panicking_transport_costs_a_parcel_each_and_is_left_alone_after_five() {
     rig.courier.cycle();
     assert_eq!(rig.sent(), sent, "nothing more, no report either");
     assert_eq!(rig.lost(Reason::Internal), 16);
-    assert_eq!(rig.courier.books.delivered.read().transactions, 1);
+    assert_eq!(rig.books().delivered.read().transactions, 1);
 }
 
 #[test]
@@ -280,13 +317,14 @@ fn a_report_that_is_not_taken_is_restored_and_is_no_loss() {
 #[test]
 fn a_flush_and_a_close_force_a_report() {
     let mut rig = rig();
+    rig.courier.queue().begin();
     rig.one(Act::Answer(Response::status(500)));
-    assert!(!rig.courier.queue.flush(Duration::ZERO, || Duration::ZERO), "asks, and cannot wait");
+    assert!(!rig.courier.queue().flush(Duration::ZERO, || Duration::ZERO), "asks, and cannot wait");
     rig.courier.cycle();
     assert_eq!(rig.sent(), (1, 1));
 
     rig.one(Act::Answer(Response::status(500)));
-    rig.courier.queue.close();
+    rig.courier.queue().close();
     assert!(!rig.courier.cycle());
     assert_eq!(rig.sent(), (2, 2));
 }
@@ -301,7 +339,7 @@ fn no_report_is_sent_if_there_are_to_be_none_or_a_limit_forbids_it() {
     rig.courier.report();
     assert_eq!((rig.sent(), rig.unreported(Reason::SendError)), ((2, 0), 1));
     rig.seconds.set(1200);
-    rig.courier.reported = None;
+    rig.courier.depot.report_never();
     rig.courier.report();
     assert_eq!(rig.sent(), (2, 0));
 }
@@ -309,22 +347,26 @@ fn no_report_is_sent_if_there_are_to_be_none_or_a_limit_forbids_it() {
 #[test]
 fn waiting_never_turns_into_spinning() {
     let mut rig = rig();
-    assert_eq!(rig.courier.patience(), REPORT_INTERVAL);
+    assert_eq!(rig.courier.depot.patience(rig.now()), REPORT_INTERVAL);
     rig.seconds.set(1030);
-    assert_eq!(rig.courier.patience(), Duration::ZERO);
+    assert_eq!(rig.courier.depot.patience(rig.now()), Duration::ZERO);
     rig.one(Act::Answer(Response::status(200)));
-    assert_eq!(rig.courier.patience(), REPORT_INTERVAL, "an empty report counts as tried");
-    rig.courier.reported = None;
-    assert_eq!(rig.courier.patience(), REPORT_INTERVAL);
+    assert_eq!(
+        rig.courier.depot.patience(rig.now()),
+        REPORT_INTERVAL,
+        "an empty report counts as tried"
+    );
+    rig.courier.depot.report_never();
+    assert_eq!(rig.courier.depot.patience(rig.now()), REPORT_INTERVAL);
 }
 
 #[test]
 fn the_parcel_s_buffer_goes_back() {
     let mut rig = rig();
     rig.push(0);
-    assert_eq!(rig.courier.queue.spares(), 0);
+    assert_eq!(rig.courier.queue().spares(), 0);
     rig.courier.cycle();
-    assert_eq!(rig.courier.queue.spares(), 1);
+    assert_eq!(rig.courier.queue().spares(), 1);
 }
 
 #[test]
@@ -333,7 +375,7 @@ fn a_server_that_wants_no_transactions_is_pressure_for_as_long_as_it_says() {
     let mut pressure = Pressure::default();
     let mut check = |rig: &Rig<_>, seconds: u64| {
         rig.seconds.set(seconds);
-        let strain = || rig.courier.queue.strain();
+        let strain = || rig.courier.queue().strain();
         pressure.check(Duration::from_secs(seconds), strain)
     };
     let limit = |limits: &str| {

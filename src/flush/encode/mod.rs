@@ -38,7 +38,7 @@ pub(super) mod fixture;
 #[cfg(test)]
 mod tests;
 
-use crate::flush::envelope::{Category, Parcel};
+use crate::flush::envelope::{Category, Parcel, Way};
 use crate::sampling::decide::Why;
 use crate::shared::clock::Anchor;
 use crate::shared::id::{TraceId, WireIds};
@@ -249,6 +249,7 @@ impl Encoder {
             category: Category::Transaction,
             event_id: Some(event_id),
             count: Count::transaction(kept as u64),
+            way: Way::default(),
         };
         let encoded = Encoded {
             children_kept: kept as u64,

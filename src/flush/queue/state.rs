@@ -1,0 +1,135 @@
+//! What the lock of the queue guards, and whose turn it is.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::outcome::{Fate, Worker};
+use crate::flush::backoff::Route;
+use crate::flush::buffers::Buffers;
+use crate::flush::envelope::{Parcel, Ticket};
+use crate::shared::ledger::Count;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) parcels: VecDeque<Parcel>,
+    /// Of those that wait, stored ones not counted.
+    pub(super) queued: Count,
+    pub(super) bytes: usize,
+    pub(super) in_flight: Vec<Flying>,
+    /// The number of the last parcel.
+    pub(super) number: u64,
+    pub(super) route: Route,
+    pub(super) fates: Vec<Fate>,
+    pub(super) stored: usize,
+    /// There is a spool that works.
+    pub(super) is_spooling: bool,
+    /// The spool is to take everything, now.
+    pub(super) is_rescuing: bool,
+    pub(super) reports_asked: u64,
+    pub(super) reports_done: u64,
+    pub(super) is_reporting: bool,
+    pub(super) is_closed: bool,
+    pub(super) is_abandoned: bool,
+    pub(super) workers: usize,
+    pub(super) idle: usize,
+    pub(super) buffers: Buffers,
+    pub(super) refused: u64,
+    pub(super) limited_until: Duration,
+}
+
+/// A parcel that somebody works on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flying {
+    pub(super) number: u64,
+    pub(super) worker: Worker,
+    /// What is lost if it is; nothing if it is stored.
+    pub(super) count: Count,
+    pub(super) bytes: usize,
+    pub(super) stored: Option<Ticket>,
+}
+
+/// What an uploader may do next.
+pub(super) enum Next {
+    Take,
+    Wait(Duration),
+    Leave,
+}
+
+impl State {
+    /// What an uploader may do. While nothing is answered one parcel is tried at a time, after a
+    /// pause; in a shutdown nobody pauses, but leaves to the spool what it can save.
+    pub(super) fn next(&self, now: Duration) -> Next {
+        const LONG: Duration = Duration::from_secs(3600);
+        let is_down = self.route.is_down();
+        if self.is_rescuing {
+            return Next::Leave;
+        }
+        if self.parcels.is_empty() {
+            return if self.is_closed { Next::Leave } else { Next::Wait(LONG) };
+        }
+        if self.is_closed {
+            return if is_down && self.is_spooling { Next::Leave } else { Next::Take };
+        }
+        let pause = self.route.pause(now);
+        if is_down && self.in_flight.iter().any(|each| each.worker != Worker::SPOOL) {
+            Next::Wait(LONG)
+        } else if pause.is_zero() {
+            Next::Take
+        } else {
+            Next::Wait(pause)
+        }
+    }
+
+    pub(super) fn take_oldest(&mut self, worker: Worker) -> Option<Parcel> {
+        let parcel = self.parcels.pop_front()?;
+        let stored = parcel.way.stored;
+        let count = if stored.is_some() { Count::default() } else { parcel.count };
+        self.queued = self.queued - count;
+        let (number, bytes) = (parcel.way.number, parcel.bytes.capacity());
+        self.in_flight.push(Flying { number, worker, count, bytes, stored });
+        Some(parcel)
+    }
+
+    /// It is no longer in flight.
+    pub(super) fn land(&mut self, number: u64, worker: Worker) -> Option<Flying> {
+        let is_it = |each: &Flying| each.number == number && each.worker == worker;
+        let at = self.in_flight.iter().position(is_it)?;
+        let flying = self.in_flight.swap_remove(at);
+        self.bytes = self.bytes.saturating_sub(flying.bytes);
+        self.stored = self.stored.saturating_sub(usize::from(flying.stored.is_some()));
+        Some(flying)
+    }
+
+    /// Q4.
+    pub(super) fn put_back(&mut self, parcel: Parcel) {
+        self.bytes = self.bytes.saturating_add(parcel.bytes.capacity());
+        self.queued += parcel.count;
+        let at = self.parcels.partition_point(|each| each.way.number < parcel.way.number);
+        self.parcels.insert(at, parcel);
+    }
+
+    /// The number of the oldest that is not settled.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let queued = self.parcels.front().map(|parcel| parcel.way.number);
+        let in_flight = self.in_flight.iter().map(|each| each.number).min();
+        queued.into_iter().chain(in_flight).min()
+    }
+
+    pub(super) fn in_flight(&self) -> Count {
+        self.in_flight.iter().fold(Count::default(), |sum, each| sum + each.count)
+    }
+
+    pub(super) fn is_filling(&self, bytes_max: usize) -> bool {
+        self.bytes > bytes_max / 2
+    }
+
+    /// Nothing is left to be sent or spooled.
+    pub(super) fn is_over(&self) -> bool {
+        let is_empty = self.parcels.is_empty() && self.in_flight.is_empty();
+        self.is_closed && (is_empty || self.is_abandoned)
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.workers == 0 || self.is_abandoned
+    }
+}

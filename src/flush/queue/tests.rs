@@ -1,0 +1,490 @@
+use std::sync::Arc;
+use std::thread;
+
+use super::*;
+use crate::flush::envelope::{Category, Ticket, Way};
+use crate::shared::clock;
+
+const SHORT: Duration = Duration::from_millis(5);
+const LONG: Duration = Duration::from_secs(60);
+
+fn books() -> &'static Books {
+    Box::leak(Box::new(Books::new()))
+}
+
+const NOW: Duration = Duration::from_secs(1000);
+const A: Worker = Worker(0);
+const B: Worker = Worker(1);
+const NO_ANSWER: Outcome = Outcome::NoAnswer { jitter: u32::MAX / 2 };
+
+fn queue(bytes_max: usize) -> Queue {
+    queue_with(bytes_max, books())
+}
+
+fn queue_with(bytes_max: usize, books: &'static Books) -> Queue {
+    Queue::new(Rules { bytes_max, tries_max: 3 }, books)
+}
+
+fn push(queue: &Queue, parcel: Parcel) -> Result<(), Vec<u8>> {
+    queue.push(parcel, NOW)
+}
+
+fn parcel(bytes: usize, children: u64) -> Parcel {
+    Parcel {
+        bytes: vec![b'x'; bytes],
+        sent_at: 0..0,
+        category: Category::Transaction,
+        event_id: None,
+        count: Count::transaction(children),
+        way: Way::default(),
+    }
+}
+
+/// Whatever `worker` finds at this moment.
+fn look(queue: &Queue, worker: Worker, now: Duration) -> Popped {
+    queue.pop(worker, Duration::ZERO, || now)
+}
+
+fn pop(queue: &Queue) -> Parcel {
+    pop_by(queue, A, NOW)
+}
+
+fn pop_by(queue: &Queue, worker: Worker, now: Duration) -> Parcel {
+    match look(queue, worker, now) {
+        Popped::Parcel(parcel) => parcel,
+        other => panic!("no parcel but {other:?}"),
+    }
+}
+
+fn settle(queue: &Queue, parcel: Parcel, outcome: Outcome) -> Settled {
+    queue.settle(A, parcel, outcome, NOW)
+}
+
+/// One that the spool hands in, under this ticket.
+fn stored(ticket: Ticket, children: u64) -> Parcel {
+    let way = Way { stored: Some(ticket), ..Way::default() };
+    Parcel { way, ..parcel(10, children) }
+}
+
+fn fates(queue: &Queue) -> Vec<Fate> {
+    let mut fates = Vec::new();
+    queue.wait_for_spool(Duration::ZERO, &mut fates);
+    fates
+}
+
+fn after(millis: u64) -> Duration {
+    NOW + Duration::from_millis(millis)
+}
+
+#[test]
+fn full_is_refused_without_waiting_and_counts_nothing() {
+    let queue = queue(100);
+    push(&queue, parcel(60, 0)).unwrap();
+    assert_eq!(push(&queue, parcel(41, 1)).unwrap_err().len(), 41);
+    push(&queue, parcel(40, 2)).unwrap();
+    assert_eq!(queue.held().bytes, 100);
+    assert_eq!(queue.held().envelopes, 2);
+    assert_eq!(queue.held().queued, Count { transactions: 2, spans: 4 });
+    let taken = pop(&queue);
+    assert!(push(&queue, parcel(60, 0)).is_err(), "what is in flight is in memory, too");
+    settle(&queue, taken, Outcome::Delivered);
+    push(&queue, parcel(60, 0)).unwrap();
+}
+
+#[test]
+fn a_parcel_larger_than_the_bound_is_refused_even_when_empty() {
+    let queue = queue(100);
+    assert!(push(&queue, parcel(101, 0)).is_err());
+    assert!(push(&queue, parcel(100, 0)).is_ok());
+}
+
+#[test]
+fn memory_is_bounded_not_just_what_is_used_of_it() {
+    let queue = queue(100);
+    let mut roomy = parcel(10, 0);
+    roomy.bytes.reserve_exact(200);
+    assert!(push(&queue, roomy).is_err());
+}
+
+#[test]
+fn parcels_come_out_in_order_and_are_settled_once_by_whom_they_were_given_to() {
+    let books = books();
+    let queue = queue_with(1000, books);
+    push(&queue, parcel(1, 0)).unwrap();
+    push(&queue, parcel(2, 4)).unwrap();
+    let (first, second) = (pop(&queue), pop_by(&queue, B, NOW));
+    assert_eq!((first.bytes.len(), second.bytes.len()), (1, 2));
+    assert_eq!(queue.held().in_flight, Count { transactions: 2, spans: 6 });
+    let copy = Parcel { way: first.way, ..parcel(1, 0) };
+    assert_eq!(queue.settle(B, copy, Outcome::Delivered, NOW), Settled::Before, "A has it");
+    let copy = Parcel { way: first.way, ..parcel(1, 0) };
+    assert_eq!(settle(&queue, first, Outcome::Delivered), Settled::For(Count::transaction(0)));
+    assert_eq!(settle(&queue, copy, Outcome::Delivered), Settled::Before);
+    let lost = Outcome::Lost(Reason::SendError);
+    assert_eq!(queue.settle(B, second, lost, NOW), Settled::For(Count::transaction(4)));
+    assert_eq!(books.delivered.read(), Count::transaction(0));
+    assert_eq!(books.lost.of(Reason::SendError).read(), Count::transaction(4));
+    assert_eq!(queue.held(), Held::default());
+    assert!(matches!(look(&queue, A, NOW), Popped::Idle));
+}
+
+#[test]
+fn without_an_answer_a_parcel_is_sent_again_so_many_times_and_is_then_lost() {
+    let books = books();
+    let queue = queue_with(1000, books);
+    push(&queue, parcel(1, 0)).unwrap();
+    push(&queue, parcel(2, 0)).unwrap();
+    // The first time at once, then after about a second, which a quarter may be missing from.
+    for (now, again) in [(NOW, NOW), (NOW, after(1300))] {
+        let parcel = pop_by(&queue, A, now);
+        assert_eq!(parcel.bytes.len(), 1, "it keeps its place");
+        assert_eq!(queue.settle(A, parcel, NO_ANSWER, now), Settled::Again);
+        if again > now {
+            assert!(matches!(look(&queue, A, after(700)), Popped::Idle), "it pauses");
+            assert!(queue.held().paused_until > now);
+        }
+    }
+    let parcel = pop_by(&queue, A, after(1300));
+    assert_eq!(parcel.way.tries, 2);
+    assert!(matches!(look(&queue, B, after(1300)), Popped::Idle), "one at a time");
+    let end = queue.settle(A, parcel, NO_ANSWER, after(1300));
+    assert_eq!(end, Settled::For(Count::transaction(0)));
+    assert_eq!(books.lost.of(Reason::NetworkError).read(), Count::transaction(0));
+    assert!(matches!(look(&queue, A, after(2600)), Popped::Idle), "two seconds now");
+
+    // An answer, whatever it is, ends that for all.
+    let parcel = pop_by(&queue, A, after(5000));
+    queue.settle(A, parcel, Outcome::Lost(Reason::SendError), after(5000));
+    for bytes in 1..=2 {
+        push(&queue, self::parcel(bytes, 0)).unwrap();
+    }
+    drop((pop(&queue), pop_by(&queue, B, NOW)));
+}
+
+#[test]
+fn what_comes_back_goes_to_its_old_place() {
+    let queue = queue(1000);
+    for bytes in 1..=4 {
+        push(&queue, parcel(bytes, 0)).unwrap();
+    }
+    let (first, second, third) = (pop(&queue), pop_by(&queue, B, NOW), pop(&queue));
+    queue.settle(B, second, Outcome::Back, NOW);
+    settle(&queue, third, Outcome::Back);
+    settle(&queue, first, Outcome::Back);
+    assert_eq!(queue.held().bytes, 10);
+    let order: Vec<_> = (0..4).map(|_| pop(&queue).bytes.len()).collect();
+    assert_eq!(order, [1, 2, 3, 4]);
+}
+
+#[test]
+fn nothing_pauses_while_closing_and_tries_are_counted_all_the_same() {
+    let books = books();
+    let queue = queue_with(1000, books);
+    push(&queue, parcel(1, 0)).unwrap();
+    queue.close();
+    for _ in 0..3 {
+        let parcel = pop(&queue);
+        settle(&queue, parcel, NO_ANSWER);
+    }
+    assert!(matches!(look(&queue, A, NOW), Popped::Closed));
+    assert_eq!(books.lost.of(Reason::NetworkError).read(), Count::transaction(0));
+}
+
+#[test]
+fn closing_hands_out_the_rest_and_refuses_more() {
+    let queue = queue(1000);
+    push(&queue, parcel(1, 0)).unwrap();
+    queue.close();
+    assert!(queue.is_closed());
+    assert!(push(&queue, parcel(1, 0)).is_err());
+    let rest = pop(&queue);
+    settle(&queue, rest, Outcome::Delivered);
+    assert!(matches!(look(&queue, A, NOW), Popped::Closed));
+}
+
+#[test]
+fn abandoning_counts_queued_and_in_flight_once() {
+    let books = books();
+    let queue = queue_with(1000, books);
+    for children in 0..3 {
+        push(&queue, parcel(1, children)).unwrap();
+    }
+    push(&queue, stored(7, 40)).unwrap();
+    let taken = pop(&queue);
+    let all = Count { transactions: 3, spans: 6 };
+    assert_eq!(queue.abandon(Reason::ShutdownDeadline), all);
+    assert_eq!(queue.abandon(Reason::ShutdownDeadline), Count::default());
+    let late = settle(&queue, taken, Outcome::Delivered);
+    assert_eq!(late, Settled::Before, "the transport came too late");
+    assert_eq!(books.lost.of(Reason::ShutdownDeadline).read(), all);
+    assert_eq!(books.delivered.read(), Count::default());
+    assert_eq!(queue.held(), Held::default());
+    assert!(matches!(look(&queue, A, NOW), Popped::Abandoned));
+    assert!(queue.flush(LONG, clock::monotonic), "nothing is left to wait for");
+}
+
+#[test]
+fn flush_waits_for_what_was_pushed_before_it_and_then_for_a_report() {
+    let queue = Arc::new(queue(1000));
+    push(&queue, parcel(1, 0)).unwrap();
+    assert!(!queue.flush(SHORT, clock::monotonic), "nobody took it");
+    queue.begin();
+    let uploader = thread::Builder::new().spawn({
+        let queue = Arc::clone(&queue);
+        move || {
+            let mut seen = Vec::new();
+            loop {
+                match queue.pop(A, LONG, clock::monotonic) {
+                    Popped::Parcel(parcel) => {
+                        seen.push("parcel");
+                        settle(&queue, parcel, Outcome::Delivered);
+                    }
+                    Popped::Report => {
+                        seen.push("report");
+                        queue.reported();
+                    }
+                    Popped::Idle => seen.push("idle"),
+                    Popped::Closed | Popped::Abandoned => return seen,
+                }
+            }
+        }
+    });
+    assert!(queue.flush(LONG, clock::monotonic));
+    assert!(queue.flush(LONG, clock::monotonic), "a second one gets its own report");
+    queue.close();
+    assert_eq!(uploader.unwrap().join().unwrap(), ["parcel", "report", "report"]);
+}
+
+#[test]
+fn flush_waits_for_the_oldest_and_not_for_what_came_later() {
+    let queue = queue(1000);
+    push(&queue, parcel(1, 0)).unwrap();
+    let slow = pop(&queue);
+    let flushing = |queue: &Queue| queue.flush(Duration::ZERO, || NOW);
+    // Others come and go: as many as were there, but not those.
+    push(&queue, parcel(2, 0)).unwrap();
+    let quick = pop_by(&queue, B, NOW);
+    queue.settle(B, quick, Outcome::Delivered, NOW);
+    assert!(!flushing(&queue));
+    settle(&queue, slow, Outcome::Delivered);
+    assert!(flushing(&queue), "there is no worker that could report");
+}
+
+#[test]
+fn one_report_at_a_time() {
+    let queue = queue(1000);
+    queue.begin();
+    assert!(!queue.flush(Duration::ZERO, || NOW));
+    assert!(matches!(look(&queue, A, NOW), Popped::Report));
+    assert!(matches!(look(&queue, B, NOW), Popped::Idle), "A is at it");
+    queue.reported();
+    assert!(matches!(look(&queue, B, NOW), Popped::Idle));
+}
+
+#[test]
+fn waiters_are_let_go_when_the_last_worker_ends_and_what_it_had_is_lost() {
+    let books = books();
+    let queue = queue_with(1000, books);
+    queue.begin();
+    queue.begin();
+    push(&queue, parcel(1, 0)).unwrap();
+    push(&queue, parcel(1, 1)).unwrap();
+    push(&queue, parcel(1, 2)).unwrap();
+    drop((pop(&queue), pop_by(&queue, B, NOW)));
+    queue.end(B);
+    assert!(!queue.wait_stopped(SHORT));
+    let lost = || books.lost.of(Reason::Internal).read();
+    assert_eq!(lost(), Count::transaction(1), "only what was in its hands");
+    queue.end(A);
+    assert!(queue.wait_stopped(LONG));
+    assert_eq!(lost(), Count { transactions: 3, spans: 6 });
+    assert!(queue.flush(LONG, clock::monotonic));
+    assert_eq!(queue.held(), Held::default());
+}
+
+#[test]
+fn more_hands_are_wanted_for_what_waits_while_all_are_busy() {
+    let queue = queue(1000);
+    assert_eq!(queue.wants_hands(), None);
+    push(&queue, parcel(1, 0)).unwrap();
+    push(&queue, parcel(1, 0)).unwrap();
+    let first = pop(&queue);
+    assert_eq!(queue.wants_hands(), Some(2));
+    settle(&queue, first, NO_ANSWER);
+    assert_eq!(queue.wants_hands(), None, "more would not help");
+    let first = pop(&queue);
+    settle(&queue, first, Outcome::Delivered);
+    assert_eq!(queue.wants_hands(), Some(2));
+    queue.close();
+    assert_eq!(queue.wants_hands(), None);
+}
+
+#[test]
+fn buffers_go_round() {
+    let queue = queue(1000);
+    assert_eq!(queue.buffer().capacity(), 0);
+    let mut used = Vec::with_capacity(77);
+    used.push(1);
+    let address = used.as_ptr();
+    queue.recycle(used);
+    let again = queue.buffer();
+    assert_eq!((again.as_ptr(), again.len(), again.capacity()), (address, 0, 77));
+    push(&queue, parcel(500, 0)).unwrap();
+    assert!((500..1000).contains(&queue.buffer().capacity()));
+    let taken = pop(&queue);
+    settle(&queue, taken, Outcome::Delivered);
+    assert_eq!(queue.spares(), 1);
+}
+
+#[test]
+fn what_finds_no_room_strains_and_what_comes_after_closing_does_not() {
+    let queue = queue(1000);
+    assert_eq!(
+        queue.strain(),
+        Strain { refused: 0, is_full: false, limited_until: Duration::ZERO }
+    );
+    push(&queue, parcel(400, 0)).unwrap();
+    assert!(!queue.strain().is_full);
+    push(&queue, parcel(400, 0)).unwrap();
+    assert!(queue.strain().is_full, "no room for a third one");
+    assert!(push(&queue, parcel(400, 0)).is_err());
+    queue.limit(LONG);
+    assert_eq!(queue.strain(), Strain { refused: 1, is_full: true, limited_until: LONG });
+    let taken = pop(&queue);
+    settle(&queue, taken, Outcome::Delivered);
+    queue.close();
+    assert!(push(&queue, parcel(1, 0)).is_err());
+    assert_eq!(queue.strain(), Strain { refused: 1, is_full: false, limited_until: LONG });
+}
+
+#[test]
+fn a_poisoned_lock_is_used_on() {
+    let queue = Arc::new(queue(1000));
+    let poisoner = Arc::clone(&queue);
+    let result = thread::Builder::new().spawn(move || {
+        let _state = poisoner.state.lock();
+        panic!("on purpose");
+    });
+    assert!(result.unwrap().join().is_err());
+    push(&queue, parcel(1, 0)).unwrap();
+    let taken = pop(&queue);
+    assert_ne!(settle(&queue, taken, Outcome::Delivered), Settled::Before);
+}
+
+#[test]
+fn the_spool_takes_what_waits_too_long_what_fills_and_what_is_not_answered() {
+    let queue = queue(100);
+    queue.set_spooling(true);
+    assert!(queue.pop_for_spool(NOW).is_none());
+    push(&queue, parcel(10, 0)).unwrap();
+    assert!(queue.pop_for_spool(after(999)).is_none());
+    let taken = queue.pop_for_spool(after(1000)).unwrap();
+    let settled = queue.settle(Worker::SPOOL, taken, Outcome::Spooled, NOW);
+    assert_eq!(settled, Settled::For(Count::transaction(0)));
+    assert_eq!(queue.books.spool.holds(), Count::transaction(0));
+
+    push(&queue, parcel(30, 0)).unwrap();
+    push(&queue, parcel(30, 0)).unwrap();
+    let taken = queue.pop_for_spool(NOW).unwrap();
+    queue.settle(Worker::SPOOL, taken, Outcome::Spooled, NOW);
+    assert!(queue.pop_for_spool(NOW).is_none(), "half full is not full");
+
+    let parcel = pop(&queue);
+    assert_eq!(settle(&queue, parcel, NO_ANSWER), Settled::Again);
+    let taken = queue.pop_for_spool(NOW).unwrap();
+    assert!(matches!(look(&queue, A, after(9000)), Popped::Idle));
+    queue.settle(Worker::SPOOL, taken, Outcome::Back, NOW);
+    assert_eq!(pop_by(&queue, A, after(9000)).bytes.len(), 30);
+}
+
+#[test]
+fn with_a_spool_no_parcel_is_lost_for_want_of_an_answer() {
+    let queue = queue(1000);
+    queue.set_spooling(true);
+    push(&queue, parcel(1, 0)).unwrap();
+    let mut now = NOW;
+    for _ in 0..20 {
+        now += Duration::from_secs(100);
+        let parcel = pop_by(&queue, A, now);
+        assert_eq!(queue.settle(A, parcel, NO_ANSWER, now), Settled::Again);
+    }
+    // Closing, it is the spool's: nobody knocks at that door again.
+    queue.close();
+    assert!(matches!(look(&queue, A, now), Popped::Closed));
+    assert!(queue.pop_for_spool(now).is_some());
+}
+
+#[test]
+fn a_stored_parcel_counts_as_nothing_until_it_is_settled() {
+    let books = books();
+    let queue = queue_with(5, books);
+    queue.set_spooling(true);
+    books.spool.recovered.add(Count::transaction(3));
+    assert!(queue.has_time_for_stored(NOW));
+    push(&queue, stored(7, 3)).unwrap();
+    assert!(push(&queue, stored(8, 3)).is_err(), "one at a time");
+    assert!(!queue.has_time_for_stored(NOW));
+    assert_eq!(queue.held().queued, Count::default());
+    let parcel = pop(&queue);
+    assert_eq!(queue.held().in_flight, Count::default());
+    assert_eq!(books.spool.holds(), Count::transaction(3));
+    settle(&queue, parcel, Outcome::Delivered);
+    assert_eq!(books.delivered.read(), Count::transaction(3));
+    assert_eq!(books.spool.holds(), Count::default());
+    assert_eq!(fates(&queue), [Fate::Done(7)]);
+    assert_eq!(queue.held(), Held::default());
+}
+
+#[test]
+fn a_stored_parcel_that_cannot_be_sent_stays_in_the_spool() {
+    let books = books();
+    let queue = queue_with(1000, books);
+    queue.set_spooling(true);
+    for outcome in [NO_ANSWER, Outcome::Limited] {
+        push(&queue, stored(7, 3)).unwrap();
+        let parcel = pop(&queue);
+        assert_eq!(settle(&queue, parcel, outcome), Settled::Again);
+        assert_eq!(fates(&queue), [Fate::Back(7)]);
+    }
+    assert!(!queue.has_time_for_stored(NOW), "nothing is answered");
+    push(&queue, stored(7, 3)).unwrap();
+    assert!(queue.pop_for_spool(NOW).is_none());
+    assert_eq!(fates(&queue), [Fate::Back(7)]);
+    push(&queue, stored(7, 3)).unwrap();
+    let _ = pop_by(&queue, B, NOW);
+    queue.lose_in_hand(B);
+    assert_eq!(fates(&queue), [Fate::Back(7)]);
+
+    push(&queue, stored(7, 3)).unwrap();
+    let parcel = pop(&queue);
+    settle(&queue, parcel, Outcome::Lost(Reason::SendError));
+    assert_eq!(fates(&queue), [Fate::Done(7)], "an answer is an answer");
+    assert_eq!(books.lost.of(Reason::SendError).read(), Count::transaction(3));
+    assert_eq!(Reason::ALL.map(|it| books.lost.of(it).read().transactions).iter().sum::<u64>(), 1);
+    assert_eq!(queue.held().bytes, 0);
+    queue.limit(after(10));
+    assert!(!queue.has_time_for_stored(after(9)));
+    assert!(queue.has_time_for_stored(after(10)));
+}
+
+#[test]
+fn a_shutdown_that_runs_out_of_time_leaves_all_to_the_spool() {
+    let queue = queue(1000);
+    queue.rescue();
+    push(&queue, parcel(1, 0)).unwrap();
+    push(&queue, parcel(2, 0)).unwrap();
+    assert!(queue.pop_for_spool(NOW).is_none(), "there is none");
+    queue.set_spooling(true);
+    let hanging = pop(&queue);
+    queue.close();
+    queue.rescue();
+    assert!(matches!(look(&queue, B, NOW), Popped::Closed));
+    let taken = queue.pop_for_spool(NOW).unwrap();
+    queue.settle(Worker::SPOOL, taken, Outcome::Spooled, NOW);
+    let mut none = Vec::new();
+    assert!(queue.wait_for_spool(Duration::ZERO, &mut none), "one is in flight");
+    settle(&queue, hanging, NO_ANSWER);
+    let taken = queue.pop_for_spool(NOW).unwrap();
+    queue.settle(Worker::SPOOL, taken, Outcome::Spooled, NOW);
+    assert!(!queue.wait_for_spool(LONG, &mut none), "that was all");
+}
