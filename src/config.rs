@@ -21,6 +21,7 @@ use serde::Deserialize;
 pub use self::compression::Compression;
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::resolve::{Resolved, process_environment};
+use crate::event::{BeforeSend, EventProcessor};
 use crate::inflight::InFlight;
 use crate::propagate::PropagationTarget;
 use crate::sampling::{Rule, TracesSampler};
@@ -330,6 +331,44 @@ pub struct Config {
     #[serde(skip)]
     #[expect(clippy::type_complexity, reason = "users write a closure, and no type")]
     pub on_stuck: Option<Arc<dyn Fn(&InFlight) + Send + Sync>>,
+    /// What each transaction goes through before it is sent, in this order: each gets what the one
+    /// before it returned, may change it, and drops it by returning `None`. Default: none. Not read
+    /// from files.
+    ///
+    /// They run on the flusher's thread, must be quick and must not wait for a flush; see the
+    /// module [`event`](crate::event) for that, for what can be changed, and for what a panic does.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// let config = hotspan::Config {
+    ///     event_processors: vec![Arc::new(|mut event| {
+    ///         event.tags.insert("region".into(), "eu".into());
+    ///         Some(event)
+    ///     })],
+    ///     ..hotspan::Config::default()
+    /// };
+    /// # assert_eq!(config.event_processors.len(), 1);
+    /// ```
+    #[serde(skip)]
+    pub event_processors: Vec<EventProcessor>,
+    /// The same, called last: it sees what is going to be sent. Default: none. Not read from files.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// let config = hotspan::Config {
+    ///     before_send_transaction: Some(Arc::new(|mut event| {
+    ///         event.data.remove("password");
+    ///         event.spans.retain(|span| span.op != "cache.get");
+    ///         (event.name != "GET /health").then_some(event)
+    ///     })),
+    ///     ..hotspan::Config::default()
+    /// };
+    /// # assert!(config.before_send_transaction.is_some());
+    /// ```
+    #[serde(skip)]
+    pub before_send_transaction: Option<BeforeSend>,
 }
 
 impl Default for Config {
@@ -377,6 +416,8 @@ impl Default for Config {
             open_age: Duration::from_secs(3600),
             stuck_after: None,
             on_stuck: None,
+            event_processors: Vec::new(),
+            before_send_transaction: None,
         }
     }
 }
@@ -429,6 +470,8 @@ impl fmt::Debug for Config {
             open_age,
             stuck_after,
             on_stuck,
+            event_processors,
+            before_send_transaction,
         } = self;
         let hidden = |text: &Option<String>| text.as_ref().map(|_| format_args!("***"));
         f.debug_struct("Config")
@@ -474,6 +517,11 @@ impl fmt::Debug for Config {
             .field("open_age", open_age)
             .field("stuck_after", stuck_after)
             .field("on_stuck", &on_stuck.as_ref().map(|_| format_args!("..")))
+            .field("event_processors", &event_processors.len())
+            .field(
+                "before_send_transaction",
+                &before_send_transaction.as_ref().map(|_| format_args!("..")),
+            )
             .finish()
     }
 }

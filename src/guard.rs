@@ -189,6 +189,7 @@ fn start(
         spool: spool(&resolved),
         backpressure: resolved.enable_backpressure_handling,
         keep: None,
+        hooks: resolved.hooks.clone(),
         watch: resolved.stuck_after.map(|after| {
             let hook = resolved.on_stuck.clone().map(|on_stuck| inflight::hook(on_stuck, wire));
             Watch::new(after, resolved.flush_interval, hook)
@@ -232,6 +233,7 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         spool: None,
         backpressure: false,
         keep: Some(keep),
+        hooks: None,
         watch: None,
         site: Site::default(),
     };
@@ -322,37 +324,38 @@ fn os_name() -> &'static str {
 
 /// The transports that were asked for, one for each uploader; none: there is no DSN to send to.
 fn transports(resolved: &Resolved) -> Result<Vec<Box<dyn Transport>>, ConfigError> {
-    let mut transports: Vec<Box<dyn Transport>> = Vec::new();
-    for _ in 0..resolved.upload_concurrency {
-        transports.push(match &resolved.transport {
-            Delivery::Http => match &resolved.dsn {
-                Some(dsn) => http(resolved, dsn)?,
-                None => break,
-            },
-            Delivery::File(folder) => {
-                Box::new(File::new(folder.clone()).map_err(ConfigError::transport)?)
-            }
-            Delivery::Null => Box::new(Null),
-            Delivery::Custom(make) => make(),
-        });
-    }
-    Ok(transports)
+    let many = resolved.upload_concurrency;
+    Ok(match &resolved.transport {
+        Delivery::Http => match &resolved.dsn {
+            Some(dsn) => http(resolved, dsn)?,
+            None => Vec::new(),
+        },
+        Delivery::File(folder) => {
+            let file = || File::new(folder.clone()).map(|file| Box::new(file) as _);
+            let files: Result<_, _> = (0..many).map(|_| file()).collect();
+            files.map_err(ConfigError::transport)?
+        }
+        Delivery::Null => (0..many).map(|_| Box::new(Null) as _).collect(),
+        Delivery::Custom(make) => (0..many).map(|_| make()).collect(),
+    })
 }
 
+/// They share their connections and look-ups.
 #[cfg(feature = "http")]
-fn http(resolved: &Resolved, dsn: &Dsn) -> Result<Box<dyn Transport>, ConfigError> {
+fn http(resolved: &Resolved, dsn: &Dsn) -> Result<Vec<Box<dyn Transport>>, ConfigError> {
     use crate::transport::{Http, HttpOptions};
 
-    let options = HttpOptions::resolved(resolved, dsn);
-    let http = Http::new(options).map_err(|error| {
+    let many = resolved.upload_concurrency;
+    let http = Http::new(HttpOptions::resolved(resolved, dsn).connections(many));
+    let http = http.map_err(|error| {
         let variable = resolved.ca_certs_variable.filter(|_| error.option() == "ca_certs");
         ConfigError::transport(error).with_variable(variable)
     })?;
-    Ok(Box::new(http))
+    Ok((0..many).map(|_| Box::new(http.clone()) as _).collect())
 }
 
 #[cfg(not(feature = "http"))]
-fn http(_: &Resolved, _: &Dsn) -> Result<Box<dyn Transport>, ConfigError> {
+fn http(_: &Resolved, _: &Dsn) -> Result<Vec<Box<dyn Transport>>, ConfigError> {
     Err(ConfigError::unsupported("transport", "the feature `http`"))
 }
 

@@ -109,6 +109,8 @@
 //! - Traces of several services: [`continue_from`], [`Incoming`], [`trace_headers`],
 //!   [`trace_headers_for`], [`TraceHeaders`]; the module [`queue`].
 //! - What became of it: [`stats`](stats()), [`Stats`], [`Count`], [`Reason`], [`Imbalance`].
+//! - What is changed or dropped before it is sent: the module [`event`], with
+//!   [`TransactionEvent`] and [`SpanEvent`].
 //! - Where it goes: the module [`transport`], with the trait, and HTTP, files, memory, nothing.
 //! - Testing what is recorded: the module [`test`](mod@test), with [`capture`](test::capture).
 #![forbid(unsafe_code)]
@@ -118,6 +120,7 @@ mod config;
 mod detached;
 mod dsn;
 mod error;
+pub mod event;
 mod flush;
 mod future;
 #[cfg(fuzzing)]
@@ -152,6 +155,7 @@ pub use config::{Compression, Config, Delivery};
 pub use detached::{Detached, Entered, SpanContext};
 pub use dsn::{Dsn, ParseDsnError};
 pub use error::ConfigError;
+pub use event::{BeforeSend, EventProcessor, SpanEvent, TransactionEvent};
 pub use future::{FutureExt, InSpan, InTransaction};
 pub use guard::init;
 pub use hub::{Hub, Scope};

@@ -67,8 +67,9 @@ pub struct Stats {
     /// Transactions that were reported as open for longer than
     /// [`Config::stuck_after`](crate::Config::stuck_after).
     pub stuck: u64,
-    /// Panics of [`Config::on_stuck`](crate::Config::on_stuck); after three of one `init` it is not
-    /// called again.
+    /// Panics of the host's functions in [`Config`](crate::Config): `traces_sampler`,
+    /// `event_processors`, `before_send_transaction`, and `on_stuck`, which after three of one
+    /// `init` is not called again.
     pub callback_panics: u64,
     /// Messages that were received before they were published, as two machines' clocks had it:
     /// their latency was taken as 0 (see [`queue`](crate::queue)).
@@ -146,8 +147,11 @@ pub struct Threads {
     pub envelopes_queued: usize,
     /// Their memory, and that of those being sent, in bytes.
     pub bytes_queued: usize,
-    /// What went wrong last in sending.
+    /// What went wrong last in sending, in a line.
     pub last_error: Option<String>,
+    /// The same in a word: how far it got ([`SendErrorKind`](crate::transport::SendErrorKind)), or
+    /// `status`, `panic`, `spool`.
+    pub last_error_kind: Option<&'static str>,
     /// How long ago that was.
     pub last_error_age: Option<Duration>,
     /// How long ago the server last took something.
@@ -263,9 +267,10 @@ fn look() -> Stats {
         let health = client.health();
         stats.threads.dead = health.dead || client.is_dead();
         let now = clock::monotonic();
-        if let Some((text, at)) = health.last_error {
-            stats.threads.last_error = Some(text);
-            stats.threads.last_error_age = Some(now.saturating_sub(at));
+        if let Some(failure) = health.last_error {
+            stats.threads.last_error = Some(failure.text);
+            stats.threads.last_error_kind = Some(failure.kind);
+            stats.threads.last_error_age = Some(now.saturating_sub(failure.at));
         }
         stats.threads.last_success_age = health.last_success.map(|at| now.saturating_sub(at));
         stats.threads.pause = held.paused_until.checked_sub(now).filter(|left| !left.is_zero());

@@ -84,6 +84,8 @@ fn every_field_can_be_read() {
         open_age,
         stuck_after,
         on_stuck,
+        event_processors,
+        before_send_transaction,
     } = config;
     let text = |text: &str| Some(text.to_owned());
     assert_eq!((dsn, release), (text("https://k3y@host/1"), text("r")));
@@ -106,6 +108,7 @@ fn every_field_can_be_read() {
     assert_eq!(millis.map(|duration| duration.as_millis()), [500, 1000, 2000, 1, 9500]);
     assert_eq!(stuck_after, Some(Duration::from_millis(750)));
     assert!(on_stuck.is_none() && traces_sampler.is_none(), "a function comes from no file");
+    assert!(event_processors.is_empty() && before_send_transaction.is_none(), "nor do these");
     assert_eq!((rules.len(), rules[0].op.as_deref(), rules[0].rate), (1, Some("a*"), Some(0.5)));
     assert_eq!((max_per_second, floor_per_second), (Some(50.0), Some(0.25)));
     assert!(!enable_backpressure_handling && propagate_traceparent && strict_trace_continuation);
@@ -148,6 +151,8 @@ fn what_cannot_be_read_is_described_and_not_repeated() {
         (r#"{"open_age": null}"#, "expected a number of seconds"),
         (r#"{"stuck_after": "SECRET"}"#, "expected a number of seconds, not negative, or null"),
         (r#"{"on_stuck": 1}"#, "unknown field `on_stuck`"),
+        (r#"{"event_processors": []}"#, "unknown field `event_processors`"),
+        (r#"{"before_send_transaction": 1}"#, "unknown field `before_send_transaction`"),
         (r#"{"transport": "SECRET"}"#, "expected \"http\", \"null\" or"),
         (r#"{"transport": {"SECRET": "x"}}"#, "expected \"http\", \"null\" or"),
         (r#"{"transport": {"file": "x", "SECRET": "x"}}"#, "expected \"http\", \"null\" or"),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::{Compression, Config, Delivery, OnStuck, Proxy, proxy};
 use crate::dsn::{Dsn, Scheme};
 use crate::error::ConfigError;
+use crate::flush::hooks::Hooks;
 use crate::propagate::{Incoming, Policy, PropagationTarget, Targets};
 use crate::sampling::{Sampling, Table, millionths};
 
@@ -63,6 +64,7 @@ pub(crate) struct Resolved {
     pub(crate) open_age: Duration,
     pub(crate) stuck_after: Option<Duration>,
     pub(crate) on_stuck: Option<OnStuck>,
+    pub(crate) hooks: Option<Hooks>,
 }
 
 impl Config {
@@ -154,6 +156,7 @@ impl Config {
             open_age: self.open_age,
             stuck_after: self.stuck_after,
             on_stuck: self.on_stuck.map(OnStuck),
+            hooks: Hooks::new(self.event_processors, self.before_send_transaction),
         })
     }
 

@@ -82,7 +82,10 @@ impl Announcer {
 }
 
 fn read(books: &Books) -> [Count; Reason::ALL.len()] {
-    Reason::ALL.map(|reason| books.lost_so_far(reason))
+    Reason::ALL.map(|reason| match reason.is_wanted() {
+        true => Count::default(),
+        false => books.lost_so_far(reason),
+    })
 }
 
 #[cfg(test)]
@@ -91,6 +94,15 @@ mod tests {
 
     const fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_hooks_drop_is_not_said() {
+        let books = Books::new();
+        let mut announcer = Announcer::new(&books);
+        books.lose(Reason::BeforeSend, Count::transaction(1));
+        books.lose(Reason::EventProcessor, Count::spans(1));
+        assert_eq!(announcer.look(&books, at(0), None), None);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use super::assemble::Bounds;
 use super::depot::{Depot, Health};
 use super::encode::Site;
 use super::flusher::{Cycle, Flusher, Reading, TICK};
+use super::hooks::Hooks;
 use super::keep::Keep;
 use super::queue::{Held, Queue, Rules};
 use super::rates::Rates;
@@ -65,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) backpressure: bool,
     /// Takes transactions instead of the transport.
     pub(crate) keep: Option<Arc<dyn Keep>>,
+    /// What transactions go through before they are encoded.
+    pub(crate) hooks: Option<Hooks>,
     /// `None`: nobody watches what is open.
     pub(crate) watch: Option<Watch>,
 }
@@ -106,6 +109,7 @@ impl Client {
         let mut flusher = Flusher::new(site, bounds, wire, queue, books, reading, watch);
         flusher.discard_leftovers();
         flusher.keep(plan.keep);
+        flusher.consult(plan.hooks);
         // What an earlier client found is of no concern to this one.
         pressure::set_healthy(true);
         if plan.backpressure {

@@ -24,7 +24,7 @@ use crate::flush::queue::{Outcome, Popped, Queue, Settled, Worker};
 use crate::flush::report::Report;
 use crate::shared::clock;
 use crate::shared::ledger::{Count, Reason};
-use crate::transport::{Response, Transport};
+use crate::transport::{Response, SendErrorKind, Transport};
 
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub(crate) struct Courier<Now> {
 /// What came back from a transport.
 enum Answer {
     Response(Response),
-    /// None came; the text of the error.
-    Error(String),
+    /// None came: how far it got, and the text of the error.
+    Error(SendErrorKind, String),
     Panic,
 }
 
@@ -123,19 +123,19 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         match self.send(parcel) {
             Answer::Response(Response { status: 200..=299, .. }) => Outcome::Delivered,
             Answer::Response(Response { status: 429, .. }) => {
-                self.failed("the server refused: 429, too many requests");
+                self.failed("status", "the server refused: 429, too many requests");
                 Outcome::Lost(Reason::Refused)
             }
             Answer::Response(Response { status, .. }) => {
-                self.failed(&format!("the server answered with status {status}"));
+                self.failed("status", &format!("the server answered with status {status}"));
                 Outcome::Lost(Reason::SendError)
             }
-            Answer::Error(error) => {
-                self.failed(&error);
+            Answer::Error(kind, error) => {
+                self.failed(kind.as_str(), &error);
                 Outcome::NoAnswer { jitter: jitter() }
             }
             Answer::Panic => {
-                self.failed("the transport panicked");
+                self.failed("panic", "the transport panicked");
                 Outcome::Lost(Reason::Internal)
             }
         }
@@ -147,7 +147,7 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         let answer = call(&mut *self.transport, &Envelope { parcel });
         match &answer {
             Answer::Response(response) => self.depot.answered(response, (self.now)()),
-            Answer::Error(_) => self.depot.unanswered(),
+            Answer::Error(..) => self.depot.unanswered(),
             Answer::Panic => self.depot.panicked(),
         }
         answer
@@ -176,8 +176,8 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         }
     }
 
-    fn failed(&self, error: &str) {
-        self.depot.failed(error, (self.now)().monotonic);
+    fn failed(&self, kind: &'static str, error: &str) {
+        self.depot.failed(kind, error, (self.now)().monotonic);
     }
 }
 
@@ -186,7 +186,7 @@ impl<Now: Fn() -> Moment> Courier<Now> {
 fn call(transport: &mut dyn Transport, envelope: &Envelope<'_>) -> Answer {
     let send = || match transport.send(envelope) {
         Ok(response) => Answer::Response(response),
-        Err(error) => Answer::Error(error.to_string()),
+        Err(error) => Answer::Error(error.kind(), error.to_string()),
     };
     catch_unwind(AssertUnwindSafe(send)).unwrap_or_else(|payload| {
         forget(payload);

@@ -28,11 +28,19 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(100);
 /// An error text is kept and logged up to this many characters.
 pub(super) const ERROR_CHARS_MAX: usize = 200;
 
+/// What went wrong, in one word and in one line, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: &'static str,
+    pub(crate) text: String,
+    pub(crate) at: Duration,
+}
+
 /// How sending goes, for `stats()`. Moments are those of the monotonic clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
-    /// The text of the last failure, and when it was.
-    pub(crate) last_error: Option<(String, Duration)>,
+    /// The last failure.
+    pub(crate) last_error: Option<Failure>,
     /// When the server last took something.
     pub(crate) last_success: Option<Duration>,
     /// Transports panicked too often: nothing is sent any more.
@@ -130,10 +138,10 @@ impl Depot {
     }
 
     /// Keeps the text of an error: one line, of bounded length, whatever a transport puts into it.
-    pub(super) fn failed(&self, error: &str, now: Duration) {
+    pub(super) fn failed(&self, kind: &'static str, error: &str, at: Duration) {
         let visible = |char: char| if char.is_control() { ' ' } else { char };
         let text = error.chars().take(ERROR_CHARS_MAX).map(visible).collect();
-        self.lock().health.last_error = Some((text, now));
+        self.lock().health.last_error = Some(Failure { kind, text, at });
     }
 
     /// How long to wait for work: until the next client report may be due.
@@ -206,7 +214,7 @@ impl State {
 
     fn announcement(&mut self, books: &Books, now: Duration) -> Option<Announcement> {
         self.announced = Some(now);
-        let error = self.health.last_error.as_ref().map(|(text, _)| text.as_str());
+        let error = self.health.last_error.as_ref().map(|failure| failure.text.as_str());
         self.announcer.as_mut()?.look(books, now, error)
     }
 }

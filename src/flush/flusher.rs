@@ -20,6 +20,7 @@ use crate::shared::ring::State;
 
 use super::assemble::{Bounds, Sink};
 use super::encode::{Encoder, Site};
+use super::hooks::{Fate, Hooks};
 use super::intake::{Intake, Keeper, Source, records};
 use super::keep::Keep;
 use super::pressure::{self, Pressure};
@@ -110,6 +111,8 @@ pub(super) struct Out {
     now: Duration,
     /// Takes them instead of the queue.
     keep: Option<Arc<dyn Keep>>,
+    /// What they go through before they are encoded.
+    hooks: Option<Hooks>,
     books: &'static Books,
     /// One that was decided here, with its root's record as it is to be.
     copy: Vec<Slot>,
@@ -182,6 +185,34 @@ impl Out {
             self.books.delivered.add(kept);
             return;
         }
+        match &self.hooks {
+            None => self.encoded(run),
+            Some(_) => self.hooked(run),
+        }
+    }
+
+    /// Has the host's hooks look at a transaction first.
+    #[cold]
+    #[inline(never)]
+    fn hooked(&mut self, run: &[Slot]) {
+        let Some(hooks) = &self.hooks else { return };
+        // Hooks take their time, and may ask for the books: what is in hand is in the assembler
+        // meanwhile.
+        self.books.in_assembly.set(self.in_hand());
+        let outcome = hooks.ask(run, &self.wire, &self.anchor, self.books);
+        self.lost(Reason::EventProcessor, outcome.lost.event_processor);
+        self.lost(Reason::BeforeSend, outcome.lost.before_send);
+        match outcome.fate {
+            Fate::Untouched => self.encoded(run),
+            Fate::Changed(rewritten) => {
+                self.books.cut.add(rewritten.cut);
+                self.encoded(&rewritten.run);
+            }
+            Fate::Dropped => {}
+        }
+    }
+
+    fn encoded(&mut self, run: &[Slot]) {
         let buffer = self.queue.buffer();
         match self.encoder.transaction(run, &self.wire, &self.anchor, buffer) {
             Ok((parcel, encoded)) => {
@@ -227,6 +258,7 @@ impl Out {
             queue,
             now: Duration::ZERO,
             keep: None,
+            hooks: None,
             books,
             copy: Vec::new(),
             taken_in: Count::default(),
@@ -280,6 +312,11 @@ impl Flusher {
     /// Gives transactions to `keep` instead of the queue.
     pub(crate) fn keep(&mut self, keep: Option<Arc<dyn Keep>>) {
         self.out.keep = keep;
+    }
+
+    /// Asks the host's hooks about each transaction that is to be sent.
+    pub(crate) fn consult(&mut self, hooks: Option<Hooks>) {
+        self.out.hooks = hooks;
     }
 
     /// Lowers the rates while the transport does not keep up.

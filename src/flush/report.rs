@@ -308,9 +308,9 @@ mod tests {
         let report = Report::take(&books).unwrap();
         let payload = payload_of(&report);
         let events = payload["discarded_events"].as_array().unwrap();
-        assert_eq!(events.len(), 2 * 10, "every reason the server knows from us, both categories");
+        assert_eq!(events.len(), 2 * 12, "every reason the server knows from us, both categories");
         assert!(events.iter().all(|event| event["quantity"].as_u64() == Some(most)), "{payload}");
-        let sent = Count { transactions: 10 * most, spans: 10 * most };
+        let sent = Count { transactions: 12 * most, spans: 12 * most };
         assert_eq!(total(&books) + sent, before);
         report.restore(&books);
         assert_eq!(total(&books), before);

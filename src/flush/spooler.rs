@@ -275,7 +275,7 @@ impl<Now: Fn() -> Moment> Spooler<Now> {
     fn disk_failed(&mut self, error: &str) {
         let now = (self.now)().monotonic;
         self.books.spool.errors.add(1);
-        self.depot.failed(error, now);
+        self.depot.failed("spool", error, now);
         self.queue.set_spooling(false);
         self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
         self.paused_until = now.saturating_add(self.pause);

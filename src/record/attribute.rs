@@ -5,7 +5,7 @@ use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{
     CUT, INLINE_BYTES, INLINE_NAME_MAX, Kind, LIST, PAYLOAD_MAX, Scalar, Slot, VALUE_MAX, WORDS,
-    attribute_header, slots_for, turn,
+    attribute_header, bounded, slots_for, turn, words,
 };
 use crate::shared::payload::Link;
 use crate::shared::registry::Lane;
@@ -293,37 +293,6 @@ pub(crate) fn link(handle: Handle, link: &Link) {
     }
 }
 
-/// Up to `N` words of little-endian bytes, zeros behind them.
-#[inline]
-fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
-    let mut out = [0; N];
-    let (whole, rest) = bytes.as_chunks::<8>();
-    for (word, chunk) in out.iter_mut().zip(whole) {
-        *word = u64::from_le_bytes(*chunk);
-    }
-    if let Some(word) = out.get_mut(whole.len())
-        && !rest.is_empty()
-    {
-        *word = match bytes.last_chunk::<8>() {
-            // The last eight bytes at once; the shift drops those that are there already.
-            Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
-            None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-        };
-    }
-    out
-}
-
-/// The longest beginning of `text` within `max` bytes, on a character's edge; and whether that cut
-/// it.
-#[inline]
-fn bounded(text: &str, max: usize) -> (&str, bool) {
-    if text.len() <= max {
-        return (text, false);
-    }
-    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    (text.get(..end).unwrap_or_default(), true)
-}
-
 /// A payload that is put together before it is written.
 struct Payload {
     bytes: [u8; PAYLOAD_MAX],
@@ -438,25 +407,6 @@ const fn scalar_of(value: Value<'_>) -> Scalar {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_hold_bytes_in_order_with_zeros_behind() {
-        for len in 0..=40 {
-            let bytes: Vec<u8> = (1..=len).collect();
-            let words: [u64; 5] = words(&bytes);
-            let back: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            assert_eq!(back[..len as usize], bytes);
-            assert!(back[len as usize..].iter().all(|byte| *byte == 0));
-        }
-    }
-
-    #[test]
-    fn text_is_cut_at_characters() {
-        assert_eq!(bounded("abc", 3), ("abc", false));
-        assert_eq!(bounded("abcd", 3), ("abc", true));
-        assert_eq!(bounded("äöü", 3), ("ä", true));
-        assert_eq!(bounded("😀", 3), ("", true));
-    }
 
     #[test]
     fn lists_hold_what_fits_and_say_when_that_was_not_all() {

@@ -70,6 +70,8 @@ pub(crate) const NAME_MAX: usize = 1024;
 pub(crate) const INLINE_NAME_MAX: usize = 200;
 /// The longest payload: an inline name and a value.
 pub(crate) const PAYLOAD_MAX: usize = 1 + INLINE_NAME_MAX + VALUE_MAX;
+/// The longest unit that is sent, in bytes.
+pub(crate) const UNIT_MAX: usize = 15;
 
 /// Bits of a threshold: up to 1,000,000.
 const THRESHOLD_BITS: u32 = 20;
@@ -395,6 +397,14 @@ pub(crate) fn items(slots: &[Slot]) -> impl Iterator<Item = &[Slot]> {
     })
 }
 
+/// Appends the slots of an attribute: its header, the keys of its span and its root, its payload.
+pub(crate) fn append(slots: &mut Vec<Slot>, [header, key, root]: [u64; 3], payload: &[u8]) {
+    let (first, rest) = payload.split_at(payload.len().min(INLINE_BYTES));
+    let [a, b, c, d, e] = words(first);
+    slots.push([header, key, root, a, b, c, d, e]);
+    slots.extend(rest.chunks(CONTINUATION_BYTES).map(words::<WORDS>));
+}
+
 /// Copies an attribute's payload from its slots into `out`, which is cleared first. Slots that are
 /// missing leave the payload short; nothing panics.
 pub(crate) fn payload(slots: &[Slot], out: &mut Vec<u8>) {
@@ -410,4 +420,73 @@ pub(crate) fn payload(slots: &[Slot], out: &mut Vec<u8>) {
         out.extend_from_slice(&word.to_le_bytes());
     }
     out.truncate(len);
+}
+
+/// Up to `N` words of little-endian bytes, zeros behind them.
+#[inline]
+pub(crate) fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut out = [0; N];
+    let (whole, rest) = bytes.as_chunks::<8>();
+    for (word, chunk) in out.iter_mut().zip(whole) {
+        *word = u64::from_le_bytes(*chunk);
+    }
+    if let Some(word) = out.get_mut(whole.len())
+        && !rest.is_empty()
+    {
+        *word = match bytes.last_chunk::<8>() {
+            // The last eight bytes at once; the shift drops those that are there already.
+            Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
+            None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        };
+    }
+    out
+}
+
+/// The longest beginning of `text` within `max` bytes, on a character's edge; and whether that cut
+/// it.
+#[inline]
+pub(crate) fn bounded(text: &str, max: usize) -> (&str, bool) {
+    if text.len() <= max {
+        return (text, false);
+    }
+    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    (text.get(..end).unwrap_or_default(), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_hold_bytes_in_order_with_zeros_behind() {
+        for len in 0..=40 {
+            let bytes: Vec<u8> = (1..=len).collect();
+            let words: [u64; 5] = words(&bytes);
+            let back: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            assert_eq!(back[..len as usize], bytes);
+            assert!(back[len as usize..].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn text_is_cut_at_characters() {
+        assert_eq!(bounded("abc", 3), ("abc", false));
+        assert_eq!(bounded("abcd", 3), ("abc", true));
+        assert_eq!(bounded("äöü", 3), ("ä", true));
+        assert_eq!(bounded("😀", 3), ("", true));
+    }
+
+    #[test]
+    fn a_payload_is_appended_and_comes_back() {
+        for len in [0, 1, 40, 41, 104, 105, PAYLOAD_MAX] {
+            let payload: Vec<u8> = (0..len).map(|n| n as u8).collect();
+            let header = attribute_header(Kind::Data, 0, len as u16, NameId::INLINE);
+            let mut slots = Vec::new();
+            append(&mut slots, [header, 2, 1], &payload);
+            assert_eq!(slots.len(), slots_for(len));
+            let mut back = Vec::new();
+            super::payload(&slots, &mut back);
+            assert_eq!(back, payload);
+        }
+    }
 }

@@ -43,6 +43,12 @@ pub enum Reason {
     /// Children whose transaction did not end in time (`Config::open_age`), or was one too many
     /// among the unfinished (`open_transactions`, `open_slots`).
     Evicted,
+    /// One of [`Config::event_processors`](crate::Config::event_processors) dropped it, or
+    /// panicked.
+    EventProcessor,
+    /// [`Config::before_send_transaction`](crate::Config::before_send_transaction) dropped it, or
+    /// panicked.
+    BeforeSend,
     /// Larger than the server takes, or not fit to be written.
     Invalid,
     /// The queue to the uploader was full.
@@ -70,7 +76,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of the enum.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::RingFull,
         Self::Reentrant,
         Self::NoRing,
@@ -79,6 +85,8 @@ impl Reason {
         Self::LateChild,
         Self::Unfinished,
         Self::Evicted,
+        Self::EventProcessor,
+        Self::BeforeSend,
         Self::Invalid,
         Self::QueueFull,
         Self::RateLimited,
@@ -104,6 +112,8 @@ impl Reason {
             Self::LateChild => "late_child",
             Self::Unfinished => "unfinished",
             Self::Evicted => "evicted",
+            Self::EventProcessor => "event_processor",
+            Self::BeforeSend => "before_send",
             Self::Invalid => "invalid",
             Self::QueueFull => "queue_full",
             Self::RateLimited => "rate_limited",
@@ -118,6 +128,11 @@ impl Reason {
         }
     }
 
+    /// Whether it is the host's own code that drops it: nothing that anybody has to be told of.
+    pub(crate) const fn is_wanted(self) -> bool {
+        matches!(self, Self::EventProcessor | Self::BeforeSend)
+    }
+
     /// The reason in Sentry's client reports (the spec's list is closed: unknown names are
     /// discarded); `None` for what must not or cannot be reported.
     #[must_use]
@@ -130,6 +145,8 @@ impl Reason {
             Self::RateLimited => "ratelimit_backoff",
             Self::SendError => "send_error",
             Self::NetworkError => "network_error",
+            Self::EventProcessor => "event_processor",
+            Self::BeforeSend => "before_send",
             Self::Invalid => "invalid",
             Self::SpoolEvicted | Self::SpoolDamaged => "cache_overflow",
             Self::Reentrant | Self::NoRing | Self::LateChild | Self::Evicted | Self::Internal => {
@@ -315,10 +332,11 @@ pub(crate) struct Books {
     pub(crate) retries: Total,
     /// How often the wall clock was set, or the machine slept.
     pub(crate) clock_jumps: Total,
-    /// Transactions that were reported as stuck, and panics of the host's hook for that.
+    /// Transactions that were reported as stuck.
     pub(crate) stuck: Total,
     /// Continued traces for which there was no place to be found again.
     pub(crate) traces_lost: Total,
+    /// Panics of the host's functions.
     pub(crate) callback_panics: Total,
     /// Messages that were received before they were published, by two clocks.
     pub(crate) messages_skewed: Total,

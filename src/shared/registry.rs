@@ -15,6 +15,7 @@
 //! Nothing here is waited for: what a thread was making when its process forked is for the child
 //! as if it had not been begun.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering as Std};
 
@@ -271,7 +272,21 @@ pub(crate) fn attach() -> Option<&'static Lane> {
     let name = std::thread::current().name().map(str::to_owned);
     lane.label.store(Some(Arc::new(Label { name, id: thread_number() })));
     lane.ring.enliven();
+    let _ = HERE.try_with(|here| here.set(Some(lane.number)));
     Some(lane)
+}
+
+thread_local! {
+    /// The number of the lane that the thread attached last.
+    static HERE: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Whether a key was given out by the calling thread's lane.
+pub(crate) fn is_of_this_thread(key: u64) -> bool {
+    HERE.try_with(Cell::get)
+        .ok()
+        .flatten()
+        .is_some_and(|number| key >> KEY_BITS == u64::from(number))
 }
 
 /// The system's number of the calling thread where there is one to read, else 0.

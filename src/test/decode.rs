@@ -1,26 +1,21 @@
 //! From the slots of a transaction to its spans in the order of a tree: each before its children,
 //! children by their start.
 //!
-//! What was set means what it means on the way to the server: the last value of a key counts, a
-//! child whose parent is not there hangs below the root, that a future was dropped beats a panic,
-//! and a panic beats what was set.
+//! What was set means what it means on the way to the server (`flush/event/decode.rs`); a child
+//! whose parent is not there hangs below the root.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use crate::flush::encode::value::split_name;
+use crate::flush::event::decode::{Decoded, status, text};
 use crate::sampling::decide::Why;
 use crate::shared::clock::Anchor;
-use crate::shared::id::{NameId, SpanId, TraceId, WireIds};
-use crate::shared::layout::{self, AttributeHeader, Kind, Slot, SpanRecord, flag, items};
-use crate::shared::names;
-use crate::shared::payload;
+use crate::shared::id::{SpanId, TraceId, WireIds};
+use crate::shared::layout::{Slot, SpanRecord, flag};
 use crate::shared::settings::SETTINGS;
 use crate::shared::traces::Continued;
-use crate::status::SpanStatus;
 
 use super::running::{PLACE, Remains};
-use super::tree::{Link, Measurement, Record};
-use super::value::Value;
+use super::tree::Record;
 
 /// How ticks become time.
 #[derive(Debug)]
@@ -65,19 +60,6 @@ impl Time {
     }
 }
 
-/// What was set on one span.
-#[derive(Debug, Default)]
-struct Set {
-    op: Option<String>,
-    description: Option<String>,
-    status: Option<SpanStatus>,
-    tags: BTreeMap<String, String>,
-    data: BTreeMap<String, Value>,
-    measurements: BTreeMap<String, Measurement>,
-    links: Vec<Link>,
-    continued: Option<Continued>,
-}
-
 /// The spans of one transaction; the root first. Empty if there is no root.
 pub(super) fn transaction(
     run: &[Slot],
@@ -85,20 +67,7 @@ pub(super) fn transaction(
     ids: Option<&WireIds>,
     remains: &Remains,
 ) -> Vec<Record> {
-    let mut set: HashMap<u64, Set> = HashMap::new();
-    let mut spans = Vec::new();
-    let mut root = None;
-    for item in items(run) {
-        let Some(first) = item.first() else { continue };
-        match SpanRecord::of(first) {
-            Some(record) if record.kind == Kind::Root => root = Some(record),
-            Some(record) => spans.push(record),
-            None => {
-                let [_, key, ..] = *first;
-                let _ = apply(set.entry(key).or_default(), item);
-            }
-        }
-    }
+    let Decoded { root, children: spans, mut set, .. } = Decoded::of(run);
     let Some(root) = root else { return Vec::new() };
     let continued = set.get(&root.key).and_then(|found| found.continued);
     let names = Names { ids, remains, root: root.key, continued };
@@ -206,70 +175,4 @@ impl Names<'_> {
         };
         ids.span_id(self.remains.number(key).unwrap_or_else(place))
     }
-}
-
-fn status(span: &SpanRecord, set: Option<SpanStatus>) -> Option<SpanStatus> {
-    match span.flags & (flag::PANICKED | flag::CANCELLED) {
-        0 => set,
-        flag::PANICKED => Some(SpanStatus::InternalError),
-        _ => Some(SpanStatus::Cancelled),
-    }
-}
-
-pub(super) fn text(id: NameId) -> String {
-    names::text(id).unwrap_or_default().to_owned()
-}
-
-/// Takes one attribute in; `None` if it is no good.
-fn apply(set: &mut Set, item: &[Slot]) -> Option<()> {
-    let header = AttributeHeader::of(item.first()?)?;
-    let mut bytes = Vec::new();
-    layout::payload(item, &mut bytes);
-    let (inline, value) = split_name(header.name, &bytes)?;
-    let key = || match header.name {
-        NameId::INLINE => inline.to_owned(),
-        name => text(name),
-    };
-    match header.kind {
-        Kind::Tag => {
-            let value = Value::decode(header.code, value)?.plain();
-            set.tags.insert(key(), value);
-        }
-        Kind::Data => {
-            set.data.insert(key(), Value::decode(header.code, value)?);
-        }
-        Kind::Measurement => {
-            let (number, unit) = value.split_first_chunk::<8>()?;
-            let unit = NameId(u32::from_le_bytes(unit.try_into().ok()?));
-            let value = f64::from_le_bytes(*number);
-            set.measurements.insert(key(), Measurement { value, unit: text(unit) });
-        }
-        Kind::Status => set.status = SpanStatus::from_code(*value.first()?),
-        Kind::HttpStatus => {
-            let code = u16::try_from(u64::from_le_bytes(value.try_into().ok()?)).ok()?;
-            set.status = Some(SpanStatus::from_http(code));
-            set.tags.insert("http.status_code".to_owned(), code.to_string());
-            set.data.insert("http.response.status_code".to_owned(), code.into());
-        }
-        Kind::Description | Kind::Op => {
-            let text = match header.name {
-                NameId::NONE | NameId::INLINE => match Value::decode(header.code, &bytes)? {
-                    Value::Text(text) => text,
-                    _ => return None,
-                },
-                name => text(name),
-            };
-            let place = if header.kind == Kind::Op { &mut set.op } else { &mut set.description };
-            *place = Some(text);
-        }
-        Kind::Link => {
-            let payload::Link { trace, span, sampled } = payload::Link::of(value)?;
-            set.links.push(Link { trace_id: trace, span_id: span, sampled });
-        }
-        Kind::Trace => set.continued = set.continued.or(Continued::of(value)),
-        // What is sent with a trace besides its ids.
-        Kind::Dsc | Kind::Frozen | Kind::Asked => {}
-        Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
-    }
-    Some(())
 }

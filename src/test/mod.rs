@@ -83,8 +83,8 @@ mod open;
 mod running;
 mod text;
 mod tree;
-mod value;
 
 pub use capture::{Capture, Handle, advance, capture, handle};
-pub use tree::{Captured, Link, Measurement, Node, Open};
-pub use value::Value;
+pub use tree::{Captured, Node, Open};
+
+pub use crate::flush::event::{Link, Measurement, Value};

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::flush::event::decode::text;
 use crate::shared::id::NameId;
 use crate::shared::layout::{Kind, Slot};
 use crate::shared::registry;
 use crate::shared::seqlock::{Entry, meta};
 
-use super::decode::text;
 use super::losses;
 use super::running::{Remains, slots_of_kind};
 use super::tree::Open;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter, Write};
 use std::time::Duration;
 
+use crate::flush::event::{Measurement, Value};
 use crate::sampling::decide::Why;
 use crate::shared::ledger::{Count, Reason};
 
-use super::tree::{Captured, Measurement, Node, Open, Record};
-use super::value::Value;
+use super::tree::{Captured, Node, Open, Record};
 
 /// See [`Captured::with_times`].
 pub(super) struct WithTimes<'a>(pub(super) &'a Captured);

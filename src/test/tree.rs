@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::flush::event::{Link, Measurement, Value};
 use crate::sampling::decide::Why;
 use crate::shared::id::{SpanId, TraceId};
 use crate::shared::ledger::{Count, Reason};
 use crate::status::SpanStatus;
 
 use super::text;
-use super::value::Value;
 
 /// One span.
 #[derive(Clone, Debug)]
@@ -37,28 +37,6 @@ pub(super) struct Record {
     /// Of its transaction, in millionths.
     pub(super) threshold: u32,
     pub(super) why: Why,
-}
-
-/// A number with a unit.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Measurement {
-    /// The number.
-    pub value: f64,
-    /// The unit; empty: none.
-    pub unit: String,
-}
-
-/// Another span that one has to do with: what was given to `add_link`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Link {
-    /// The id of its trace.
-    pub trace_id: TraceId,
-    /// Its id.
-    pub span_id: SpanId,
-    /// Whether it is sampled, if that is known.
-    pub sampled: Option<bool>,
 }
 
 /// A span that had not ended when the capture did.

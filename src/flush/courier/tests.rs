@@ -117,7 +117,7 @@ impl<Now: Fn() -> Moment> Rig<Now> {
     }
 
     fn last_error(&self) -> String {
-        self.courier.depot.health().last_error.unwrap_or_default().0
+        self.courier.depot.health().last_error.map(|it| it.text).unwrap_or_default()
     }
 }
 

@@ -2,7 +2,7 @@
 //! by section. The same key set twice leaves the later one; no object gets a key twice.
 
 use crate::shared::id::NameId;
-use crate::shared::layout::{CUT, Kind, Scalar, Slot};
+use crate::shared::layout::{CUT, Kind, Scalar, Slot, UNIT_MAX};
 use crate::shared::names;
 use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
@@ -400,9 +400,6 @@ fn measurement(out: &mut Vec<u8>, bytes: &[u8]) -> Written {
     out.push(b'}');
     Written::cut_if(!fits)
 }
-
-/// The longest unit.
-const UNIT_MAX: usize = 15;
 
 /// A text as a fragment: the slot or name that replaces the record's own, if there is one and it is
 /// good, else the record's own.

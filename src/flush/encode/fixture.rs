@@ -4,8 +4,7 @@
 
 use crate::shared::id::NameId;
 use crate::shared::layout::{
-    CUT, INLINE_NAME_MAX, Kind, LIST, Scalar, Slot, SpanRecord, VALUE_MAX, attribute_header,
-    slots_for,
+    CUT, INLINE_NAME_MAX, Kind, LIST, Scalar, Slot, SpanRecord, VALUE_MAX, append, attribute_header,
 };
 use crate::shared::names;
 use crate::shared::payload::Link;
@@ -127,14 +126,8 @@ impl Run {
         payload: &[u8],
     ) -> Self {
         let len = u16::try_from(payload.len()).unwrap();
-        let mut words = vec![attribute_header(kind, code, len, name), key, self.root];
-        words.extend(payload.chunks(8).map(|chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_le_bytes(word)
-        }));
-        words.resize(slots_for(payload.len()) * 8, 0);
-        self.slots.extend(words.chunks_exact(8).map(|slot| Slot::try_from(slot).unwrap()));
+        let header = attribute_header(kind, code, len, name);
+        append(&mut self.slots, [header, key, self.root], payload);
         self
     }
 

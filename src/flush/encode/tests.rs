@@ -1,6 +1,7 @@
 //! What an envelope holds, case by case, and the golden files.
 
 mod cost;
+mod hooks;
 mod oracle;
 mod property;
 mod trace;

@@ -91,9 +91,8 @@ pub(crate) struct Bounds {
     pub(crate) age: Duration,
 }
 
-/// Hands an envelope back, or settles it. One that is dropped leaves it handed out.
+/// Hands an envelope back, or settles it. One that is dropped leaves it as it is.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use]
 pub(crate) struct Ticket(Id);
 
 /// An envelope that was handed out.

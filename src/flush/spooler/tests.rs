@@ -273,8 +273,8 @@ fn a_disk_that_fails_leaves_all_in_memory_and_is_tried_again() {
     rig.pass(999);
     rig.turn();
     assert_eq!(rig.books.spool.errors.get(), 1, "the disk is left alone");
-    let (error, _) = rig.spooler.depot.health().last_error.unwrap();
-    assert!(error.starts_with("the spool cannot be opened: "), "{error}");
+    let error = rig.spooler.depot.health().last_error.unwrap();
+    assert!(error.text.starts_with("the spool cannot be opened: "), "{error:?}");
     rig.pass(1);
     rig.turn();
     assert_eq!(rig.books.spool.errors.get(), 2);

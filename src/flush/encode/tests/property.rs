@@ -153,7 +153,7 @@ fn child() -> impl Strategy<Value = Child> {
 
 /// A run in any order: children `2..`, parents that may be missing, attributes of spans that may
 /// be.
-fn run() -> impl Strategy<Value = Vec<Slot>> {
+pub(super) fn run() -> impl Strategy<Value = Vec<Slot>> {
     let measurements = vec((0..12u64, name(), number(), name()), 0..8);
     let parts = (vec(child(), 0..10), vec((0..12u64, set()), 0..40), measurements);
     let decision = (0..1u32 << 20, prop_oneof![Just(0), 0..16u8]);

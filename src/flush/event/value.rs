@@ -1,4 +1,4 @@
-//! Values as a capture gives them back, and as a test writes them down.
+//! Values as events and captures hold them, and as hooks and tests write them down.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::shared::layout::{CUT, LIST, Scalar, VALUE_MAX};
 /// they were recorded with. Literals and anything that [`From`] takes can be compared with it.
 ///
 /// ```
-/// use hotspan::test::Value;
+/// use hotspan::event::Value;
 ///
 /// assert_eq!(Value::from(3_u8), Value::from(3_i64));
 /// assert_eq!(Value::from("eu"), "eu");
