@@ -10,6 +10,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     clippy::allow_attributes,
     reason = "helpers of tests panic as tests do, and ask the real clock"
 )]

@@ -152,17 +152,33 @@ impl Uploads {
         if self.queue.is_spooling() {
             let reserve = (timeout / RESCUE_SHARE).min(RESCUE_MAX);
             if self.queue.wait_stopped(left().saturating_sub(reserve)) {
+                self.release();
                 return Count::default();
             }
             self.queue.rescue();
             self.interrupt();
         }
         if self.queue.wait_stopped(left()) {
+            self.release();
             return Count::default();
         }
         let lost = self.queue.abandon(Reason::ShutdownDeadline);
         self.interrupt();
         lost
+    }
+
+    /// Nothing is under way that could be broken off. What knows how to may hold on to connections,
+    /// and so it is not kept for as long as this is.
+    fn release(&self) {
+        let mut interrupters = self.interrupters.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = std::mem::take(&mut *interrupters);
+        drop(interrupters);
+        for one in all {
+            // A stranger's destructor, as below.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(one))) {
+                forget(payload);
+            }
+        }
     }
 
     fn interrupt(&self) {
