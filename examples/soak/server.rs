@@ -19,6 +19,9 @@ pub(crate) const ARGUMENT: &str = "--serve";
 /// How long it stays of one mind.
 const FLAP: Duration = Duration::from_secs(7);
 
+/// Requests that were answered with 200.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mood {
     Well,
