@@ -109,11 +109,11 @@ impl Row {
 fn record(spans: usize, rng: &mut Rng, guard: &Guard) {
     const TABLES: [&str; 5] = ["orders", "customers", "items", "stock_movements", "invoices"];
     let mut message = start_transaction("queue.process", "orders");
-    message.set_tag("region", ["eu-1", "eu-2", "us-1"][rng.usize(..3)]);
+    message.set_tag("region", rng.choice(["eu-1", "eu-2", "us-1"]).unwrap_or("eu-1"));
     message.set_data("messaging.message.id", &*format!("{:032x}", rng.u128(..)));
     message.set_data("messaging.message.body.size", rng.u64(200..20_000));
     for _ in 1..spans {
-        let table = TABLES[rng.usize(..TABLES.len())];
+        let table = rng.choice(TABLES).unwrap_or("orders");
         match rng.u8(..10) {
             0..=4 => {
                 let mut query = span!("db.query", "SELECT * FROM orders WHERE customer_id = $1");
@@ -160,7 +160,7 @@ fn print(rows: &[Row]) {
         let plain = rows.iter().find(|plain| plain.spans == row.spans).map_or(0, |it| it.bytes);
         let mut nanos = row.nanos.clone();
         nanos.sort_by(f64::total_cmp);
-        let nanos = nanos[nanos.len() / 2];
+        let nanos = nanos.get(nanos.len() / 2).copied().unwrap_or_default();
         let bytes = row.bytes as f64 / ENVELOPES as f64;
         table.add_row([
             row.spans.to_string(),

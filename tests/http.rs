@@ -463,7 +463,7 @@ fn nothing_is_sent_again_on_a_new_connection_nor_after_a_word_nor_twice() {
     };
     let good = Reply::status(200, &[], b"{}");
     let close = Reply::Close(Vec::new());
-    assert_eq!(sent(&[close.clone()]), (1, SendErrorKind::Broken));
+    assert_eq!(sent(std::slice::from_ref(&close)), (1, SendErrorKind::Broken));
     let word = Reply::Close(b"HTTP/1.1 2".to_vec());
     assert_eq!(sent(&[good.clone(), word]), (2, SendErrorKind::Broken));
     assert_eq!(sent(&[good.clone(), Reply::Hang]), (2, SendErrorKind::Timeout));
