@@ -13,7 +13,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use hotspan::{Config, Reason, start_child, start_transaction, stats};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -43,7 +43,8 @@ fn main() -> Result<()> {
         }
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    let rule = LineStyle::none().fill('─').junction('─');
+    table.load_style(TableStyle::new().header_separator(rule));
     table.set_header(["connections", "arrived a second", "queue_full", "books"]);
     for (connections, mut rounds) in CONNECTIONS.into_iter().zip(rounds) {
         rounds.sort_by(|left, right| left.a_second.total_cmp(&right.a_second));
