@@ -240,6 +240,9 @@ pub struct Config {
     /// From 1, default 8 MiB, at most 64 GiB (1 GiB on 32 bits).
     #[serde(deserialize_with = "crate::read::count")]
     pub queue_bytes: usize,
+    /// The same in envelopes. 1 to 1,048,576, default 16,384.
+    #[serde(deserialize_with = "crate::read::count")]
+    pub queue_envelopes: usize,
     /// Requests under way at the same time, at most: one connection to a server that is 40 ms away
     /// takes 25 envelopes a second. Threads for them are started as they are needed, beginning with
     /// one. 1 to 64, default 4.
@@ -405,6 +408,7 @@ impl Default for Config {
             ring_slots: 131_072,
             ring_bytes: 16 << 20,
             queue_bytes: 8 << 20,
+            queue_envelopes: 16_384,
             upload_concurrency: 4,
             upload_retries: 2,
             spool_dir: None,

@@ -40,6 +40,7 @@ impl fmt::Debug for Config {
             ring_slots,
             ring_bytes,
             queue_bytes,
+            queue_envelopes,
             upload_concurrency,
             upload_retries,
             spool_dir,
@@ -87,6 +88,7 @@ impl fmt::Debug for Config {
             .field("ring_slots", ring_slots)
             .field("ring_bytes", ring_bytes)
             .field("queue_bytes", queue_bytes)
+            .field("queue_envelopes", queue_envelopes)
             .field("upload_concurrency", upload_concurrency)
             .field("upload_retries", upload_retries)
             .field("spool_dir", spool_dir)

@@ -305,7 +305,10 @@ mod tests {
     }
 
     fn start(transports: Vec<Box<dyn Transport>>, books: &'static Books) -> Uploads {
-        let queue = Arc::new(Queue::new(Rules { bytes_max: 10_000, tries_max: 1 }, books));
+        let queue = Arc::new(Queue::new(
+            Rules { bytes_max: 10_000, parcels_max: 1000, tries_max: 1 },
+            books,
+        ));
         let now = clock::monotonic();
         let depot = Arc::new(Depot::new(Arc::clone(&queue), books, true, false, now));
         Uploads::start(transports, queue, depot).unwrap()

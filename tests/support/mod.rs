@@ -13,6 +13,7 @@
 pub(crate) mod envelope;
 #[cfg(feature = "http")]
 pub(crate) mod faults;
+pub(crate) mod log;
 pub(crate) mod poll;
 pub(crate) mod process;
 #[cfg(feature = "http")]
