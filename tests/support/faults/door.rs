@@ -61,6 +61,7 @@ impl Doorway {
         let listener = bound(self.address);
         if door == Door::Narrow {
             listener.set_recv_buffer_size(1).unwrap();
+            #[cfg(unix)]
             listener.set_tcp_mss(536).unwrap();
         }
         listener.set_nonblocking(true).unwrap();

@@ -230,7 +230,7 @@ impl Connection<'_> {
                 let auth = request.header("x-sentry-auth").unwrap_or_default();
                 let detail = format!("{{\"detail\":\"not with {auth}\"}}");
                 self.keep(request, Some(status));
-                self.answer(status, &[], detail.as_bytes())?;
+                self.answer(status, &[("Retry-After", auth)], detail.as_bytes())?;
                 return Ok(Then::Keep);
             }
             _ => (200, &[], b"{}"),
