@@ -37,9 +37,9 @@ pub fn rate_limits(answers: &[Response], now: Duration, unix_now: Duration) {
     }
 }
 
-/// Sends to a server that answers with these bytes, in two pieces divided at `split`, after which it
-/// closes, resets the connection, falls silent, or goes on with zeros, by `end`. What comes of it is
-/// bounded and shows no key.
+/// Sends to a server that answers with these bytes, in two pieces divided at `split`, after which
+/// it closes, resets the connection, falls silent, or goes on with zeros, by `end`. What comes of
+/// it is bounded and shows no key.
 #[cfg(feature = "http")]
 pub fn http_response(bytes: &[u8], split: usize, end: u8) {
     let end = match end % 4 {
