@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     fn options() -> HttpOptions {
-        HttpOptions::new("https://sentry.example.com/api/1/envelope/", "Sentry sentry_key=hushhush")
+        HttpOptions::new("http://sentry.example.com/api/1/envelope/", "Sentry sentry_key=hushhush")
     }
 
     fn refused(options: HttpOptions) -> &'static str {

@@ -164,7 +164,7 @@ mod tests {
         let huge = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(200_000));
         for answer in [good, chunked, &told, &huge, "HTTP/1.1 200 OK\r\n\r\n", "\0", ""] {
             for end in [End::Close, End::Reset, End::Silence, End::Zeros] {
-                for split in (0..answer.len() + 1).step_by(1 + answer.len() / 50) {
+                for split in (0..answer.len() + 1).step_by(1 + answer.len() / 12) {
                     play(answer.as_bytes(), split, end);
                 }
             }
