@@ -217,8 +217,8 @@ pub struct Config {
     /// included. 1 ms to 1 day, default 10 s.
     #[serde(deserialize_with = "crate::read::seconds")]
     pub request_timeout: Duration,
-    /// How long connecting may take, and how long the look-up of the host's name is waited for. 1 ms
-    /// to 1 day, default 3 s.
+    /// How long connecting may take, and how long the look-up of the host's name is waited for. 1
+    /// ms to 1 day, default 3 s.
     #[serde(deserialize_with = "crate::read::seconds")]
     pub connect_timeout: Duration,
     /// Where envelopes go. Default: to the DSN's server. In files: `"http"`, `"null"` or
