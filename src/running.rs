@@ -233,3 +233,6 @@ impl Running {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,9 @@ const STACK_BYTES: usize = 512 * 1024;
 const PANICS_MAX: u32 = 5;
 /// How long a new flusher waits for one that a shutdown gave up: it is busy, not blocked.
 const READING_MAX: Duration = Duration::from_secs(10);
+/// How long a flusher that is not through in time is still waited for: with a queue that is closed
+/// it has but to count. One that a hook holds up is not through then, either.
+const COUNTING_MAX: Duration = Duration::from_millis(75);
 /// The last look at the rings comes this much after the one before: threads that were just
 /// publishing when recording went off are through by then.
 const LAST_LOOK: Duration = Duration::from_millis(1);
@@ -107,7 +110,7 @@ impl Client {
         let control = Arc::new(Control::default());
         let Plan { site, bounds, wire, watch, .. } = plan;
         let mut flusher = Flusher::new(site, bounds, wire, queue, books, reading, watch);
-        flusher.discard_leftovers();
+        flusher.discard_leftovers(Reason::AfterShutdown);
         flusher.keep(plan.keep);
         flusher.consult(plan.hooks);
         // What an earlier client found is of no concern to this one.
@@ -148,13 +151,16 @@ impl Client {
         looked && self.uploads.flush(deadline.saturating_sub(clock::monotonic()))
     }
 
-    /// Stops both threads; returns at `timeout` at the latest, with everything that was not settled
-    /// by then counted. Recording must be off.
+    /// Stops both threads; returns at `timeout`, or [`COUNTING_MAX`] later at the latest, with
+    /// everything that was not settled by then counted. Recording must be off.
     pub(crate) fn close(&self, timeout: Duration) {
         let deadline = clock::monotonic().saturating_add(timeout);
         self.control.ask(|state| state.stop = true);
-        self.control.wait(timeout, |state| state.stopped);
+        let is_through = self.control.wait(timeout, |state| state.stopped);
         self.uploads.close(deadline.saturating_sub(clock::monotonic()));
+        if !is_through {
+            self.control.wait(COUNTING_MAX, |state| state.stopped);
+        }
     }
 
     /// Has the flusher see that there are caps or floors now, which need it more often than the
@@ -278,7 +284,10 @@ impl Role {
             }
             if stop || dead {
                 thread::sleep(LAST_LOOK);
-                self.cycle();
+                if self.cycle().is_none() {
+                    // Whatever it is that it chokes on, it must not stay in the rings uncounted.
+                    self.survive(|flusher, _| flusher.discard_leftovers(Reason::Internal));
+                }
                 self.flusher.finish();
             }
             let mut state = self.control.lock();

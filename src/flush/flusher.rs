@@ -185,6 +185,11 @@ impl Out {
             self.books.delivered.add(kept);
             return;
         }
+        if self.queue.is_closed() {
+            // Too late for hooks, which may take their time, and for encoding.
+            self.lost(Reason::ShutdownDeadline, records(run).0);
+            return;
+        }
         match &self.hooks {
             None => self.encoded(run),
             Some(_) => self.hooked(run),
@@ -324,21 +329,23 @@ impl Flusher {
         self.pressure = Some(Pressure::default());
     }
 
-    /// Drops what an earlier generation left in the rings: its flusher was gone when it was
-    /// published.
-    pub(crate) fn discard_leftovers(&mut self) {
+    /// Drops what is in the rings, without looking into it: what an earlier generation left there,
+    /// as its flusher was gone when it was published, or what this one could not read.
+    pub(crate) fn discard_leftovers(&mut self, reason: Reason) {
         let mut batch = Vec::new();
         for lane in registry::lanes() {
             batch.clear();
             lane.ring.collect(&mut batch, u64::MAX >> 1);
             let (count, _) = records(&batch);
             self.out.books.collected.add(count);
-            self.out.books.lose(Reason::AfterShutdown, count);
+            self.out.books.lose(reason, count);
         }
     }
 
     /// One walk over all lanes.
     pub(crate) fn cycle(&mut self, now: Duration) -> Cycle {
+        #[cfg(test)]
+        faults::may_panic();
         let (before, anchor) = (self.out.anchor, Anchor::now());
         if anchor.is_off(&before) {
             self.out.books.clock_jumps.add(1);
@@ -430,6 +437,21 @@ impl Flusher {
                     self.out.books.unreported.of(reason).add(fresh);
                 }
             }
+        }
+    }
+}
+
+/// Cycles that panic, as nothing from outside can have them do.
+#[cfg(test)]
+pub(crate) mod faults {
+    use crossbeam_utils::atomic::AtomicCell;
+
+    /// So many of the next ones.
+    pub(crate) static PANICS: AtomicCell<u32> = AtomicCell::new(0);
+
+    pub(super) fn may_panic() {
+        if PANICS.fetch_update(|left| left.checked_sub(1)).is_ok() {
+            std::panic::resume_unwind(Box::new("on purpose"));
         }
     }
 }

@@ -13,9 +13,11 @@
 pub(crate) mod envelope;
 #[cfg(feature = "http")]
 pub(crate) mod faults;
+pub(crate) mod folder;
 pub(crate) mod log;
 pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod segments;
 #[cfg(feature = "http")]
 pub(crate) mod server;
 pub(crate) mod session;
