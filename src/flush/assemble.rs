@@ -122,6 +122,7 @@ impl Assembler {
         }
     }
 
+    #[cfg(test)]
     /// What waits: for its root, or with its root for the others.
     pub(crate) fn held(&self) -> Count {
         self.held

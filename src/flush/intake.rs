@@ -90,6 +90,7 @@ impl Intake {
         self.assembler = Assembler::new(bounds);
     }
 
+    #[cfg(test)]
     /// What waits in the assembler.
     pub(super) fn held(&self) -> Count {
         self.assembler.held()

@@ -391,6 +391,13 @@ impl Queue {
         state.parcels.front().filter(|_| is_busy).map(|oldest| oldest.way.number)
     }
 
+    /// How many uploaders more could send something at once.
+    pub(crate) fn wants_all_hands(&self) -> usize {
+        let state = self.lock();
+        let waiting = if state.route.is_down() { 0 } else { state.parcels.len() };
+        waiting.saturating_sub(state.idle)
+    }
+
     /// The server wants no transactions before this moment.
     pub(crate) fn limit(&self, until: Duration) {
         self.lock().limited_until = until;

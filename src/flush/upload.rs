@@ -148,6 +148,13 @@ impl Uploads {
     pub(crate) fn close(&self, timeout: Duration) -> Count {
         let deadline = clock::monotonic().saturating_add(timeout);
         let left = || deadline.saturating_sub(clock::monotonic());
+        // Nobody looks after this any more, and all hands are wanted.
+        let waiting = self.lock().transports.len();
+        for _ in 0..self.queue.wants_all_hands().min(waiting) {
+            if self.start_one().is_err() {
+                break;
+            }
+        }
         self.queue.close();
         if self.queue.is_spooling() {
             let reserve = (timeout / RESCUE_SHARE).min(RESCUE_MAX);
