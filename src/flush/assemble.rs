@@ -122,8 +122,8 @@ impl Assembler {
         }
     }
 
-    #[cfg(test)]
     /// What waits: for its root, or with its root for the others.
+    #[cfg(test)]
     pub(crate) fn held(&self) -> Count {
         self.held
     }

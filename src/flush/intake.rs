@@ -90,8 +90,8 @@ impl Intake {
         self.assembler = Assembler::new(bounds);
     }
 
-    #[cfg(test)]
     /// What waits in the assembler.
+    #[cfg(test)]
     pub(super) fn held(&self) -> Count {
         self.assembler.held()
     }
