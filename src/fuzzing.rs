@@ -72,9 +72,9 @@ pub fn spool_reader(data: &[u8]) {
     }
 }
 
-/// Sends to a server that answers with these bytes, in two pieces divided at `split`, after which it
-/// closes, resets the connection, falls silent, or goes on with zeros, by `end`. What comes of it is
-/// bounded and shows no key.
+/// Sends to a server that answers with these bytes, in two pieces divided at `split`, after which
+/// it closes, resets the connection, falls silent, or goes on with zeros, by `end`. What comes of
+/// it is bounded and shows no key.
 #[cfg(feature = "http")]
 pub fn http_response(bytes: &[u8], split: usize, end: u8) {
     let end = match end % 4 {

@@ -182,6 +182,7 @@ fn start(
         ring_slots,
         queue: Rules {
             bytes_max: resolved.queue_bytes,
+            parcels_max: resolved.queue_envelopes,
             tries_max: resolved.upload_retries.saturating_add(1),
         },
         client_reports: resolved.send_client_reports,
@@ -227,7 +228,7 @@ pub(crate) fn start_keeping(keep: Arc<dyn Keep>) -> Result<Arc<Client>, ConfigEr
         wire,
         interval: Duration::from_millis(20),
         ring_slots: KEEPING_RING_SLOTS,
-        queue: Rules { bytes_max: 1, tries_max: 1 },
+        queue: Rules { bytes_max: 1, parcels_max: 1, tries_max: 1 },
         client_reports: false,
         debug: false,
         spool: None,

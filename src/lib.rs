@@ -46,7 +46,7 @@
 //!   numbers with a unit, a **status** says how it ended ([`SpanStatus`]).
 //! - **Names** (ops, descriptions, keys) are looked up in a table: any [`IntoName`] is quick, a
 //!   static [`Name`] or the macros [`transaction!`] and [`span!`] are quickest.
-//! - The **guard** of [`init`] keeps two threads running, a flusher and an uploader, and stops
+//! - The **guard** of [`init`] keeps threads running, a flusher and uploaders, and stops
 //!   them. Bind it: `let _ = init(..)` would drop it at once.
 //! - The **books**: [`stats`](stats()) says at any time what was started, delivered, held, or
 //!   dropped and for which [`Reason`]; [`Stats::check`] that it adds up. [`inflight`](inflight())
@@ -89,7 +89,7 @@
 //! `panic = "abort"`, and on [`std::process::exit`], no guard is dropped: call [`Guard::close`]
 //! where it matters.
 //!
-//! A process that was forked off has none of the two threads. Nothing waits for them there; what it
+//! A process that was forked off has none of the threads. Nothing waits for them there; what it
 //! records goes nowhere, and dropping its copies of guards does nothing. It may call [`init`]
 //! itself, and has books and ids of its own then.
 //!

@@ -33,7 +33,7 @@ pub struct Stats {
     /// Ended, and not yet collected by the flusher: what is left when all else is taken from
     /// `started`.
     pub in_rings: Count,
-    /// Collected, and waiting for their transaction to end.
+    /// Collected, and waiting for their transaction to end, or being encoded.
     pub in_assembly: Count,
     /// Waiting for the uploader.
     pub in_queue: Count,
@@ -198,6 +198,7 @@ fn look() -> Stats {
     }
     let spool = spool_of(books);
     let held = client.as_ref().map(|client| client.held()).unwrap_or_default();
+    let handed_on = books.handed_on.read();
     let collected = books.collected.read();
     // Off every stack: what was detached, less what ended.
     let (mut detached, mut settled) = (Count::default(), books.settled.read());
@@ -212,7 +213,7 @@ fn look() -> Stats {
         in_spool: spool.0,
         spool: spool.1,
         clock_jumps: books.clock_jumps.get(),
-        in_assembly: books.in_assembly.read(),
+        in_assembly: collected - handed_on,
         cut: books.cut.get(),
         attributes_dropped: books.attributes_dropped.get(),
         attributes_lost: books.attributes_late.get(),

@@ -1,6 +1,6 @@
 //! Where envelopes go: the trait, and the transports that come with the crate.
 //!
-//! A transport is driven by the uploader thread alone: it may block, up to its own time-outs,
+//! Each uploader thread has a transport of its own, and drives it alone: it may block, up to its own time-outs,
 //! without the recording or the draining of rings being held up. It answers with what the server
 //! said; rate limits, counting and client reports are the uploader's business.
 
@@ -25,9 +25,10 @@ pub use crate::flush::envelope::{Category, Envelope, EnvelopeBuf};
 /// Sends envelopes somewhere. Made known to the library by
 /// [`Delivery::Custom`](crate::Delivery::Custom).
 ///
-/// It is called from one thread, never twice at a time. It does not retry and does not count: the
-/// status decides what becomes of an envelope. A panic costs that envelope; after five in a row it
-/// is not called again.
+/// Each is called from one thread, never twice at a time; there is one for each uploader
+/// ([`Config::upload_concurrency`](crate::Config::upload_concurrency)). It does not retry and does
+/// not count: the status decides what becomes of an envelope, and where there is none it is sent
+/// again. A panic costs that envelope; after five in a row none is called again.
 ///
 /// ```
 /// use hotspan::transport::{Envelope, Response, SendError, Transport};

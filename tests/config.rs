@@ -29,7 +29,7 @@ fn every_field_can_be_read() {
             "send_client_reports": false, "shutdown_timeout": 0.5, "http_proxy": "http://a",
             "https_proxy": "http://b", "no_proxy": "c", "ca_certs": "/etc/ca.pem",
             "compression": "none", "request_timeout": 1, "connect_timeout": 2, "transport": {"file": "folder"},
-            "ring_slots": 64, "ring_bytes": 4096, "queue_bytes": 5, "flush_interval": 0.001,
+            "ring_slots": 64, "ring_bytes": 4096, "queue_bytes": 5, "queue_envelopes": 3, "flush_interval": 0.001,
             "upload_concurrency": 6, "upload_retries": 7, "spool_dir": "spool",
             "spool_bytes": 4096, "spool_envelopes": 8, "spool_age": 9,
             "open_transactions": 6, "open_slots": 8, "open_age": 9.5,
@@ -72,6 +72,7 @@ fn every_field_can_be_read() {
         ring_slots,
         ring_bytes,
         queue_bytes,
+        queue_envelopes,
         upload_concurrency,
         upload_retries,
         spool_dir,
@@ -100,6 +101,7 @@ fn every_field_can_be_read() {
     assert_eq!(compression, Compression::None);
     assert!(matches!(transport, Delivery::File(folder) if folder == Path::new("folder")));
     assert_eq!((ring_slots, ring_bytes, queue_bytes), (64, 4096, 5));
+    assert_eq!(queue_envelopes, 3);
     assert_eq!((upload_concurrency, upload_retries), (6, 7));
     assert_eq!(spool_dir.as_deref(), Some(Path::new("spool")));
     assert_eq!((spool_bytes, spool_envelopes, spool_age.as_secs()), (4096, 8, 9));

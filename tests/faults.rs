@@ -10,6 +10,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     clippy::allow_attributes,
     reason = "helpers of tests panic as tests do, and ask the real clock"
 )]
@@ -99,7 +100,7 @@ impl Load {
     }
 }
 
-/// Time-outs where nothing else ends a request; else they are longer than anything takes.
+/// Time-outs under which a server that is well answers in time, but for a very busy machine.
 const SHORT: (u64, u64) = (300, 200);
 
 fn config(server: &FaultServer, time_outs: (u64, u64), concurrency: usize) -> Config {
@@ -125,7 +126,8 @@ fn config(server: &FaultServer, time_outs: (u64, u64), concurrency: usize) -> Co
 /// In milliseconds, for a request and for connecting.
 fn time_outs(mode: Mode) -> (u64, u64) {
     match mode {
-        _ if mode.facts().by_time_out => SHORT,
+        // Nothing else ends it: the shorter, the sooner.
+        _ if mode.facts().by_time_out => (150, 100),
         Mode::SlowBody => (1_000, 1_000),
         _ => (20_000, 20_000),
     }
@@ -603,5 +605,5 @@ fn flapping_among_all_of_them() {
     if let Ok(seed) = std::env::var("HOTSPAN_FAULT_SEED") {
         return flap(seed.parse().unwrap());
     }
-    (0..env_number("HOTSPAN_FAULT_SEEDS", 4)).for_each(flap);
+    (0..env_number("HOTSPAN_FAULT_SEEDS", 3)).for_each(flap);
 }

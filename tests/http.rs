@@ -429,6 +429,25 @@ fn a_connection_that_is_closed_at_the_last_moment_costs_nothing() {
     }
 }
 
+/// Another connection that is idle may be as dead.
+#[test]
+fn what_is_sent_again_goes_over_a_new_connection() {
+    let server = Server::start();
+    let mut http = Http::new(options(&server).connections(2)).unwrap();
+    let good = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            server.reply(Reply::After(2, good.to_vec()));
+            let mut clone = http.clone();
+            scope.spawn(move || assert_eq!(status(&mut clone), Some(200)));
+        }
+    });
+    assert_eq!(server.connections(), 2);
+    server.reply(Reply::Close(Vec::new()));
+    assert_eq!(status(&mut http), Some(200));
+    assert_eq!(server.connections(), 3);
+}
+
 #[test]
 fn nothing_is_sent_again_on_a_new_connection_nor_after_a_word_nor_twice() {
     let sent = |prepare: &[Reply]| {
@@ -444,7 +463,7 @@ fn nothing_is_sent_again_on_a_new_connection_nor_after_a_word_nor_twice() {
     };
     let good = Reply::status(200, &[], b"{}");
     let close = Reply::Close(Vec::new());
-    assert_eq!(sent(&[close.clone()]), (1, SendErrorKind::Broken));
+    assert_eq!(sent(std::slice::from_ref(&close)), (1, SendErrorKind::Broken));
     let word = Reply::Close(b"HTTP/1.1 2".to_vec());
     assert_eq!(sent(&[good.clone(), word]), (2, SendErrorKind::Broken));
     assert_eq!(sent(&[good.clone(), Reply::Hang]), (2, SendErrorKind::Timeout));

@@ -9,7 +9,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,62 +17,25 @@ use std::time::{Duration, Instant};
 use hotspan::transport::{
     EnvelopeBuf, Http, HttpOptions, Response, SendError, SendErrorKind, Transport,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rcgen::{CertificateParams, KeyPair};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+mod support;
+use support::tls::{Authority, config};
 
 const AUTH: &str = "Sentry sentry_key=0123456789abcdef0123456789abcdef, sentry_version=7";
 
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(40);
 
-/// An authority, with its certificate in a file.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    file: PathBuf,
+/// A server with a certificate of this authority.
+trait Vouching {
+    fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> Server;
 }
 
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let file = format!("hotspan-tls-{}-{name}.pem", std::process::id());
-        let file = std::env::temp_dir().join(file);
-        std::fs::write(&file, certificate.pem()).unwrap();
-        Self { issuer: Issuer::new(params, key), file }
-    }
-
-    /// A server with a certificate of this authority.
+impl Vouching for Authority {
     fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> Server {
         Server::start(self.config(change))
-    }
-
-    fn config(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
-        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        config(certificate.der().clone(), &key)
-    }
-}
-
-fn config(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    Arc::new(config)
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.file);
     }
 }
 
@@ -207,33 +170,33 @@ fn read_body(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
 
 #[test]
 fn an_authority_of_one_s_own_is_believed_when_it_is_named() {
-    let authority = Authority::new("own");
+    let authority = Authority::new();
     for way in WAYS {
         let server = authority.server(|_| {});
-        assert_eq!(server.send(Some(&authority.file), way).unwrap().status, 200);
+        assert_eq!(server.send(Some(authority.file()), way).unwrap().status, 200);
         assert_eq!(server.bodies.join().unwrap().len(), 2);
     }
 }
 
 #[test]
 fn an_unknown_authority_is_not_believed() {
-    let (authority, other) = (Authority::new("unknown"), Authority::new("other"));
+    let (authority, other) = (Authority::new(), Authority::new());
     for way in WAYS {
         #[cfg(not(feature = "platform-verifier"))]
         authority.server(|_| {}).expect_refusal(None, way);
-        authority.server(|_| {}).expect_refusal(Some(&other.file), way);
+        authority.server(|_| {}).expect_refusal(Some(other.file()), way);
     }
 }
 
 #[test]
 fn a_certificate_that_vouches_for_itself_is_not_believed() {
-    let other = Authority::new("of-others");
+    let other = Authority::new();
     for way in WAYS {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Server::start(config(certificate.der().clone(), &key))
-            .expect_refusal(Some(&other.file), way);
+            .expect_refusal(Some(other.file()), way);
     }
 }
 
@@ -241,7 +204,7 @@ fn a_certificate_that_vouches_for_itself_is_not_believed() {
 #[test]
 #[cfg(feature = "platform-verifier")]
 fn the_system_does_not_believe_an_unknown_authority() {
-    let authority = Authority::new("system");
+    let authority = Authority::new();
     for way in WAYS {
         let server = authority.server(|_| {});
         let error = server.send(None, way).unwrap_err();
@@ -252,25 +215,25 @@ fn the_system_does_not_believe_an_unknown_authority() {
 
 #[test]
 fn a_certificate_for_another_host_is_not_believed() {
-    let authority = Authority::new("host");
+    let authority = Authority::new();
     let other = CertificateParams::new(["sentry.invalid".to_owned()]).unwrap().subject_alt_names;
     for way in WAYS {
         authority
             .server(|params| params.subject_alt_names = other.clone())
-            .expect_refusal(Some(&authority.file), way);
+            .expect_refusal(Some(authority.file()), way);
     }
 }
 
 #[test]
 fn a_certificate_that_is_over_or_has_not_begun_is_not_believed() {
-    let authority = Authority::new("expired");
+    let authority = Authority::new();
     for way in WAYS {
         authority
             .server(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1))
-            .expect_refusal(Some(&authority.file), way);
+            .expect_refusal(Some(authority.file()), way);
         authority
             .server(|params| params.not_before = rcgen::date_time_ymd(4000, 1, 1))
-            .expect_refusal(Some(&authority.file), way);
+            .expect_refusal(Some(authority.file()), way);
     }
 }
 
@@ -340,7 +303,7 @@ fn a_handshake_that_stalls_is_left_in_time() {
 /// Connections that just end, with no word that they do, are replaced.
 #[test]
 fn a_close_without_notice_costs_only_the_connection() {
-    let authority = Authority::new("no-notice");
+    let authority = Authority::new();
     let answers = [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"[..],
         // The body ends with the connection, or should not have ended yet: the status decides.
@@ -368,7 +331,7 @@ fn a_close_without_notice_costs_only_the_connection() {
             reader.get_mut().write_all(b"HTTP/1.1 200 O").unwrap();
         };
         let serving = thread::Builder::new().spawn(serve).unwrap();
-        let mut http = client(address, Some(&authority.file), way, LONG);
+        let mut http = client(address, Some(authority.file()), way, LONG);
         for answer in answers {
             let response = http.send(&envelope().as_envelope());
             assert_eq!(response.unwrap().status, 200, "{}", String::from_utf8_lossy(answer));
@@ -414,9 +377,9 @@ fn certificates_are_named_by_the_environment_too() {
             .output()
             .unwrap()
     };
-    let authority = Authority::new("environment");
+    let authority = Authority::new();
     let server = authority.server(|_| {});
-    let output = run(&authority.file, server.address.port());
+    let output = run(authority.file(), server.address.port());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert!(!server.bodies.join().unwrap().is_empty());
     let output = run(Path::new("nowhere.pem"), 1);

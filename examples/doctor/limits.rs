@@ -4,15 +4,18 @@ use hotspan::transport::Response;
 
 use crate::advice;
 use crate::findings::{Findings, Step};
+use crate::veil::Veil;
 
 /// Entries that are told; a server may send any number.
 const TOLD_MAX: usize = 8;
 
-pub(crate) fn tell(response: &Response, findings: &mut Findings) {
-    let header = response.rate_limits.as_deref().unwrap_or_default();
+pub(crate) fn tell(response: &Response, veil: &Veil, findings: &mut Findings) {
+    // Before it is cut: half a key is one, too.
+    let hidden = |text: &Option<String>| text.as_deref().map(|text| veil.over(text));
+    let header = hidden(&response.rate_limits).unwrap_or_default();
     let mut told: Vec<_> = header.split(',').filter_map(in_words).take(TOLD_MAX).collect();
     if told.is_empty() && response.status == 429 {
-        told.push(match response.retry_after.as_deref().map(shown) {
+        told.push(match hidden(&response.retry_after).map(|text| shown(&text)) {
             Some(after) => format!("nothing is taken until this is over: Retry-After {after}"),
             None => "nothing is taken for 60 s, as the server does not say how long".to_owned(),
         });

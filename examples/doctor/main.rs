@@ -62,13 +62,13 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<u8, String> {
+    let veil = Veil::new(&options.dsn);
     let mut findings = Findings::default();
-    let code = match examine(options, &mut findings) {
+    let code = match examine(options, &veil, &mut findings) {
         Some(()) if findings.all_is_well() => FINE,
         Some(()) => FAILED,
         None => USAGE,
     };
-    let veil = Veil::new(&options.dsn);
     let text = if options.json {
         report::as_json(&findings, &veil)?
     } else {
@@ -79,7 +79,7 @@ fn run(options: &Options) -> Result<u8, String> {
 }
 
 /// Goes the way as far as it leads. `None`: the configuration is none.
-fn examine(options: &Options, findings: &mut Findings) -> Option<()> {
+fn examine(options: &Options, veil: &Veil, findings: &mut Findings) -> Option<()> {
     let dsn: Dsn = match options.dsn.parse() {
         Ok(dsn) => dsn,
         Err(problem) => {
@@ -123,7 +123,7 @@ fn examine(options: &Options, findings: &mut Findings) -> Option<()> {
         return Some(());
     }
     match send::one(config, transport) {
-        Ok(sent) => tell(&sent, dsn.scheme() == "https", findings),
+        Ok(sent) => tell(&sent, dsn.scheme() == "https", veil, findings),
         Err(problem) => findings.failed(Step::Answer, problem, advice::SETTINGS),
     }
     Some(())
@@ -146,7 +146,7 @@ fn config(options: &Options) -> Config {
 }
 
 /// What the sending showed.
-fn tell(sent: &Sent, is_tls: bool, findings: &mut Findings) {
+fn tell(sent: &Sent, is_tls: bool, veil: &Veil, findings: &mut Findings) {
     match &sent.answer {
         Some(Ok(answer)) => {
             if is_tls {
@@ -163,7 +163,7 @@ fn tell(sent: &Sent, is_tls: bool, findings: &mut Findings) {
                 Some(advice) => findings.failed(Step::Answer, found, advice),
             }
             clock::compare(answer, findings);
-            limits::tell(&answer.response, findings);
+            limits::tell(&answer.response, veil, findings);
         }
         Some(Err(failure)) => {
             let step = advice::step_of(failure, is_tls);

@@ -52,6 +52,7 @@ pub(crate) struct Resolved {
     pub(crate) ring_slots: usize,
     pub(crate) ring_bytes: usize,
     pub(crate) queue_bytes: usize,
+    pub(crate) queue_envelopes: usize,
     pub(crate) upload_concurrency: usize,
     pub(crate) upload_retries: u32,
     pub(crate) spool_dir: Option<PathBuf>,
@@ -144,6 +145,7 @@ impl Config {
             ring_slots: self.ring_slots,
             ring_bytes: self.ring_bytes,
             queue_bytes: self.queue_bytes,
+            queue_envelopes: self.queue_envelopes,
             upload_concurrency: self.upload_concurrency,
             upload_retries: self.upload_retries.try_into().unwrap_or(u32::MAX),
             spool_dir: self.spool_dir,
@@ -169,6 +171,7 @@ impl Config {
         for (field, value, max, right) in [
             ("max_spans", self.max_spans, 100_000, "expected 1 to 100000"),
             ("queue_bytes", self.queue_bytes, BYTES_MAX, bytes),
+            ("queue_envelopes", self.queue_envelopes, 1 << 20, "expected 1 to 1048576"),
             ("upload_concurrency", self.upload_concurrency, 64, "expected 1 to 64"),
             ("spool_envelopes", self.spool_envelopes, 1 << 20, "expected 1 to 1048576"),
             ("open_transactions", self.open_transactions, OPEN_MAX, "expected 1 to 16777216"),

@@ -123,6 +123,7 @@ impl Assembler {
     }
 
     /// What waits: for its root, or with its root for the others.
+    #[cfg(test)]
     pub(crate) fn held(&self) -> Count {
         self.held
     }

@@ -143,7 +143,7 @@ impl Sink for Out {
     }
 
     fn lost(&mut self, reason: Reason, count: Count) {
-        self.left += count;
+        self.leave(count);
         self.books.lose(reason, count);
     }
 
@@ -176,12 +176,18 @@ impl Keeper for Out {
 }
 
 impl Out {
+    /// So much is somewhere else now.
+    fn leave(&mut self, count: Count) {
+        self.left += count;
+        self.books.handed_on.add(count);
+    }
+
     /// Sends a transaction on its way.
     fn kept(&mut self, run: &[Slot]) {
         if let Some(keep) = &self.keep {
             keep.transaction(run);
             let (kept, _) = records(run);
-            self.left += kept;
+            self.leave(kept);
             self.books.delivered.add(kept);
             return;
         }
@@ -201,9 +207,6 @@ impl Out {
     #[inline(never)]
     fn hooked(&mut self, run: &[Slot]) {
         let Some(hooks) = &self.hooks else { return };
-        // Hooks take their time, and may ask for the books: what is in hand is in the assembler
-        // meanwhile.
-        self.books.in_assembly.set(self.in_hand());
         let outcome = hooks.ask(run, &self.wire, &self.anchor, self.books);
         self.lost(Reason::EventProcessor, outcome.lost.event_processor);
         self.lost(Reason::BeforeSend, outcome.lost.before_send);
@@ -227,7 +230,7 @@ impl Out {
                 self.books.cut.add(encoded.cut);
                 self.books.attributes_dropped.add(encoded.dropped);
                 match self.queue.push(parcel, self.now) {
-                    Ok(()) => self.left += kept,
+                    Ok(()) => self.leave(kept),
                     Err(bytes) => {
                         let closed = self.queue.is_closed();
                         let reason =
@@ -250,7 +253,7 @@ impl Out {
             keep.discarded(run);
         }
         let (count, _) = records(run);
-        self.left += count;
+        self.leave(count);
         self.books.discarded.add(count);
         self.books.sampling.leave_out(pressure::cause(), count.transactions);
     }
@@ -338,6 +341,7 @@ impl Flusher {
             lane.ring.collect(&mut batch, u64::MAX >> 1);
             let (count, _) = records(&batch);
             self.out.books.collected.add(count);
+            self.out.books.handed_on.add(count);
             self.out.books.lose(reason, count);
         }
     }
@@ -370,7 +374,6 @@ impl Flusher {
         if let Some(keep) = &self.out.keep {
             self.intake.assembler().each_waiting(|slots| keep.waiting(slots));
         }
-        self.out.books.in_assembly.set(self.intake.held());
         self.out.books.cycles.add(1);
         found.unsettled = self.intake.has_ended();
         // After the accounts: what was left out before is told by the cause of that time.
@@ -402,13 +405,11 @@ impl Flusher {
     /// What is left when the library closes, and nothing follows.
     pub(crate) fn finish(&mut self) {
         self.intake.clear(Reason::AfterShutdown, &mut self.out);
-        self.out.books.in_assembly.set(Count::default());
     }
 
     /// After a panic: whatever was in hand or in the table is lost, and written down.
     pub(crate) fn recover(&mut self, bounds: Bounds) {
         self.intake.recover(bounds, &mut self.out);
-        self.out.books.in_assembly.set(Count::default());
         self.out.books.restarts.add(1);
     }
 

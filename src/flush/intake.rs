@@ -91,6 +91,7 @@ impl Intake {
     }
 
     /// What waits in the assembler.
+    #[cfg(test)]
     pub(super) fn held(&self) -> Count {
         self.assembler.held()
     }

@@ -23,7 +23,7 @@
 //!
 //! # Invariants
 //! * Q1: `bytes` is the capacity of all parcels, queued and in flight, at most `bytes_max`, and
-//!   that of at most [`STORED_MAX`] stored ones.
+//!   that of at most [`STORED_MAX`] stored ones; so many parcels are at most `parcels_max`.
 //! * Q2: every parcel that `push` accepted is settled exactly once.
 //! * Q3: no lock is held while anything blocks, and no code of a user runs under it.
 //! * Q4: parcels are queued by their number; what comes back goes to its old place.
@@ -83,8 +83,9 @@ pub(crate) struct Strain {
 /// What is settled by rule.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// Memory of all parcels together.
+    /// Memory of all parcels together, and their number.
     pub(crate) bytes_max: usize,
+    pub(crate) parcels_max: usize,
     /// How often a parcel is sent at most, if there is no answer.
     pub(crate) tries_max: u32,
 }
@@ -124,8 +125,11 @@ impl Queue {
         let bytes = state.bytes.saturating_add(parcel.bytes.capacity());
         let is_stored = parcel.way.stored.is_some();
         // A stored one is not in the way of others, nor they in its.
-        let is_full =
-            if is_stored { state.stored >= STORED_MAX } else { bytes > self.rules.bytes_max };
+        let is_full = if is_stored {
+            state.stored >= STORED_MAX
+        } else {
+            bytes > self.rules.bytes_max || state.count() >= self.rules.parcels_max
+        };
         if state.is_closed || is_full {
             state.refused += u64::from(!state.is_closed && !is_stored);
             return Err(parcel.bytes);
@@ -141,7 +145,7 @@ impl Queue {
             state.queued += parcel.count;
         }
         state.parcels.push_back(parcel);
-        let is_filling = state.is_spooling && state.is_filling(self.rules.bytes_max);
+        let is_filling = state.is_spooling && state.is_filling(&self.rules);
         drop(state);
         self.work.notify_one();
         if is_filling {
@@ -387,6 +391,13 @@ impl Queue {
         state.parcels.front().filter(|_| is_busy).map(|oldest| oldest.way.number)
     }
 
+    /// How many uploaders more could send something at once.
+    pub(crate) fn wants_all_hands(&self) -> usize {
+        let state = self.lock();
+        let waiting = if state.route.is_down() { 0 } else { state.parcels.len() };
+        waiting.saturating_sub(state.idle)
+    }
+
     /// The server wants no transactions before this moment.
     pub(crate) fn limit(&self, until: Duration) {
         self.lock().limited_until = until;
@@ -397,7 +408,8 @@ impl Queue {
         let state = self.lock();
         Strain {
             refused: state.refused,
-            is_full: state.bytes + state.buffers.length() > self.rules.bytes_max,
+            is_full: state.bytes + state.buffers.length() > self.rules.bytes_max
+                || state.count() >= self.rules.parcels_max,
             limited_until: state.limited_until,
         }
     }

@@ -148,21 +148,44 @@ impl Uploads {
     pub(crate) fn close(&self, timeout: Duration) -> Count {
         let deadline = clock::monotonic().saturating_add(timeout);
         let left = || deadline.saturating_sub(clock::monotonic());
+        // Nobody looks after this any more, and all hands are wanted.
+        let waiting = self.lock().transports.len();
+        for _ in 0..self.queue.wants_all_hands().min(waiting) {
+            if self.start_one().is_err() {
+                break;
+            }
+        }
         self.queue.close();
         if self.queue.is_spooling() {
             let reserve = (timeout / RESCUE_SHARE).min(RESCUE_MAX);
             if self.queue.wait_stopped(left().saturating_sub(reserve)) {
+                self.release();
                 return Count::default();
             }
             self.queue.rescue();
             self.interrupt();
         }
         if self.queue.wait_stopped(left()) {
+            self.release();
             return Count::default();
         }
         let lost = self.queue.abandon(Reason::ShutdownDeadline);
         self.interrupt();
         lost
+    }
+
+    /// Nothing is under way that could be broken off. What knows how to may hold on to connections,
+    /// and so it is not kept for as long as this is.
+    fn release(&self) {
+        let mut interrupters = self.interrupters.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = std::mem::take(&mut *interrupters);
+        drop(interrupters);
+        for one in all {
+            // A stranger's destructor, as below.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(one))) {
+                forget(payload);
+            }
+        }
     }
 
     fn interrupt(&self) {
@@ -289,7 +312,10 @@ mod tests {
     }
 
     fn start(transports: Vec<Box<dyn Transport>>, books: &'static Books) -> Uploads {
-        let queue = Arc::new(Queue::new(Rules { bytes_max: 10_000, tries_max: 1 }, books));
+        let queue = Arc::new(Queue::new(
+            Rules { bytes_max: 10_000, parcels_max: 1000, tries_max: 1 },
+            books,
+        ));
         let now = clock::monotonic();
         let depot = Arc::new(Depot::new(Arc::clone(&queue), books, true, false, now));
         Uploads::start(transports, queue, depot).unwrap()

@@ -244,21 +244,6 @@ impl Tally {
     }
 }
 
-/// What is somewhere at this moment; one writer.
-#[derive(Debug, Default)]
-pub(crate) struct Gauge(Tally);
-
-impl Gauge {
-    pub(crate) fn set(&self, count: Count) {
-        self.0.transactions.store(count.transactions, Ordering::Relaxed);
-        self.0.spans.store(count.spans, Ordering::Relaxed);
-    }
-
-    pub(crate) fn read(&self) -> Count {
-        self.0.read()
-    }
-}
-
 /// A single number that only grows.
 #[derive(Debug, Default)]
 pub(crate) struct Total(AtomicU64);
@@ -317,8 +302,9 @@ pub(crate) struct Books {
     pub(crate) sampling: Sampling,
     /// What went through the spool.
     pub(crate) spool: Spool,
-    /// What waits in the assembler, as the flusher last said.
-    pub(crate) in_assembly: Gauge,
+    /// What the flusher is through with: queued, kept, lost or discarded. What is collected and not
+    /// here waits in the assembler, or is being encoded.
+    pub(crate) handed_on: Tally,
     /// Texts and lists that the encoder shortened.
     pub(crate) cut: Total,
     /// Attributes that the encoder left out: the server would not take them.
@@ -355,7 +341,7 @@ impl Books {
             lost_on_threads: Losses::new(),
             sampling: Sampling::new(),
             spool: Spool::new(),
-            in_assembly: Gauge(Tally::new()),
+            handed_on: Tally::new(),
             cut: Total::new(),
             attributes_dropped: Total::new(),
             attributes_late: Total::new(),

@@ -84,8 +84,8 @@ impl SendError {
         self.kind
     }
 
-    /// Whether a time-out ended it, at whatever point: then the server may still have taken what was
-    /// sent, unless [`kind`](Self::kind) says that it was not reached.
+    /// Whether a time-out ended it, at whatever point: then the server may still have taken what
+    /// was sent, unless [`kind`](Self::kind) says that it was not reached.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.is_timeout

@@ -7,10 +7,10 @@
 //!                            └─ lookup ─► one thread        fault: why nothing did
 //! ```
 //!
-//! The server is not trusted. What it answers is a status and some headers; the body is read so that
-//! the connection can be kept, and thrown away (`answer`). A redirect is not followed: it would
-//! carry the key to another host and turn the post into a get. Every phase has a time-out, and all
-//! of them together have one.
+//! The server is not trusted. What it answers is a status and some headers; the body is read so
+//! that the connection can be kept, and thrown away (`answer`). A redirect is not followed: it
+//! would carry the key to another host and turn the post into a get. Every phase has a time-out,
+//! and all of them together have one.
 //!
 //! Nothing is read from the environment but by [`HttpOptions::for_config`]: a proxy is used when
 //! [`HttpOptions::proxy`] names one.
@@ -45,6 +45,7 @@ mod fault;
 mod gzip;
 mod lookup;
 mod options;
+#[cfg(feature = "rustls")]
 mod trust;
 mod watch;
 #[cfg(any(test, fuzzing))]
@@ -74,15 +75,15 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(15);
 /// Posts each envelope to a Sentry server, over HTTP or HTTPS, by the DSN's scheme.
 ///
 /// Bodies above 1 KiB are compressed ([`HttpOptions::compression`]). A request is not repeated but
-/// in one case: when an idle connection turns out to have been closed by the server, the envelope is
-/// sent once more on a new one. Reads no environment variable.
+/// in one case: when an idle connection turns out to have been closed by the server, the envelope
+/// is sent once more on a new one. Reads no environment variable.
 ///
 /// # Names
 /// Host names are looked up by the operating system, or by [`HttpOptions::lookup`], on a thread
 /// which lives as long as the look-up and is the only one. It is waited for no longer than
 /// [`HttpOptions::connect_timeout`]; if it comes back later, the next envelope finds its answer. An
-/// address is used for up to 60 s, and looked up anew after an error; one that is older is used when
-/// looking up fails or takes too long.
+/// address is used for up to 60 s, and looked up anew after an error; one that is older is used
+/// when looking up fails or takes too long.
 ///
 /// # Clones
 /// For several threads that send at the same time: a clone shares the connections
@@ -93,9 +94,9 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(15);
 /// ```
 /// use hotspan::transport::{Http, HttpOptions};
 ///
-/// let options = HttpOptions::new("http://relay.internal/api/1/envelope/", "Sentry sentry_key=abc");
-/// let http = Http::new(options.connections(4))?;
-/// let senders: Vec<Http> = vec![http; 4];
+/// let url = "http://relay.internal/api/1/envelope/";
+/// let options = HttpOptions::new(url, "Sentry sentry_key=abc").connections(4);
+/// let senders: Vec<Http> = vec![Http::new(options)?; 4];
 /// # assert_eq!(senders.len(), 4);
 /// # Ok::<(), hotspan::transport::HttpError>(())
 /// ```
@@ -140,6 +141,9 @@ impl Http {
             if timeout.is_zero() {
                 return Err(HttpError::new(name, "must be longer than zero"));
             }
+        }
+        if options.ca_certs.is_some() && !cfg!(feature = "rustls") {
+            return Err(HttpError::unsupported("ca_certs", "it needs the feature `rustls`"));
         }
         let compressor = Compressor::new(options.compression)?;
         let proxy = proxy(&options)?;
@@ -227,12 +231,11 @@ fn agent_config(
     proxy: Option<Proxy>,
 ) -> Result<ureq::config::Config, HttpError> {
     let timeout = Some(options.timeout);
-    Ok(Agent::config_builder()
+    let builder = Agent::config_builder()
         .http_status_as_error(false)
         .https_only(uri.scheme_str() == Some("https"))
         .max_redirects(0)
         .proxy(proxy)
-        .tls_config(trust::tls(options)?)
         .user_agent(&options.user_agent)
         .accept("")
         .accept_encoding("")
@@ -249,8 +252,10 @@ fn agent_config(
         .timeout_send_request(timeout)
         .timeout_send_body(timeout)
         .timeout_recv_response(timeout)
-        .timeout_recv_body(Some(BODY_TIMEOUT.min(options.timeout)))
-        .build())
+        .timeout_recv_body(Some(BODY_TIMEOUT.min(options.timeout)));
+    #[cfg(feature = "rustls")]
+    let builder = builder.tls_config(trust::tls(options)?);
+    Ok(builder.build())
 }
 
 fn server(url: &str) -> Result<Uri, HttpError> {
@@ -299,7 +304,7 @@ mod tests {
     use super::*;
 
     fn options() -> HttpOptions {
-        HttpOptions::new("https://sentry.example.com/api/1/envelope/", "Sentry sentry_key=hushhush")
+        HttpOptions::new("http://sentry.example.com/api/1/envelope/", "Sentry sentry_key=hushhush")
     }
 
     fn refused(options: HttpOptions) -> &'static str {

@@ -82,8 +82,8 @@ impl FaultServer {
     pub(crate) fn start_tls() -> Self {
         let authority = Authority::new();
         let unknown = Authority::new();
-        let bad = [authority.expired(), authority.of_another_host(), unknown.server(|_| {})];
-        let good = authority.server(|_| {});
+        let bad = [authority.expired(), authority.of_another_host(), unknown.config(|_| {})];
+        let good = authority.config(|_| {});
         Self::new(Some(Tls { authority, good, bad }))
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod envelope;
 #[cfg(feature = "http")]
 pub(crate) mod faults;
 pub(crate) mod folder;
+pub(crate) mod log;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod segments;

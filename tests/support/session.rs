@@ -27,6 +27,7 @@ pub(crate) fn config<T: Transport + 'static>(
     Config {
         transport: Delivery::Custom(Arc::new(move || Box::new(transport()))),
         traces_sample_rate: Some(1.0),
+        debug: super::log::is_wanted().then_some(true),
         enable_backpressure_handling: false,
         upload_concurrency: 1,
         upload_retries: 0,

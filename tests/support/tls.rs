@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// An authority, with its certificate in a file that goes with it.
 pub(crate) struct Authority {
@@ -37,32 +37,37 @@ impl Authority {
 
     /// What a server needs to be believed as `localhost` by who trusts this authority, but for the
     /// change.
-    pub(crate) fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
+    pub(crate) fn config(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        Arc::new(config)
+        config(certificate.der().clone(), &key)
     }
 
     /// The same out of date.
     pub(crate) fn expired(&self) -> Arc<ServerConfig> {
-        self.server(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1))
+        self.config(|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1))
     }
 
     /// The same for another host.
     pub(crate) fn of_another_host(&self) -> Arc<ServerConfig> {
         let other = CertificateParams::new(["sentry.invalid".to_owned()]).unwrap();
-        self.server(|params| params.subject_alt_names = other.subject_alt_names)
+        self.config(|params| params.subject_alt_names = other.subject_alt_names)
     }
+}
+
+/// A server with this certificate.
+pub(crate) fn config(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    Arc::new(config)
 }
 
 impl Drop for Authority {

@@ -63,7 +63,8 @@ fn rig_with(tries_max: u32) -> Rig<impl Fn() -> Moment> {
             unix: Duration::from_secs(1_709_251_199),
         }
     };
-    let queue = Arc::new(Queue::new(Rules { bytes_max: 100_000, tries_max }, books));
+    let queue =
+        Arc::new(Queue::new(Rules { bytes_max: 100_000, parcels_max: 1000, tries_max }, books));
     let transport = Box::new(Scripted(Arc::clone(&script)));
     let start = Duration::from_secs(seconds.get());
     let depot = Arc::new(Depot::new(queue, books, true, false, start));

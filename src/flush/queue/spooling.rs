@@ -37,7 +37,7 @@ impl Queue {
             let oldest = state.parcels.front()?;
             let waits = oldest.way.since.saturating_add(PATIENCE) <= now;
             let is_due = state.route.is_down() || state.is_rescuing || waits;
-            if !is_due && !state.is_filling(self.rules.bytes_max) || state.is_abandoned {
+            if !is_due && !state.is_filling(&self.rules) || state.is_abandoned {
                 return None;
             }
             let parcel = state.take_oldest(Worker::SPOOL)?;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Rules;
 use super::outcome::{Fate, Worker};
 use crate::flush::backoff::Route;
 use crate::flush::buffers::Buffers;
@@ -119,8 +120,13 @@ impl State {
         self.in_flight.iter().fold(Count::default(), |sum, each| sum + each.count)
     }
 
-    pub(super) fn is_filling(&self, bytes_max: usize) -> bool {
-        self.bytes > bytes_max / 2
+    /// Parcels, queued and in flight.
+    pub(super) fn count(&self) -> usize {
+        self.parcels.len() + self.in_flight.len()
+    }
+
+    pub(super) fn is_filling(&self, rules: &Rules) -> bool {
+        self.bytes > rules.bytes_max / 2 || self.count() > rules.parcels_max / 2
     }
 
     /// Nothing is left to be sent or spooled.

@@ -22,7 +22,7 @@ fn queue(bytes_max: usize) -> Queue {
 }
 
 fn queue_with(bytes_max: usize, books: &'static Books) -> Queue {
-    Queue::new(Rules { bytes_max, tries_max: 3 }, books)
+    Queue::new(Rules { bytes_max, parcels_max: 1000, tries_max: 3 }, books)
 }
 
 fn push(queue: &Queue, parcel: Parcel) -> Result<(), Vec<u8>> {
@@ -89,6 +89,18 @@ fn full_is_refused_without_waiting_and_counts_nothing() {
     assert!(push(&queue, parcel(60, 0)).is_err(), "what is in flight is in memory, too");
     settle(&queue, taken, Outcome::Delivered);
     push(&queue, parcel(60, 0)).unwrap();
+}
+
+#[test]
+fn there_are_so_many_parcels_at_most() {
+    let queue = Queue::new(Rules { bytes_max: 1000, parcels_max: 2, tries_max: 1 }, books());
+    push(&queue, parcel(1, 0)).unwrap();
+    push(&queue, parcel(1, 0)).unwrap();
+    let taken = pop(&queue);
+    assert!(push(&queue, parcel(1, 0)).is_err(), "one is in flight");
+    assert!(queue.strain().is_full);
+    settle(&queue, taken, Outcome::Delivered);
+    push(&queue, parcel(1, 0)).unwrap();
 }
 
 #[test]

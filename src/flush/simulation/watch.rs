@@ -226,7 +226,7 @@ impl Post {
         let books = empty_books();
         let now = Rc::new(Cell::new(Duration::ZERO));
         let bytes_max = if rng.bool() { rng.usize(1000..20_000) } else { 10_000_000 };
-        let rules = Rules { bytes_max, tries_max: rng.u32(1..4) };
+        let rules = Rules { bytes_max, parcels_max: 1000, tries_max: rng.u32(1..4) };
         let queue = Arc::new(Queue::new(rules, books));
         let seen = Arc::<Mutex<Seen>>::default();
         let server = Server { rng: rng.fork(), seen: Arc::clone(&seen) };

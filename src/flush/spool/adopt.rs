@@ -1,11 +1,12 @@
 //! Adoption: what dead processes left for this destination becomes ours, segment by segment.
 //!
-//! A segment is read and checked where it lies, under the lock of its folder, then renamed into ours;
-//! a kill in between leaves it where it can be adopted, by whoever comes next. Damage is laid aside
-//! first and cut off, so it is counted once. A folder that is empty then is removed.
+//! A segment is read and checked where it lies, under the lock of its folder, then renamed into
+//! ours; a kill in between leaves it where it can be adopted, by whoever comes next. Damage is laid
+//! aside first and cut off, so it is counted once. A folder that is empty then is removed.
 //!
-//! Whatever goes wrong with a segment (the disk, that is, and not what is in it) leaves it there for a
-//! later round, and is counted. Files and folders that have not the names of ours are not touched.
+//! Whatever goes wrong with a segment (the disk, that is, and not what is in it) leaves it there
+//! for a later round, and is counted. Files and folders that have not the names of ours are not
+//! touched.
 //!
 //! # Costs
 //! One call looks at [`ENTRIES_MAX`] entries of folders and [`BYTES_MAX`] of segments, and then one
@@ -123,11 +124,14 @@ impl Spool {
             return None;
         }
         let folder = Folder::claim(path)?;
-        let Ok(files) = disk::list(&folder.path) else {
-            self.losses.errors += 1;
-            return None;
-        };
-        Some(Dead { folder, files, is_changed: false })
+        match disk::list(&folder.path) {
+            Ok(files) => Some(Dead { folder, files, is_changed: false }),
+            Err(error) => {
+                // Another one that adopts may have been faster, and removed it.
+                self.losses.errors += u64::from(error.kind() != io::ErrorKind::NotFound);
+                None
+            }
+        }
     }
 
     /// Takes over one segment. How many bytes were looked at; `None` when it is no segment.

@@ -1,9 +1,9 @@
 //! Where damage is laid aside, to be looked at: `DIR/damaged/`.
 //!
-//! What is laid there is a copy of the part that does not check, up to a segment's length; the sound
-//! part before it stays in use. At most [`FILES_MAX`] files, together at most what the spool may hold,
-//! the oldest removed first; and no more than that between two adoptions. Nothing in the crate reads them again. Files of other names are not
-//! touched.
+//! What is laid there is a copy of the part that does not check, up to a segment's length; the
+//! sound part before it stays in use. At most [`FILES_MAX`] files, together at most what the spool
+//! may hold, the oldest removed first; and no more than that between two adoptions. Nothing in the
+//! crate reads them again. Files of other names are not touched.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};

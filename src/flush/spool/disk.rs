@@ -1,9 +1,9 @@
 //! Everything that the spool asks of the file system, in one place: with the permissions that its
 //! files have, and with a seam where tests let any of it fail.
 //!
-//! Files are for their owner alone (0600, folders 0700, where there are such permissions): what is in
-//! them is the program's own data. No symbolic link is followed below the spool's folder: what is
-//! looked at was listed as a file or a folder, and what is made is made new.
+//! Files are for their owner alone (0600, folders 0700, where there are such permissions): what is
+//! in them is the program's own data. No symbolic link is followed below the spool's folder: what
+//! is looked at was listed as a file or a folder, and what is made is made new.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, ReadDir};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};

@@ -3,17 +3,17 @@
 //!
 //! The lock is what tells the living from the dead: the system lets go of it when a process ends,
 //! however it ends. Process ids tell nothing; they come again, and containers share folders but not
-//! ids. A fork shares the lock with its parent: what a parent left is adopted when its children that
-//! do not exec are gone, too.
+//! ids. A fork shares the lock with its parent: what a parent left is adopted when its children
+//! that do not exec are gone, too.
 //!
 //! # Races
 //! * Two that adopt: one gets the lock. The other may open the lock's file before the first removes
 //!   it, and lock what has no name any more; it finds no segments then, as the lock goes last.
 //! * One that starts and one that adopts: a folder is made, then its lock is made, then that is
 //!   locked, and somebody may come in between. Who finds a folder without a lock removes it, which
-//!   works only while it is empty; who finds a lock that is free takes it. The one that starts notices:
-//!   its lock cannot be made, or is taken, or is not there when it looks once more. It goes on under
-//!   another name. Names are drawn at random, so none comes again.
+//!   works only while it is empty; who finds a lock that is free takes it. The one that starts
+//!   notices: its lock cannot be made, or is taken, or is not there when it looks once more. It
+//!   goes on under another name. Names are drawn at random, so none comes again.
 //! * A folder that has segments but no lock is none of ours (a cleaner of temporary files may have
 //!   been there): its owner may be alive. It is left alone.
 
@@ -117,10 +117,36 @@ fn lock_new(path: &Path) -> io::Result<Option<File>> {
         Err(error) if matches!(error.kind(), NotFound | AlreadyExists) => return Ok(None),
         other => other?,
     };
+    hold(lock, &path)
+}
+
+/// Locks a lock. `None` when somebody has it, or had it and removed it.
+fn hold(lock: File, path: &Path) -> io::Result<Option<File>> {
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(error)) => return Err(error),
     }
     Ok(fs::symlink_metadata(path).is_ok().then_some(lock))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Dir;
+    use super::*;
+
+    #[test]
+    fn a_lock_that_somebody_had_before_is_not_held() {
+        let dir = Dir::new();
+        let path = dir.0.join(LOCK);
+        let ours = disk::make_file(&path).unwrap();
+        let theirs = disk::open(&path).unwrap();
+        theirs.try_lock().unwrap();
+        assert!(hold(ours.try_clone().unwrap(), &path).unwrap().is_none(), "it is taken");
+        disk::remove(&path).unwrap();
+        drop(theirs);
+        assert!(hold(ours, &path).unwrap().is_none(), "it has no name any more");
+        let ours = disk::make_file(&path).unwrap();
+        assert!(hold(ours, &path).unwrap().is_some());
+    }
 }

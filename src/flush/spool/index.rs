@@ -1,16 +1,16 @@
 //! What the segments hold, in memory: where each envelope lies and what became of it.
 //!
-//! Segments are ordered by the time of their first record, so those of dead processes stand among our
-//! own where they belong; inside a segment the order is that of the file. The oldest is therefore the
-//! first that waits, give or take what two processes wrote at the same time.
+//! Segments are ordered by the time of their first record, so those of dead processes stand among
+//! our own where they belong; inside a segment the order is that of the file. The oldest is
+//! therefore the first that waits, give or take what two processes wrote at the same time.
 //!
 //! # Invariants
 //! * X1: `envelopes` and `count` are those of all entries that are waiting or out.
-//! * X2: `bytes` is that of all files. A segment whose file is gone has none, and stays only for the
-//!   entries of it that are out.
+//! * X2: `bytes` is that of all files. A segment whose file is gone has none, and stays only for
+//!   the entries of it that are out.
 //! * X3: before `next` no entry of a segment is waiting.
-//! * X4: a segment without an entry that is waiting or out is not here: whoever settles the last one
-//!   takes it out.
+//! * X4: a segment without an entry that is waiting or out is not here: whoever settles the last
+//!   one takes it out.
 //!
 //! # Costs
 //! 32 bytes a record, freed with its segment.

@@ -1,5 +1,5 @@
-//! The spool: envelopes that cannot be sent now, in files, until they can be, by this process or the
-//! next.
+//! The spool: envelopes that cannot be sent now, in files, until they can be, by this process or
+//! the next.
 //!
 //! ```text
 //!  put ──► waiting ── take ──► out ── done ──► marked, and sent by nobody again
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! It is for outages and for sudden ends. An envelope is in the kernel's hands when [`Spool::put`]
-//! returns: SIGKILL, an abort or the killer of those who eat memory do not take it. A power cut may:
+//! returns: SIGKILL, an abort or the OOM killer do not take it. A power cut may:
 //! nothing is ever synced, as that would make the host wait for its disk.
 //!
 //! ```text
@@ -22,30 +22,36 @@
 //!  DIR/damaged/                      what did not check (aside.rs)
 //! ```
 //!
-//! One thread owns a spool. It has no clock: whoever calls says what time it is. Nothing in the files
-//! says where the envelopes go; the folder is named after a fingerprint of that.
+//! One thread owns a spool. It has no clock: whoever calls says what time it is. Nothing in the
+//! files says where the envelopes go; the folder is named after a fingerprint of that.
 //!
 //! # Invariants
 //! * S1: every envelope that was put or adopted ends as exactly one of done, evicted, expired or
 //!   damaged, or is held.
-//! * S2: the files of this process together have at most [`Bounds::bytes`], the marks, the heads and
-//!   the records that are done included; at most [`Bounds::envelopes`] are held. It is the oldest that
-//!   go. For bytes a whole segment goes at a time, as there is no other way to free any: at most a
-//!   sixteenth of the bound, or one long envelope, more than needed.
-//! * S3: a record is written by one call, behind all others, and what is done is marked in place, by
-//!   one byte. So after a kill at any moment, what was done is not sent again, but for the one that was
-//!   being marked, and everything else is, but for the one that was being written.
-//! * S4: no error of the disk makes the spool unusable, hides what was written before or after, or goes
-//!   without being returned or counted ([`Losses::errors`]).
-//! * S5: memory is 32 bytes an envelope, and one envelope at a time.
+//! * S2: the files of this process together have at most [`Bounds::bytes`], the marks, the heads
+//!   and the records that are done included; at most [`Bounds::envelopes`] are held. It is the
+//!   oldest that go. For bytes a whole segment goes at a time, as there is no other way to free
+//!   any: at most a sixteenth of the bound, or one long envelope, more than needed.
+//! * S3: a record is written by one call, behind all others, and what is done is marked in place,
+//!   by one byte. So after a kill at any moment, what was done is not sent again, but for the one
+//!   that was being marked, and everything else is, but for the one that was being written.
+//! * S4: no error of the disk makes the spool unusable, hides what was written before or after, or
+//!   goes without being returned or counted ([`Losses::errors`]).
+//! * S5: memory is 32 bytes a record, and one envelope at a time.
 //!
 //! # Costs
-//! In release, on ext4 (`scripts/spool-model --costs`): TO-BE-MEASURED.
+//! Release, ext4 on a virtual disk, two cores that others used, too (`scripts/spool-model
+//! --costs`): a `put` of 500 bytes takes 3 µs, of 2,000 bytes 9 µs, of 20,000 bytes 54 µs; `take`
+//! and `done` together 13, 23 and 90 µs. On the disk it is 28 bytes more than the envelope. `open`
+//! takes 0.1 ms; a full spool of 64 MiB, 32,574 envelopes, is adopted after 63 ms, in calls of at
+//! most 10 ms.
 //!
 //! # Limits
-//! Bounds are a process's; of as many as live at the same time, each has its own. What was left for a
-//! destination that nobody uses any more stays. If a file cannot be removed, it is marked instead, and
-//! its bytes are not counted any more. Locks on network file systems are as good as those are.
+//! Bounds are a process's; of as many as live at the same time, each has its own. What was left for
+//! a destination that nobody uses any more stays. What is out while its segment is evicted has no
+//! file any more: a kill takes it. A cut that falls between two records cannot be seen. If a file
+//! cannot be removed, it is marked instead, and its bytes are not counted any more. Locks on
+//! network file systems are as good as those are.
 
 use std::fs::File;
 use std::io;
@@ -122,8 +128,8 @@ pub(crate) struct Losses {
     pub(crate) expired: Count,
     /// Those of which it was known that they were there.
     pub(crate) damaged: Count,
-    /// Files in which something does not check, each counted once; if a dead process left them, what
-    /// was in there behind that is not known.
+    /// Files in which something does not check, each counted once; if a dead process left them,
+    /// what was in there behind that is not known.
     pub(crate) damaged_files: u64,
     pub(crate) damaged_bytes: u64,
     /// Errors of the disk that were returned to nobody.

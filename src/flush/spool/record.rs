@@ -6,10 +6,10 @@
 //!                 └ ... as often as there are envelopes
 //! ```
 //!
-//! Numbers are little endian. The checksum covers everything behind itself. It leaves out the state,
-//! which is the one byte that is ever written again: from [`WAITING`] to [`DONE`], when the envelope
-//! is sent or given up. The two have no bit in common, so a state with some bits flipped is neither,
-//! and such a record is damage, never an envelope that is sent twice.
+//! Numbers are little endian. The checksum covers everything behind itself. It leaves out the
+//! state, which is the one byte that is ever written again: from [`WAITING`] to [`DONE`], when the
+//! envelope is sent or given up. The two have no bit in common, so a state with some bits flipped
+//! is neither, and such a record is damage, never an envelope that is sent twice.
 //!
 //! Whatever does not check ends the segment: a length cannot be believed there, so there is no way
 //! to what follows. A record that a kill cut short is the same case.

@@ -26,7 +26,8 @@ impl Spool {
         }
     }
 
-    /// Evicts all that waits in a segment. What is out of it stays out, and is lost if it comes back.
+    /// Evicts all that waits in a segment. What is out of it stays out, and is lost if it comes
+    /// back.
     pub(super) fn evict_file(&mut self, key: Key) -> io::Result<()> {
         self.close(key);
         disk::remove(&self.path(key))?;

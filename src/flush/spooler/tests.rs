@@ -40,7 +40,8 @@ fn rig(dir: &Path) -> Rig<impl Fn() -> Moment> {
 
 fn rig_with(dir: &Path, bytes: u64) -> Rig<impl Fn() -> Moment> {
     let books: &'static Books = Box::leak(Box::new(Books::new()));
-    let queue = Arc::new(Queue::new(Rules { bytes_max: 100_000, tries_max: 2 }, books));
+    let queue =
+        Arc::new(Queue::new(Rules { bytes_max: 100_000, parcels_max: 1000, tries_max: 2 }, books));
     let depot = Arc::new(Depot::new(Arc::clone(&queue), books, false, false, Duration::ZERO));
     let millis = Rc::new(Cell::new(1_000_000));
     let now = {

@@ -1,4 +1,5 @@
-//! [`Compressor`]: what the transport does to bodies, for those who send them in a way of their own.
+//! [`Compressor`]: what the transport does to bodies, for those who send them in a way of their
+//! own.
 
 use std::fmt;
 
@@ -14,12 +15,12 @@ const PLAIN_MAX: usize = 1024;
 /// An output buffer that grew beyond this is freed before the next use.
 const KEEP_MAX: usize = 256 * 1024;
 
-/// Compresses bodies as [`Http`](super::Http) does, which has one: for a transport of one's own, and
-/// for measuring.
+/// Compresses bodies as [`Http`](super::Http) does, which has one: for a transport of one's own,
+/// and for measuring.
 ///
 /// It allocates nothing before the first body that is large enough to be compressed, and then its
-/// state (gzip: about 250 KiB; zstd: up to about 1 MiB, by the largest body so far) and a buffer for
-/// what comes out, of which it keeps 256 KiB. Both are used again.
+/// state (gzip: about 250 KiB; zstd: up to about 1 MiB, by the largest body so far) and a buffer
+/// for what comes out, of which it keeps 256 KiB. Both are used again.
 ///
 /// ```
 /// use hotspan::{Compression, transport::Compressor};

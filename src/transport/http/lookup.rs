@@ -3,16 +3,17 @@
 //! `ureq` asks before every request, also when it then uses a connection that is open; its own
 //! resolver starts a thread for each question, which panics where threads have run out, and leaves
 //! one behind for each question that hangs. Here a name is asked for once, however many uploaders
-//! want it, on a thread that lives as long as the question; an address in the URL is taken as it is.
+//! want it, on a thread that lives as long as the question; an address in the URL is taken as it
+//! is.
 //!
 //! # Invariants
-//! * L1: at most one question is under way, and so there is at most one thread: one that hangs costs
-//!   that thread, and whoever comes later finds it hanging and starts no other.
+//! * L1: at most one question is under way, and so there is at most one thread: one that hangs
+//!   costs that thread, and whoever comes later finds it hanging and starts no other.
 //! * L2: nobody waits for longer than the smaller of what connecting may take and what is left of
 //!   the request; an answer that comes later is there for the next.
-//! * L3: an answer is used for [`KEEP`], or until a request fails. After that it is *old*: it is used
-//!   once more where asking anew fails or hangs, for a name service that is out of order should not
-//!   stop what needs no new address.
+//! * L3: an answer is used for [`KEEP`], or until a request fails. After that it is *old*: it is
+//!   used once more where asking anew fails or hangs, for a name service that is out of order
+//!   should not stop what needs no new address.
 //!
 //! # Limits
 //! That an old answer was used is not counted: whether the address is still good shows in whether

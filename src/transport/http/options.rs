@@ -183,7 +183,8 @@ impl HttpOptions {
     /// use std::sync::Arc;
     /// use hotspan::transport::HttpOptions;
     ///
-    /// let options = HttpOptions::new("http://relay.internal/api/1/envelope/", "Sentry sentry_key=abc")
+    /// let url = "http://relay.internal/api/1/envelope/";
+    /// let options = HttpOptions::new(url, "Sentry sentry_key=abc")
     ///     .lookup(Arc::new(|_host, port| Ok(vec![SocketAddr::from(([10, 0, 0, 7], port))])));
     /// ```
     #[must_use]

@@ -4,27 +4,15 @@
 //! operating system trusts. A file of one's own is trusted besides the public authorities: `ureq`
 //! hands no certificates to the system's verifier, so that it is not asked then.
 
-use ureq::tls::TlsConfig;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::options::{HttpError, HttpOptions};
 
-#[cfg(not(feature = "rustls"))]
-pub(super) fn tls(options: &HttpOptions) -> Result<TlsConfig, HttpError> {
-    match options.ca_certs {
-        Some(_) => Err(HttpError::unsupported("ca_certs", "it needs the feature `rustls`")),
-        None => Ok(TlsConfig::default()),
-    }
-}
-
-#[cfg(feature = "rustls")]
 pub(super) fn tls(options: &HttpOptions) -> Result<TlsConfig, HttpError> {
     Ok(TlsConfig::builder().root_certs(roots(options)?).build())
 }
 
-#[cfg(feature = "rustls")]
-fn roots(options: &HttpOptions) -> Result<ureq::tls::RootCerts, HttpError> {
-    use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
-
+fn roots(options: &HttpOptions) -> Result<RootCerts, HttpError> {
     let Some(file) = &options.ca_certs else {
         return Ok(match cfg!(feature = "platform-verifier") {
             true => RootCerts::PlatformVerifier,

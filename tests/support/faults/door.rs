@@ -61,17 +61,17 @@ impl Doorway {
         let listener = bound(self.address);
         if door == Door::Narrow {
             listener.set_recv_buffer_size(1).unwrap();
+            #[cfg(unix)]
             listener.set_tcp_mss(536).unwrap();
         }
         listener.set_nonblocking(true).unwrap();
         listener.listen(if door == Door::Full { FULL_AFTER } else { 1024 }).unwrap();
         self.listener = Some(listener);
-        while door == Door::Full {
-            match TcpStream::connect_timeout(&self.address, FILL) {
-                Ok(stream) => self.crowd.push(stream),
-                Err(_) => break,
+        if door == Door::Full {
+            while let Ok(stream) = TcpStream::connect_timeout(&self.address, FILL) {
+                self.crowd.push(stream);
+                assert!(self.crowd.len() < 100, "it does not fill");
             }
-            assert!(self.crowd.len() < 100, "it does not fill");
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) enum Mode {
     /// 200, connection kept.
     Healthy,
-    /// This status, with a detail that repeats all that it was sent.
+    /// This status, with a detail and a header that repeat the key.
     Status(u16),
     /// Nobody listens.
     Refused,

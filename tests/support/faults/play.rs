@@ -230,7 +230,7 @@ impl Connection<'_> {
                 let auth = request.header("x-sentry-auth").unwrap_or_default();
                 let detail = format!("{{\"detail\":\"not with {auth}\"}}");
                 self.keep(request, Some(status));
-                self.answer(status, &[], detail.as_bytes())?;
+                self.answer(status, &[("Retry-After", auth)], detail.as_bytes())?;
                 return Ok(Then::Keep);
             }
             _ => (200, &[], b"{}"),
@@ -322,8 +322,7 @@ impl Shared {
 
 /// Ends it for both sides.
 pub(super) fn break_off(stream: &TcpStream) {
-    match stream.shutdown(Shutdown::Both) {
-        Err(error) => assert_eq!(error.kind(), ErrorKind::NotConnected),
-        Ok(()) => {}
+    if let Err(error) = stream.shutdown(Shutdown::Both) {
+        assert_eq!(error.kind(), ErrorKind::NotConnected);
     }
 }

@@ -1,11 +1,11 @@
 //! Two processes and a disk, held against a model that fits on a page: a list of what each process
 //! holds, and one of what the dead left.
 //!
-//! The model says exactly what a process hands out, and which ones are lost, as long as it has adopted
-//! nothing and nobody has damaged a file. From then on it does not know which, but how many: `lost`
-//! stands for envelopes of the list that are none any more. At the end everything is adopted by one
-//! more process, and what does not come then must be what was said to be lost. What comes is unaltered
-//! and comes once, whatever was damaged.
+//! The model says exactly what a process hands out, and which ones are lost, as long as it has
+//! adopted nothing and nobody has damaged a file. From then on it does not know which, but how
+//! many: `lost` stands for envelopes of the list that are none any more. At the end everything is
+//! adopted by one more process, and what does not come then must be what was said to be lost. What
+//! comes is unaltered and comes once, whatever was damaged.
 
 use std::collections::BTreeMap;
 
