@@ -104,7 +104,7 @@ impl Client {
         let uploads = Arc::new(uploads);
         if let Some(spool) = plan.spool {
             spooler::start(spool, Arc::clone(&queue), depot).inspect_err(|_| {
-                uploads.close(Duration::ZERO);
+                uploads.close(Duration::ZERO, Duration::ZERO);
             })?;
         }
         let control = Arc::new(Control::default());
@@ -136,7 +136,7 @@ impl Client {
         match started {
             Ok(_) => Ok(Self { control, uploads, rates, books }),
             Err(error) => {
-                uploads.close(Duration::ZERO);
+                uploads.close(Duration::ZERO, Duration::ZERO);
                 Err(error)
             }
         }
@@ -156,8 +156,9 @@ impl Client {
     pub(crate) fn close(&self, timeout: Duration) {
         let deadline = clock::monotonic().saturating_add(timeout);
         self.control.ask(|state| state.stop = true);
-        let is_through = self.control.wait(timeout, |state| state.stopped);
-        self.uploads.close(deadline.saturating_sub(clock::monotonic()));
+        let reserve = self.uploads.reserve(timeout);
+        let is_through = self.control.wait(timeout - reserve, |state| state.stopped);
+        self.uploads.close(deadline.saturating_sub(clock::monotonic()), reserve);
         if !is_through {
             self.control.wait(COUNTING_MAX, |state| state.stopped);
         }
@@ -288,7 +289,7 @@ impl Role {
                     // Whatever it is that it chokes on, it must not stay in the rings uncounted.
                     self.survive(|flusher, _| flusher.discard_leftovers(Reason::Internal));
                 }
-                self.flusher.finish();
+                self.survive(|flusher, _| flusher.finish());
             }
             let mut state = self.control.lock();
             state.done = asked;

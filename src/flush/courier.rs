@@ -171,6 +171,9 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         report.write_envelope(&mut parcel, now.unix);
         let answer = self.send(&mut parcel);
         self.report_bytes = parcel.bytes;
+        if let Answer::Response(_) = answer {
+            self.queue().answered();
+        }
         if !matches!(answer, Answer::Response(Response { status: 200..=299, .. })) {
             report.restore(self.depot.books());
         }

@@ -134,7 +134,13 @@ impl Depot {
     pub(super) fn panicked(&self) {
         let mut state = self.lock();
         state.panics_in_row += 1;
-        state.health.dead |= state.panics_in_row >= PANICS_MAX;
+        let dies = !state.health.dead && state.panics_in_row >= PANICS_MAX;
+        state.health.dead |= dies;
+        drop(state);
+        if dies {
+            // What lies in the spool stays there, for a process whose transports do better.
+            self.queue.limit(Duration::MAX);
+        }
     }
 
     /// Keeps the text of an error: one line, of bounded length, whatever a transport puts into it.

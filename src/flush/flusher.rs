@@ -193,7 +193,7 @@ impl Out {
         }
         if self.queue.is_closed() {
             // Too late for hooks, which may take their time, and for encoding.
-            self.lost(Reason::ShutdownDeadline, records(run).0);
+            self.lost(self.queue.reason_closed(), records(run).0);
             return;
         }
         match &self.hooks {
@@ -234,7 +234,7 @@ impl Out {
                     Err(bytes) => {
                         let closed = self.queue.is_closed();
                         let reason =
-                            if closed { Reason::ShutdownDeadline } else { Reason::QueueFull };
+                            if closed { self.queue.reason_closed() } else { Reason::QueueFull };
                         self.lost(reason, kept);
                         self.queue.recycle(bytes);
                     }

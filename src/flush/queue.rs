@@ -122,7 +122,8 @@ impl Queue {
     /// The parcel's bytes, when there is no room for it or the queue is closed; nothing was counted.
     pub(crate) fn push(&self, mut parcel: Parcel, now: Duration) -> Result<(), Vec<u8>> {
         let mut state = self.lock();
-        let bytes = state.bytes.saturating_add(parcel.bytes.capacity());
+        let capacity = parcel.bytes.capacity();
+        let bytes = state.bytes.saturating_add(capacity);
         let is_stored = parcel.way.stored.is_some();
         // A stored one is not in the way of others, nor they in its.
         let is_full = if is_stored {
@@ -134,13 +135,14 @@ impl Queue {
             state.refused += u64::from(!state.is_closed && !is_stored);
             return Err(parcel.bytes);
         }
-        state.bytes = bytes;
         state.number += 1;
         parcel.way.number = state.number;
         parcel.way.since = now;
         if is_stored {
             state.stored += 1;
+            state.stored_bytes += capacity;
         } else {
+            state.bytes = bytes;
             state.buffers.note(parcel.bytes.len());
             state.queued += parcel.count;
         }
@@ -165,11 +167,12 @@ impl Queue {
         let until = now().saturating_add(timeout);
         let mut state = self.lock();
         loop {
-            if state.is_abandoned {
+            if state.abandoned.is_some() {
                 return Popped::Abandoned;
             }
-            if state.reports_done < state.reports_asked && !state.is_reporting {
-                state.is_reporting = true;
+            if state.reports_done < state.reports_asked && state.is_reporting.is_none() {
+                state.is_reporting = Some(worker);
+                state.reporting_for = state.reports_asked;
                 return Popped::Report;
             }
             let moment = now();
@@ -217,7 +220,10 @@ impl Queue {
             Outcome::Limited if flying.stored.is_some() => None,
             Outcome::Limited => Some(Err(Reason::RateLimited)),
             Outcome::NoAnswer { jitter } => {
-                state.route.failed(now, jitter);
+                // Many requests may end at once with what they were sent over: that is one failure.
+                if !was_down || flying.is_probe {
+                    state.route.failed(now, jitter);
+                }
                 parcel.way.tries += 1;
                 let again = state.is_spooling || parcel.way.tries < self.rules.tries_max;
                 if again { None } else { Some(Err(Reason::NetworkError)) }
@@ -275,9 +281,11 @@ impl Queue {
     /// The report that was asked for is sent, or there was nothing to report.
     pub(crate) fn reported(&self) {
         let mut state = self.lock();
-        state.reports_done = state.reports_asked;
-        state.is_reporting = false;
+        state.reports_done = state.reporting_for;
+        state.is_reporting = None;
         drop(state);
+        // Somebody may have asked for another one meanwhile.
+        self.work.notify_one();
         self.progress.notify_all();
     }
 
@@ -301,6 +309,22 @@ impl Queue {
         self.wait(left, |state| state.reports_done >= asked || state.has_stopped())
     }
 
+    /// The server answered something that is not a parcel's.
+    pub(crate) fn answered(&self) {
+        let mut state = self.lock();
+        if state.route.is_down() {
+            state.route.answered();
+            drop(state);
+            self.work.notify_all();
+            self.spool_work.notify_one();
+        }
+    }
+
+    /// Why what comes now is lost.
+    pub(crate) fn reason_closed(&self) -> Reason {
+        self.lock().abandoned.unwrap_or(Reason::ShutdownDeadline)
+    }
+
     /// From now on nothing is accepted; what is queued is still handed out, without pauses.
     pub(crate) fn close(&self) {
         self.change(|state| state.is_closed = true);
@@ -317,13 +341,13 @@ impl Queue {
         let mut parcels = VecDeque::new();
         self.change(|state| {
             state.is_closed = true;
-            state.is_abandoned = true;
+            state.abandoned.get_or_insert(reason);
             lost = state.queued + state.in_flight();
             self.books.lose(reason, lost);
             state.queued = Count::default();
             state.in_flight.clear();
             state.bytes = 0;
-            state.stored = 0;
+            (state.stored, state.stored_bytes) = (0, 0);
             parcels = std::mem::take(&mut state.parcels);
             state.buffers.clear();
         });
@@ -355,12 +379,14 @@ impl Queue {
         self.change(|state| {
             while let Some(at) = state.in_flight.iter().position(|each| each.worker == worker) {
                 let flying = state.in_flight.swap_remove(at);
-                state.bytes = state.bytes.saturating_sub(flying.bytes);
+                state.forget(&flying);
                 lost += flying.count;
                 if let Some(ticket) = flying.stored {
-                    state.stored = state.stored.saturating_sub(1);
                     state.fates.push(Fate::Back(ticket));
                 }
+            }
+            if state.is_reporting == Some(worker) {
+                state.is_reporting = None;
             }
             self.books.lose(Reason::Internal, lost);
         });
@@ -377,18 +403,19 @@ impl Queue {
         Held {
             queued: state.queued,
             in_flight: state.in_flight(),
-            bytes: state.bytes,
+            bytes: state.bytes + state.stored_bytes,
             envelopes: state.parcels.len(),
             workers: state.workers,
             paused_until: state.route.until(),
         }
     }
 
-    /// The number of the oldest parcel that waits while no uploader is idle, if it waits for one.
-    pub(crate) fn wants_hands(&self) -> Option<u64> {
+    /// The numbers of the oldest parcel that waits while no uploader is idle, and of the youngest.
+    pub(crate) fn wants_hands(&self) -> Option<(u64, u64)> {
         let state = self.lock();
         let is_busy = state.idle == 0 && !state.route.is_down() && !state.is_closed;
-        state.parcels.front().filter(|_| is_busy).map(|oldest| oldest.way.number)
+        let oldest = state.parcels.front().filter(|_| is_busy)?;
+        Some((oldest.way.number, state.number))
     }
 
     /// How many uploaders more could send something at once.
@@ -400,7 +427,9 @@ impl Queue {
 
     /// The server wants no transactions before this moment.
     pub(crate) fn limit(&self, until: Duration) {
-        self.lock().limited_until = until;
+        let mut state = self.lock();
+        // Two who have heard of a limit may come in any order.
+        state.limited_until = state.limited_until.max(until);
     }
 
     /// How the way to the server is.

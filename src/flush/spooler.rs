@@ -41,6 +41,12 @@ const STACK_BYTES: usize = 512 * 1024;
 /// so that what was missed for a day does not come all at once.
 const INTERVAL: Duration = Duration::from_millis(100);
 
+/// Envelopes that are written down at a time.
+const BATCH: usize = 256;
+
+/// After one that could not be, while all that waits is due.
+const BREATH: Duration = Duration::from_millis(1);
+
 /// Between two looks for what dead processes left.
 const ADOPT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -148,12 +154,8 @@ impl<Now: Fn() -> Moment> Spooler<Now> {
         if is_ready {
             self.queue.set_spooling(true);
             self.adopt(now);
-            while let Some(parcel) = self.queue.pop_for_spool(now.monotonic) {
-                if !self.keep(parcel, now) {
-                    break;
-                }
-            }
-            self.hand_in(now);
+            self.keep_some();
+            self.hand_in((self.now)());
         }
         self.account();
         let mut fates = std::mem::take(&mut self.fates);
@@ -161,6 +163,21 @@ impl<Now: Fn() -> Moment> Spooler<Now> {
         fates.drain(..).for_each(|fate| self.settle(fate));
         self.fates = fates;
         goes_on
+    }
+
+    /// Writes down what should not wait any longer, a bounded part of it, however fast more comes.
+    fn keep_some(&mut self) {
+        for _ in 0..BATCH {
+            let now = (self.now)();
+            let Some(parcel) = self.queue.pop_for_spool(now.monotonic) else { return };
+            let is_kept = self.keep(parcel, now);
+            self.account();
+            if !is_kept {
+                // It is due again at once.
+                thread::sleep(BREATH);
+                return;
+            }
+        }
     }
 
     /// Opens the spool, if it is not.
@@ -231,6 +248,9 @@ impl<Now: Fn() -> Moment> Spooler<Now> {
         let mut bytes = self.queue.buffer();
         let Some(taken) = spool.take(&mut bytes, now.unix) else {
             self.queue.recycle(bytes);
+            if spool.held().envelopes > 0 {
+                self.disk_failed("the spool cannot be read");
+            }
             return;
         };
         self.number += 1;

@@ -1,7 +1,7 @@
 //! The uploaders: threads that send what the queue holds, and their handle.
 //!
-//! One thread runs from the start. Another one begins when an envelope has waited for a whole look
-//! of the flusher while all that run were busy, up to as many as there are transports: a server
+//! One thread runs from the start. Another one begins when an envelope has waited from one look of
+//! the flusher to the next while all that run were busy, up to as many as there are transports: a server
 //! that is 40 ms away takes 25 envelopes a second over one connection, and a server that is near
 //! needs no second thread.
 //!
@@ -53,10 +53,35 @@ pub(crate) struct Uploads {
 /// Transports that have no thread yet.
 #[derive(Default)]
 struct Bench {
-    transports: Vec<Box<dyn Transport>>,
-    started: u16,
-    /// The parcel that waited for an uploader at the last look.
+    transports: Vec<(Worker, Box<dyn Transport>)>,
+    /// The youngest of those parcels that waited for an uploader at the last look.
     waited: Option<u64>,
+}
+
+impl Bench {
+    /// Ends those that never had a thread. A stranger's code runs in their destructors: each may
+    /// panic for itself, and no lock is held.
+    fn clear(bench: &Mutex<Self>) {
+        let spare = std::mem::take(&mut lock(bench).transports);
+        for (_, transport) in spare {
+            end(transport);
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for (_, transport) in self.transports.drain(..) {
+            end(transport);
+        }
+    }
+}
+
+/// Drops what is a stranger's, and survives it.
+fn end<T>(stranger: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(stranger))) {
+        forget(payload);
+    }
 }
 
 impl Uploads {
@@ -70,6 +95,7 @@ impl Uploads {
         depot: Arc<Depot>,
     ) -> io::Result<Self> {
         let interrupters = transports.iter().filter_map(|each| each.interrupter()).collect();
+        let transports = (0..Worker::SPOOL.0).map(Worker).zip(transports).collect();
         let bench = Bench { transports, ..Bench::default() };
         let uploads = Self {
             queue,
@@ -86,8 +112,11 @@ impl Uploads {
     pub(crate) fn grow(&self) {
         let waits = self.queue.wants_hands();
         let mut bench = self.lock();
-        let is_late = waits.is_some() && waits == bench.waited && !bench.transports.is_empty();
-        bench.waited = waits;
+        let is_late = waits
+            .zip(bench.waited)
+            .is_some_and(|((oldest, _), youngest_then)| oldest <= youngest_then);
+        let is_late = is_late && !bench.transports.is_empty();
+        bench.waited = waits.map(|(_, youngest)| youngest);
         drop(bench);
         if is_late {
             // No thread to be had: those that run go on, and the next look tries again.
@@ -96,11 +125,7 @@ impl Uploads {
     }
 
     fn start_one(&self) -> io::Result<()> {
-        let mut bench = self.lock();
-        let Some(transport) = bench.transports.pop() else { return Ok(()) };
-        let worker = Worker(bench.started);
-        bench.started += 1;
-        drop(bench);
+        let Some((worker, transport)) = self.lock().transports.pop() else { return Ok(()) };
         self.queue.begin();
         // The transport lies here, so that it is not lost with a thread that does not start.
         let hand = Arc::new(Mutex::new(Some(transport)));
@@ -115,9 +140,7 @@ impl Uploads {
                 if let Some(transport) = transport {
                     work(Courier::new(worker, transport, depot, Moment::now), &stopping);
                 }
-                // Those that never had a thread end on this one: a stranger's code runs in their
-                // destructors.
-                drop(lock(&bench).transports.drain(..).collect::<Vec<_>>());
+                Bench::clear(&bench);
             }
         };
         let thread =
@@ -126,7 +149,7 @@ impl Uploads {
             Ok(_) => Ok(()),
             Err(error) => {
                 let transport = hand.lock().unwrap_or_else(PoisonError::into_inner).take();
-                self.lock().transports.extend(transport);
+                self.lock().transports.extend(transport.map(|transport| (worker, transport)));
                 Err(error)
             }
         }
@@ -142,10 +165,20 @@ impl Uploads {
         self.queue.flush(timeout, clock::monotonic)
     }
 
+    /// What a shutdown of `timeout` keeps for the spool.
+    pub(crate) fn reserve(&self, timeout: Duration) -> Duration {
+        match self.queue.is_spooling() {
+            true => (timeout / RESCUE_SHARE).min(RESCUE_MAX),
+            false => Duration::ZERO,
+        }
+    }
+
     /// Accepts nothing more, sends what is left and a last report, and returns when that is done or
     /// `timeout` is over. What was not settled by then is counted as `shutdown_deadline` and
     /// returned. May be called again, then it finds nothing to do.
-    pub(crate) fn close(&self, timeout: Duration) -> Count {
+    ///
+    /// Of that time, `reserve` is the spool's, if there is one.
+    pub(crate) fn close(&self, timeout: Duration, reserve: Duration) -> Count {
         let deadline = clock::monotonic().saturating_add(timeout);
         let left = || deadline.saturating_sub(clock::monotonic());
         // Nobody looks after this any more, and all hands are wanted.
@@ -157,7 +190,6 @@ impl Uploads {
         }
         self.queue.close();
         if self.queue.is_spooling() {
-            let reserve = (timeout / RESCUE_SHARE).min(RESCUE_MAX);
             if self.queue.wait_stopped(left().saturating_sub(reserve)) {
                 self.release();
                 return Count::default();
@@ -190,7 +222,9 @@ impl Uploads {
 
     fn interrupt(&self) {
         let mut interrupters = self.interrupters.lock().unwrap_or_else(PoisonError::into_inner);
-        for interrupt in interrupters.drain(..) {
+        let all = std::mem::take(&mut *interrupters);
+        drop(interrupters);
+        for interrupt in all {
             // A stranger's code: its panic must not reach the one who shuts down.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(interrupt)) {
                 forget(payload);
@@ -214,7 +248,7 @@ fn work(mut courier: Courier<fn() -> Moment>, stopping: &Stopping) {
     while panics < PANICS_MAX {
         match catch_unwind(AssertUnwindSafe(|| courier.cycle())) {
             Ok(true) => panics = 0,
-            Ok(false) => return,
+            Ok(false) => break,
             Err(payload) => {
                 forget(payload);
                 panics += 1;
@@ -224,6 +258,7 @@ fn work(mut courier: Courier<fn() -> Moment>, stopping: &Stopping) {
             }
         }
     }
+    end(courier);
 }
 
 fn lock(bench: &Mutex<Bench>) -> MutexGuard<'_, Bench> {
@@ -355,7 +390,7 @@ mod tests {
         assert!(rig.uploads.flush(LONG));
         assert_eq!(rig.books.delivered.read(), Count { transactions: 2, spans: 5 });
         assert!(rig.uploads.health().last_success.is_some());
-        assert_eq!(rig.uploads.close(LONG), Count::default());
+        assert_eq!(rig.uploads.close(LONG, Duration::ZERO), Count::default());
         rig.dropped.recv().unwrap();
         assert!(rig.interrupted.try_recv().is_err(), "nothing was under way");
     }
@@ -368,11 +403,15 @@ mod tests {
         }
         rig.entered.recv().unwrap();
         let all = Count { transactions: 3, spans: 6 };
-        assert_eq!(rig.uploads.close(SHORT), all);
+        assert_eq!(rig.uploads.close(SHORT, Duration::ZERO), all);
         rig.interrupted.recv().unwrap();
         assert_eq!(rig.books.lost.of(Reason::ShutdownDeadline).read(), all);
         let start = clock::monotonic();
-        assert_eq!(rig.uploads.close(LONG), Count::default(), "the second call finds nothing");
+        assert_eq!(
+            rig.uploads.close(LONG, Duration::ZERO),
+            Count::default(),
+            "the second call finds nothing"
+        );
         assert!(clock::monotonic() - start < LONG / 2, "and does not wait");
 
         rig.open.send(()).unwrap();
@@ -398,7 +437,7 @@ mod tests {
         let books: &'static Books = Box::leak(Box::new(Books::new()));
         let uploads = start(vec![Box::new(Bomb)], books);
         push(&uploads, 0);
-        assert_eq!(uploads.close(LONG), Count::default());
+        assert_eq!(uploads.close(LONG, Duration::ZERO), Count::default());
         assert_eq!(books.delivered.read(), Count::transaction(0));
     }
 }

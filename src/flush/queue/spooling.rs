@@ -37,7 +37,7 @@ impl Queue {
             let oldest = state.parcels.front()?;
             let waits = oldest.way.since.saturating_add(PATIENCE) <= now;
             let is_due = state.route.is_down() || state.is_rescuing || waits;
-            if !is_due && !state.is_filling(&self.rules) || state.is_abandoned {
+            if !is_due && !state.is_filling(&self.rules) || state.abandoned.is_some() {
                 return None;
             }
             let parcel = state.take_oldest(Worker::SPOOL)?;
@@ -61,11 +61,12 @@ impl Queue {
         !state.is_over()
     }
 
-    /// Whether the spool may hand in a stored parcel: the server answers, wants transactions, and
-    /// nothing else waits.
+    /// Whether the spool may hand in a stored parcel: nothing else waits, and the server wants
+    /// transactions, and answers; or it is time to see whether it does.
     pub(crate) fn has_time_for_stored(&self, now: Duration) -> bool {
         let state = self.lock();
         let is_free = state.parcels.is_empty() && state.stored == 0 && !state.is_closed;
-        is_free && !state.route.is_down() && state.limited_until <= now
+        let is_paused = !state.route.pause(now).is_zero() || state.is_probing();
+        is_free && !(state.route.is_down() && is_paused) && state.limited_until <= now
     }
 }

@@ -8,7 +8,7 @@ use super::outcome::{Fate, Worker};
 use crate::flush::backoff::Route;
 use crate::flush::buffers::Buffers;
 use crate::flush::envelope::{Parcel, Ticket};
-use crate::shared::ledger::Count;
+use crate::shared::ledger::{Count, Reason};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -22,15 +22,21 @@ pub(super) struct State {
     pub(super) route: Route,
     pub(super) fates: Vec<Fate>,
     pub(super) stored: usize,
+    /// Of these.
+    pub(super) stored_bytes: usize,
     /// There is a spool that works.
     pub(super) is_spooling: bool,
     /// The spool is to take everything, now.
     pub(super) is_rescuing: bool,
     pub(super) reports_asked: u64,
     pub(super) reports_done: u64,
-    pub(super) is_reporting: bool,
+    /// The last one that was asked for when the one under way began.
+    pub(super) reporting_for: u64,
+    /// Who sends one.
+    pub(super) is_reporting: Option<Worker>,
     pub(super) is_closed: bool,
-    pub(super) is_abandoned: bool,
+    /// Why, if it is.
+    pub(super) abandoned: Option<Reason>,
     pub(super) workers: usize,
     pub(super) idle: usize,
     pub(super) buffers: Buffers,
@@ -47,6 +53,8 @@ pub(super) struct Flying {
     pub(super) count: Count,
     pub(super) bytes: usize,
     pub(super) stored: Option<Ticket>,
+    /// It was sent to see whether the server answers again.
+    pub(super) is_probe: bool,
 }
 
 /// What an uploader may do next.
@@ -72,7 +80,7 @@ impl State {
             return if is_down && self.is_spooling { Next::Leave } else { Next::Take };
         }
         let pause = self.route.pause(now);
-        if is_down && self.in_flight.iter().any(|each| each.worker != Worker::SPOOL) {
+        if is_down && self.is_probing() {
             Next::Wait(LONG)
         } else if pause.is_zero() {
             Next::Take
@@ -87,8 +95,15 @@ impl State {
         let count = if stored.is_some() { Count::default() } else { parcel.count };
         self.queued = self.queued - count;
         let (number, bytes) = (parcel.way.number, parcel.bytes.capacity());
-        self.in_flight.push(Flying { number, worker, count, bytes, stored });
+        let is_probe = worker != Worker::SPOOL && self.route.is_down();
+        self.in_flight.push(Flying { number, worker, count, bytes, stored, is_probe });
         Some(parcel)
+    }
+
+    /// Whether somebody is finding out if the server answers again. What was sent before it stopped
+    /// to do so says nothing about that.
+    pub(super) fn is_probing(&self) -> bool {
+        self.in_flight.iter().any(|each| each.is_probe)
     }
 
     /// It is no longer in flight.
@@ -96,9 +111,19 @@ impl State {
         let is_it = |each: &Flying| each.number == number && each.worker == worker;
         let at = self.in_flight.iter().position(is_it)?;
         let flying = self.in_flight.swap_remove(at);
-        self.bytes = self.bytes.saturating_sub(flying.bytes);
-        self.stored = self.stored.saturating_sub(usize::from(flying.stored.is_some()));
+        self.forget(&flying);
         Some(flying)
+    }
+
+    /// Its memory is no longer held.
+    pub(super) fn forget(&mut self, flying: &Flying) {
+        let of = if flying.stored.is_some() {
+            self.stored = self.stored.saturating_sub(1);
+            &mut self.stored_bytes
+        } else {
+            &mut self.bytes
+        };
+        *of = of.saturating_sub(flying.bytes);
     }
 
     /// Q4.
@@ -120,9 +145,9 @@ impl State {
         self.in_flight.iter().fold(Count::default(), |sum, each| sum + each.count)
     }
 
-    /// Parcels, queued and in flight.
+    /// Parcels, queued and in flight, but for stored ones.
     pub(super) fn count(&self) -> usize {
-        self.parcels.len() + self.in_flight.len()
+        (self.parcels.len() + self.in_flight.len()).saturating_sub(self.stored)
     }
 
     pub(super) fn is_filling(&self, rules: &Rules) -> bool {
@@ -132,10 +157,10 @@ impl State {
     /// Nothing is left to be sent or spooled.
     pub(super) fn is_over(&self) -> bool {
         let is_empty = self.parcels.is_empty() && self.in_flight.is_empty();
-        self.is_closed && (is_empty || self.is_abandoned)
+        self.is_closed && (is_empty || self.abandoned.is_some())
     }
 
     pub(super) fn has_stopped(&self) -> bool {
-        self.workers == 0 || self.is_abandoned
+        self.workers == 0 || self.abandoned.is_some()
     }
 }

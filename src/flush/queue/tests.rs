@@ -321,12 +321,12 @@ fn more_hands_are_wanted_for_what_waits_while_all_are_busy() {
     push(&queue, parcel(1, 0)).unwrap();
     push(&queue, parcel(1, 0)).unwrap();
     let first = pop(&queue);
-    assert_eq!(queue.wants_hands(), Some(2));
+    assert_eq!(queue.wants_hands(), Some((2, 2)));
     settle(&queue, first, NO_ANSWER);
     assert_eq!(queue.wants_hands(), None, "more would not help");
     let first = pop(&queue);
     settle(&queue, first, Outcome::Delivered);
-    assert_eq!(queue.wants_hands(), Some(2));
+    assert_eq!(queue.wants_hands(), Some((2, 2)));
     queue.close();
     assert_eq!(queue.wants_hands(), None);
 }
@@ -458,7 +458,7 @@ fn a_stored_parcel_that_cannot_be_sent_stays_in_the_spool() {
         assert_eq!(settle(&queue, parcel, outcome), Settled::Again);
         assert_eq!(fates(&queue), [Fate::Back(7)]);
     }
-    assert!(!queue.has_time_for_stored(NOW), "nothing is answered");
+    assert!(queue.has_time_for_stored(NOW), "to see whether anything is answered");
     push(&queue, stored(7, 3)).unwrap();
     assert!(queue.pop_for_spool(NOW).is_none());
     assert_eq!(fates(&queue), [Fate::Back(7)]);
@@ -477,6 +477,84 @@ fn a_stored_parcel_that_cannot_be_sent_stays_in_the_spool() {
     queue.limit(after(10));
     assert!(!queue.has_time_for_stored(after(9)));
     assert!(queue.has_time_for_stored(after(10)));
+}
+
+#[test]
+fn a_stored_parcel_finds_out_whether_the_server_is_back_one_at_a_time_and_after_a_pause() {
+    let queue = queue(1000);
+    queue.set_spooling(true);
+    for _ in 0..2 {
+        push(&queue, parcel(1, 0)).unwrap();
+        let first = pop(&queue);
+        settle(&queue, first, NO_ANSWER);
+        let taken = queue.pop_for_spool(NOW).unwrap();
+        queue.settle(Worker::SPOOL, taken, Outcome::Spooled, NOW);
+    }
+    assert!(!queue.has_time_for_stored(after(700)), "it is left alone");
+    assert!(queue.has_time_for_stored(after(1300)));
+    queue.push(stored(7, 0), after(1300)).unwrap();
+    let probe = pop_by(&queue, A, after(1300));
+    assert!(!queue.has_time_for_stored(after(1300)), "one is on its way");
+    queue.settle(A, probe, NO_ANSWER, after(1300));
+    assert!(!queue.has_time_for_stored(after(2600)), "twice as long");
+    queue.answered();
+    assert!(queue.has_time_for_stored(after(2600)), "a report was answered");
+}
+
+#[test]
+fn what_hangs_since_before_the_server_went_is_no_probe_and_many_failures_at_once_are_one() {
+    let queue = queue(1000);
+    for _ in 0..4 {
+        push(&queue, parcel(1, 0)).unwrap();
+    }
+    let hanging = pop(&queue);
+    let (first, second) = (pop_by(&queue, B, NOW), pop_by(&queue, Worker(2), NOW));
+    queue.settle(B, first, NO_ANSWER, NOW);
+    queue.settle(Worker(2), second, NO_ANSWER, NOW);
+    let probe = pop_by(&queue, B, NOW);
+    assert!(matches!(look(&queue, Worker(2), NOW), Popped::Idle), "one at a time");
+    queue.settle(B, probe, NO_ANSWER, NOW);
+    assert!(!queue.held().paused_until.is_zero());
+    settle(&queue, hanging, NO_ANSWER);
+    let before = queue.held().paused_until;
+    assert!(before <= after(1250), "it failed with the others, and not a third time");
+}
+
+#[test]
+fn a_stored_parcel_is_not_in_the_way_of_others() {
+    let queue = Queue::new(Rules { bytes_max: 100, parcels_max: 1, tries_max: 1 }, books());
+    queue.set_spooling(true);
+    push(&queue, stored(7, 0)).unwrap();
+    assert!(!queue.strain().is_full);
+    push(&queue, parcel(100, 0)).unwrap();
+    assert_eq!(queue.held().bytes, 110);
+    let first = pop(&queue);
+    settle(&queue, first, Outcome::Delivered);
+    assert_eq!(queue.held().bytes, 100);
+}
+
+#[test]
+fn a_flush_is_not_content_with_a_report_that_began_before_it() {
+    let queue = queue(1000);
+    queue.begin();
+    let ask = |queue: &Queue| assert!(!queue.flush(Duration::ZERO, || NOW));
+    ask(&queue);
+    assert!(matches!(look(&queue, A, NOW), Popped::Report));
+    ask(&queue);
+    queue.reported();
+    assert!(matches!(look(&queue, B, NOW), Popped::Report), "the second one");
+    queue.lose_in_hand(B);
+    assert!(matches!(look(&queue, A, NOW), Popped::Report), "B panicked");
+    queue.reported();
+    assert!(matches!(look(&queue, A, NOW), Popped::Idle));
+}
+
+#[test]
+fn limits_only_grow() {
+    let queue = queue(1000);
+    queue.limit(after(20));
+    queue.limit(after(10));
+    assert_eq!(queue.strain().limited_until, after(20));
 }
 
 #[test]

@@ -262,8 +262,11 @@ impl Spool {
                 }
                 Ok(false) => self.lose_record(id, &entry),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.lose_file(id.key),
-                Err(_) => {
+                Err(error) => {
                     self.losses.errors += 1;
+                    if is_want(&error) {
+                        return None;
+                    }
                     let segment = self.index.segment(id.key)?;
                     segment.failures += 1;
                     if segment.failures < FAILURES_MAX {
@@ -404,6 +407,15 @@ impl Drop for Spool {
 
 const fn mark_bytes() -> u64 {
     MARK.len() as u64
+}
+
+/// Whether the process wants for something that has nothing to do with the file: descriptors of its
+/// own or of all, memory.
+fn is_want(error: &io::Error) -> bool {
+    const ENOMEM: i32 = 12;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    cfg!(unix) && matches!(error.raw_os_error(), Some(ENOMEM | ENFILE | EMFILE))
 }
 
 fn gone() -> io::Error {
