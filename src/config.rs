@@ -72,7 +72,8 @@ use crate::transport::Transport;
 /// At most `ring_bytes` in whole MiB, `queue_bytes`, 64 bytes for each of `open_slots`, the table
 /// of names (8 MiB of text), about 25 KiB for each of the most threads that ever recorded at once
 /// (one that has ended counts until the flusher has looked at it; at most 4,096), and a few MiB of
-/// buffers of fixed size. None of it is touched before it is needed; what rings have touched is
+/// buffers of fixed size; for each uploader that was needed about half a MiB for compressing; with
+/// a spool 32 bytes for each envelope in it, and one envelope. None of it is touched before it is needed; what rings have touched is
 /// kept and used again, also by a later `init`.
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -185,7 +186,7 @@ pub struct Config {
     #[serde(deserialize_with = "crate::read::switch")]
     pub send_client_reports: bool,
     /// How long the guard's drop waits for what is still to be sent; what is not settled by then is
-    /// dropped and counted. 0 to 1 day, default 2 s.
+    /// in the spool, if there is one, else dropped and counted. 0 to 1 day, default 2 s.
     #[serde(deserialize_with = "crate::read::seconds")]
     pub shutdown_timeout: Duration,
     /// The proxy for an `http` DSN, and for an `https` one that has no proxy of its own. Default:
@@ -260,8 +261,8 @@ pub struct Config {
     /// that the server had closed. While the library is being closed nothing pauses.
     #[serde(deserialize_with = "crate::read::count")]
     pub upload_retries: usize,
-    /// A folder for envelopes that cannot be sent now: no answer, more than half of `queue_bytes`
-    /// waiting, or waiting for more than a second. They survive the process, and this one or the
+    /// A folder for envelopes that cannot be sent now: no answer, more than half of `queue_bytes` or
+    /// `queue_envelopes` waiting, or waiting for more than a second. They survive the process, and this one or the
     /// next one sends them, ten a second. It is made if it is not there, for the owner alone.
     /// Default: none, and envelopes wait in memory alone.
     ///

@@ -81,8 +81,9 @@ impl Guard {
     }
 
     /// Stops: recording goes off, what was recorded is delivered, the threads end. Returns when
-    /// that is done, or when `timeout` is over; what was not settled by then is in the spool, if
-    /// there is one, else counted as lost.
+    /// that is done, or when `timeout` is over; what was not settled by then is counted as lost. A
+    /// spool gets what is left when three quarters of the time are over (500 ms before its end, at
+    /// most), but for what a transport is sending that cannot be broken off.
     ///
     /// May be called again, and by several threads at once: the first call decides, the others wait
     /// for it, at most for their own `timeout`, and get the same report. Dropping the guard

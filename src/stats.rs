@@ -85,7 +85,7 @@ pub struct Stats {
     pub names: Names,
     /// The rings.
     pub rings: Rings,
-    /// The two threads.
+    /// The threads of the library.
     pub threads: Threads,
 }
 
@@ -133,7 +133,7 @@ pub struct SpoolStats {
 pub struct Threads {
     /// Looks at the rings so far.
     pub cycles: u64,
-    /// Panics of the flusher, or of the library in an uploader, that were survived.
+    /// Panics of the flusher, or of the library in another of its threads, that were survived.
     pub restarts: u64,
     /// Whether the flusher gave up after five panics in a row, or the transports were.
     pub dead: bool,

@@ -54,7 +54,7 @@ pub trait Transport: Send {
     /// way.
     ///
     /// Asked for once, before the first envelope. It is called when the library is closed and the
-    /// time for that is up, so it must not wait; nothing is sent afterwards. Default: there is no
+    /// time for that is up, or nearly so where a spool saves what is left; it must not wait; nothing is sent afterwards. Default: there is no
     /// way.
     fn interrupter(&self) -> Option<Interrupter> {
         None

@@ -1,4 +1,4 @@
-//! The flusher's thread, and starting and stopping both threads.
+//! The flusher's thread, and starting and stopping all of them.
 //!
 //! The flusher looks at the rings once an interval, and at once again while a ring is more than an
 //! eighth full; nobody has to wake it, so recording threads make no system call for it. Between two
@@ -75,7 +75,7 @@ pub(crate) struct Plan {
     pub(crate) watch: Option<Watch>,
 }
 
-/// Both threads, running.
+/// All threads, running.
 #[derive(Debug)]
 pub(crate) struct Client {
     control: Arc<Control>,
@@ -85,7 +85,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Starts both threads.
+    /// Starts the threads.
     ///
     /// # Errors
     /// When the system gives no thread, or an earlier flusher does not end.
@@ -151,7 +151,7 @@ impl Client {
         looked && self.uploads.flush(deadline.saturating_sub(clock::monotonic()))
     }
 
-    /// Stops both threads; returns at `timeout`, or [`COUNTING_MAX`] later at the latest, with
+    /// Stops all threads; returns at `timeout`, or [`COUNTING_MAX`] later at the latest, with
     /// everything that was not settled by then counted. Recording must be off.
     pub(crate) fn close(&self, timeout: Duration) {
         let deadline = clock::monotonic().saturating_add(timeout);

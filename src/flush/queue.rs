@@ -1,4 +1,4 @@
-//! The queue between flusher and uploaders: bounded in bytes, never waited for by the one who fills
+//! The queue between flusher and uploaders: bounded in bytes and number, never waited for by the one who fills
 //! it.
 //!
 //! A parcel goes through these states, and one lock guards all of them, together with the books
