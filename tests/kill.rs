@@ -184,11 +184,11 @@ struct Ends {
 
 fn print(sums: &BTreeMap<Weather, Sum>, ends: &Ends, took: Duration) {
     let names = ["server", "kills", "begun", "on disk", "doubled", "torn", "lost in memory"];
-    println!("{}", names.map(|name| format!("{name:>14}")).concat());
+    println!("{}", names.map(|name| format!("{name:>16}")).concat());
     let row = |name: &str, sum: &Sum| {
         let Sum { kills, started, on_disk, doubled, torn, lost } = *sum;
         let numbers = [kills, started, on_disk, doubled, torn, lost];
-        println!("{name:>14}{}", numbers.map(|number| format!("{number:>14}")).concat());
+        println!("{name:>16}{}", numbers.map(|number| format!("{number:>16}")).concat());
     };
     let mut all = Sum::default();
     for (weather, sum) in sums {
