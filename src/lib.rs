@@ -95,7 +95,7 @@
 //!
 //! # Map
 //! - Starting and stopping: [`init`], [`Config`], [`Delivery`], [`Dsn`], [`ConfigError`],
-//!   [`Guard`], [`Report`], [`flush`], [`close`].
+//!   [`Guard`], [`Report`], [`flush`](flush()), [`close`].
 //! - Recording: [`start_transaction`], [`start_child`], [`Transaction`], [`Span`],
 //!   [`transaction!`], [`span!`].
 //! - Across threads and awaits: [`Detached`], [`SpanContext`], [`Entered`], [`FutureExt`],

@@ -73,7 +73,8 @@ pub(crate) fn serve() -> Result<ExitCode> {
 
 fn mood(begun: Instant) -> Mood {
     let flaps = begun.elapsed().as_secs() / FLAP.as_secs();
-    MOODS.into_iter().cycle().nth(flaps as usize % MOODS.len()).unwrap_or(Mood::Well)
+    let at = flaps % MOODS.len() as u64;
+    MOODS.into_iter().zip(0..).find(|(_, n)| *n == at).map_or(Mood::Well, |(mood, _)| mood)
 }
 
 fn converse(mut stream: &TcpStream, begun: Instant) {

@@ -17,7 +17,7 @@
 //! settle twice.
 //!
 //! Workers are the uploaders and, if there is a spool, the thread that owns it. The uploaders take
-//! the oldest, as the [`Route`] allows. The spool takes what waits for too long: see
+//! the oldest, as the [`Route`](super::backoff::Route) allows. The spool takes what waits for too long: see
 //! [`pop_for_spool`](Queue::pop_for_spool). What it gives back to be sent (a *stored* parcel) stays
 //! in its books and on its disk until it is settled; here it counts as nothing.
 //!

@@ -12,6 +12,7 @@ impl Log for ToStderr {
         true
     }
 
+    #[expect(clippy::print_stderr, reason = "that is what it is for")]
     fn log(&self, record: &Record<'_>) {
         eprintln!("log: {} {}: {}", record.level(), record.target(), record.args());
     }

@@ -11,12 +11,12 @@ impl Worker {
     pub(crate) const SPOOL: Self = Self(u16::MAX);
 }
 
-/// What [`Queue::pop`] found.
+/// What [`Queue::pop`](super::Queue::pop) found.
 #[derive(Debug)]
 pub(crate) enum Popped {
     /// A parcel: now in flight, until it is settled.
     Parcel(Parcel),
-    /// Somebody waits for a client report; answer with [`Queue::reported`].
+    /// Somebody waits for a client report; answer with [`reported`](super::Queue::reported).
     Report,
     /// Nothing came in time.
     Idle,
@@ -44,7 +44,7 @@ pub(crate) enum Outcome {
     Back,
 }
 
-/// What [`Queue::settle`] wrote down.
+/// What [`Queue::settle`](super::Queue::settle) wrote down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
     /// The end: so much was delivered, lost or spooled.
