@@ -104,9 +104,7 @@ impl log::Log for Log {
 
 /// From now on.
 fn listen() {
-    // Again: somebody did.
-    let _ = log::set_logger(&Log);
-    log::set_max_level(log::LevelFilter::Info);
+    support::log::listen(&Log);
     SAID.lock().unwrap().clear();
 }
 

@@ -409,8 +409,7 @@ fn the_log_names_one_and_says_no_more_within_a_minute() {
     static LINES: OnceLock<&'static Lines> = OnceLock::new();
     let lines = *LINES.get_or_init(|| {
         let lines: &'static Lines = Box::leak(Box::new(Lines(Mutex::default())));
-        log::set_logger(lines).unwrap();
-        log::set_max_level(log::LevelFilter::Warn);
+        support::log::listen(lines);
         lines
     });
     let (session, reports) = watched(|_| {});
