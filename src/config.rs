@@ -73,8 +73,8 @@ use crate::transport::Transport;
 /// of names (8 MiB of text), about 25 KiB for each of the most threads that ever recorded at once
 /// (one that has ended counts until the flusher has looked at it; at most 4,096), and a few MiB of
 /// buffers of fixed size; for each uploader that was needed about half a MiB for compressing; with
-/// a spool 32 bytes for each envelope in it, and one envelope. None of it is touched before it is needed; what rings have touched is
-/// kept and used again, also by a later `init`.
+/// a spool 32 bytes for each envelope in it, and one envelope. None of it is touched before it is
+/// needed; what rings have touched is kept and used again, also by a later `init`.
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -261,10 +261,10 @@ pub struct Config {
     /// that the server had closed. While the library is being closed nothing pauses.
     #[serde(deserialize_with = "crate::read::count")]
     pub upload_retries: usize,
-    /// A folder for envelopes that cannot be sent now: no answer, more than half of `queue_bytes` or
-    /// `queue_envelopes` waiting, or waiting for more than a second. They survive the process, and this one or the
-    /// next one sends them, ten a second. It is made if it is not there, for the owner alone.
-    /// Default: none, and envelopes wait in memory alone.
+    /// A folder for envelopes that cannot be sent now: no answer, more than half of `queue_bytes`
+    /// or `queue_envelopes` waiting, or waiting for more than a second. They survive the process,
+    /// and this one or the next one sends them, ten a second. It is made if it is not there, for
+    /// the owner alone. Default: none, and envelopes wait in memory alone.
     ///
     /// Several processes may share it: each has a folder of its own in there, and takes over those
     /// of processes that have died, if they sent to the same DSN. A folder that cannot be used is

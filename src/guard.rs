@@ -50,11 +50,10 @@ pub(crate) fn client() -> Option<Arc<Client>> {
 
 /// Starts recording and delivering, until the guard is dropped.
 ///
-/// Reserves the memory of the rings (address space only), starts threads (a flusher, an uploader, one
-/// for a spool; more uploaders as they are needed), and calibrates the
-/// clock, which takes up to 200 ms once in a process. With no DSN and the usual transport, or with
-/// no sample rate, nothing is recorded and no thread is started. Signals: block them before, the
-/// threads inherit the mask.
+/// Reserves the memory of the rings (address space only), starts threads (a flusher, an uploader,
+/// one for a spool; more uploaders as they are needed), and calibrates the clock, which takes up to
+/// 200 ms once in a process. With no DSN and the usual transport, or with no sample rate, nothing
+/// is recorded and no thread is started. Signals: block them before, the threads inherit the mask.
 ///
 /// # Errors
 /// Bad values, naming the field or the environment variable and never echoing a secret; a second

@@ -20,8 +20,8 @@ pub use sampling::Decisions;
 ///
 /// At rest, with nothing open and nothing on the way, `started = delivered + dropped + discarded`
 /// exactly. With a spool there is one more source, `spool.recovered`, and there are two more places
-/// to be in, `in_spool` and `spool.left_behind`. See [`check`](Self::check). While the loop runs, sinks are read before
-/// sources, so a snapshot never shows more out than in.
+/// to be in, `in_spool` and `spool.left_behind`. See [`check`](Self::check). While the loop runs,
+/// sinks are read before sources, so a snapshot never shows more out than in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {

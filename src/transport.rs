@@ -1,8 +1,8 @@
 //! Where envelopes go: the trait, and the transports that come with the crate.
 //!
-//! Each uploader thread has a transport of its own, and drives it alone: it may block, up to its own time-outs,
-//! without the recording or the draining of rings being held up. It answers with what the server
-//! said; rate limits, counting and client reports are the uploader's business.
+//! Each uploader thread has a transport of its own, and drives it alone: it may block, up to its
+//! own time-outs, without the recording or the draining of rings being held up. It answers with
+//! what the server said; rate limits, counting and client reports are the uploader's business.
 
 use std::time::SystemTime;
 
@@ -54,8 +54,8 @@ pub trait Transport: Send {
     /// way.
     ///
     /// Asked for once, before the first envelope. It is called when the library is closed and the
-    /// time for that is up, or nearly so where a spool saves what is left; it must not wait; nothing is sent afterwards. Default: there is no
-    /// way.
+    /// time for that is up, or nearly so where a spool saves what is left; it must not wait;
+    /// nothing is sent afterwards. Default: there is no way.
     fn interrupter(&self) -> Option<Interrupter> {
         None
     }

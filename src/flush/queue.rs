@@ -1,5 +1,5 @@
-//! The queue between flusher and uploaders: bounded in bytes and number, never waited for by the one who fills
-//! it.
+//! The queue between flusher and uploaders: bounded in bytes and number, never waited for by the
+//! one who fills it.
 //!
 //! A parcel goes through these states, and one lock guards all of them, together with the books
 //! they are counted in:
@@ -17,9 +17,9 @@
 //! settle twice.
 //!
 //! Workers are the uploaders and, if there is a spool, the thread that owns it. The uploaders take
-//! the oldest, as the [`Route`](super::backoff::Route) allows. The spool takes what waits for too long: see
-//! [`pop_for_spool`](Queue::pop_for_spool). What it gives back to be sent (a *stored* parcel) stays
-//! in its books and on its disk until it is settled; here it counts as nothing.
+//! the oldest, as the [`Route`](super::backoff::Route) allows. The spool takes what waits for too
+//! long: see [`pop_for_spool`](Queue::pop_for_spool). What it gives back to be sent (a *stored*
+//! parcel) stays in its books and on its disk until it is settled; here it counts as nothing.
 //!
 //! # Invariants
 //! * Q1: `bytes` is the capacity of all parcels, queued and in flight, at most `bytes_max`, and
@@ -119,7 +119,8 @@ impl Queue {
     /// Appends a parcel. Never waits for room.
     ///
     /// # Errors
-    /// The parcel's bytes, when there is no room for it or the queue is closed; nothing was counted.
+    /// The parcel's bytes, when there is no room for it or the queue is closed; nothing was
+    /// counted.
     pub(crate) fn push(&self, mut parcel: Parcel, now: Duration) -> Result<(), Vec<u8>> {
         let mut state = self.lock();
         let capacity = parcel.bytes.capacity();

@@ -206,7 +206,10 @@ impl<Now: Fn() -> Moment> Spooler<Now> {
         if adopted.envelopes > 0 {
             let (envelopes, Count { transactions, spans }) = (adopted.envelopes, adopted.count);
             self.depot.debug(|| {
-                format!("spool: {envelopes} envelopes of earlier processes, {transactions} transactions with {spans} spans")
+                format!(
+                    "spool: {envelopes} envelopes of earlier processes, {transactions} \
+                     transactions with {spans} spans"
+                )
             });
         }
     }

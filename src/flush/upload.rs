@@ -1,9 +1,9 @@
 //! The uploaders: threads that send what the queue holds, and their handle.
 //!
 //! One thread runs from the start. Another one begins when an envelope has waited from one look of
-//! the flusher to the next while all that run were busy, up to as many as there are transports: a server
-//! that is 40 ms away takes 25 envelopes a second over one connection, and a server that is near
-//! needs no second thread.
+//! the flusher to the next while all that run were busy, up to as many as there are transports: a
+//! server that is 40 ms away takes 25 envelopes a second over one connection, and a server that is
+//! near needs no second thread.
 //!
 //! Each runs a [`Courier`] until the queue is closed and empty, or given up. It may block in the
 //! transport for as long as the transport likes: nobody waits for it without a limit. A shutdown

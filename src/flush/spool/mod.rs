@@ -205,8 +205,8 @@ impl Spool {
         })
     }
 
-    /// Appends an envelope, given in two pieces, and evicts the oldest beyond the bounds. The ticket
-    /// is for taking it out again, by [`done`](Self::done).
+    /// Appends an envelope, given in two pieces, and evicts the oldest beyond the bounds. The
+    /// ticket is for taking it out again, by [`done`](Self::done).
     ///
     /// # Errors
     /// [`Refused`]: it is not here then. Others may have been evicted for it.

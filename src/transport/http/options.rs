@@ -117,7 +117,7 @@ impl HttpOptions {
     /// ```
     /// use hotspan::transport::HttpOptions;
     ///
-    /// let options = HttpOptions::new("http://relay.internal/api/1/envelope/", "Sentry sentry_key=a");
+    /// let options = HttpOptions::new("http://relay.internal/api/1/envelope/", "Sentry");
     /// let options = options.proxy("http://user:password@proxy.internal:3128");
     /// assert_eq!(options.shown_proxy().as_deref(), Some("http://proxy.internal:3128"));
     /// ```
