@@ -37,6 +37,11 @@ impl Model {
         transaction.map(|it| self.carry(it.node)).filter(|it| self.is_unrecorded(*it))
     }
 
+    /// Whether a rule decides at the end.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.mode == Mode::Trial
+    }
+
     pub(crate) fn is_unrecorded(&self, carried: Carried) -> bool {
         !self.nodes[carried.node].sampled
     }
