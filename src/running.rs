@@ -59,6 +59,13 @@ pub struct Report {
     pub complete: bool,
 }
 
+impl Report {
+    /// Where nothing runs, or nothing of ours: the books are not looked at, which may take a while.
+    fn nothing() -> Self {
+        Self { complete: true, ..Self::default() }
+    }
+}
+
 /// Keeps recording and delivering going; flushes and stops when dropped, within
 /// `Config::shutdown_timeout`, also by a panic.
 ///
@@ -111,7 +118,7 @@ impl Drop for Guard {
 pub fn flush(timeout: Duration) -> Report {
     match running() {
         Some(running) => running.flush(timeout),
-        None => Report { complete: true, ..Report::default() },
+        None => Report::nothing(),
     }
 }
 
@@ -136,7 +143,7 @@ pub fn flush(timeout: Duration) -> Report {
 pub fn close(timeout: Duration) -> Report {
     match running() {
         Some(running) => running.close(timeout),
-        None => Report { complete: true, ..Report::default() },
+        None => Report::nothing(),
     }
 }
 
@@ -175,10 +182,10 @@ impl Running {
     }
 
     fn flush(&self, timeout: Duration) -> Report {
-        let complete = match &self.client {
-            Some(client) if self.is_ours() => client.flush(timeout),
-            _ => true,
-        };
+        if !self.is_ours() {
+            return Report::nothing();
+        }
+        let complete = self.client.as_ref().is_none_or(|client| client.flush(timeout));
         self.report(complete)
     }
 
@@ -187,7 +194,7 @@ impl Running {
             // A fork's copy: its threads are not there, its sockets are the parent's.
             #[expect(clippy::mem_forget, reason = "dropping would touch what is the parent's")]
             std::mem::forget(Arc::clone(self));
-            return self.report(true);
+            return Report::nothing();
         }
         let mut end = self.lock();
         if matches!(*end, End::Open) {

@@ -135,7 +135,8 @@ pub struct Threads {
     pub cycles: u64,
     /// Panics of the flusher, or of the library in another of its threads, that were survived.
     pub restarts: u64,
-    /// Whether the flusher gave up after five panics in a row, or the transports were.
+    /// Whether the flusher gave up after five panics in a row, or an uploader did, or the transports
+    /// were given up.
     pub dead: bool,
     /// Uploaders that run, and the spool's thread, if there is one.
     pub uploaders: usize,
@@ -266,7 +267,7 @@ fn look() -> Stats {
     };
     if let Some(client) = client {
         let health = client.health();
-        stats.threads.dead = health.dead || client.is_dead();
+        stats.threads.dead = health.dead || health.gave_up || client.is_dead();
         let now = clock::monotonic();
         if let Some(failure) = health.last_error {
             stats.threads.last_error = Some(failure.text);

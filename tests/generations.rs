@@ -46,9 +46,8 @@ struct Counting {
 impl Counting {
     fn new() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-        // The library's clock is tied to the system's by readings one after the other, and a busy
-        // machine may take the processor away between them.
-        Self { transactions: Arc::default(), since: since - 0.020 }
+        // The library's clock is tied to the system's by readings one after the other.
+        Self { transactions: Arc::default(), since: since - 0.001 }
     }
 }
 

@@ -99,6 +99,11 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         self.depot.books().restarts.add(1);
     }
 
+    /// Too many did.
+    pub(crate) fn gave_up(&self) {
+        self.depot.gave_up();
+    }
+
     fn queue(&self) -> &Queue {
         self.depot.queue()
     }

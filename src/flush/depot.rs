@@ -45,6 +45,8 @@ pub(crate) struct Health {
     pub(crate) last_success: Option<Duration>,
     /// Transports panicked too often: nothing is sent any more.
     pub(crate) dead: bool,
+    /// An uploader ended by panics of our own; others may go on.
+    pub(crate) gave_up: bool,
 }
 
 pub(crate) struct Depot {
@@ -141,6 +143,11 @@ impl Depot {
             // What lies in the spool stays there, for a process whose transports do better.
             self.queue.limit(Duration::MAX);
         }
+    }
+
+    /// An uploader ends after too many panics of our own.
+    pub(super) fn gave_up(&self) {
+        self.lock().health.gave_up = true;
     }
 
     /// Keeps the text of an error: one line, of bounded length, whatever a transport puts into it.

@@ -258,6 +258,9 @@ fn work(mut courier: Courier<fn() -> Moment>, stopping: &Stopping) {
             }
         }
     }
+    if panics == PANICS_MAX {
+        courier.gave_up();
+    }
     end(courier);
 }
 
@@ -291,7 +294,7 @@ mod tests {
     use crate::flush::envelope::{Category, Envelope, Parcel, Way};
     use crate::flush::queue::Rules;
     use crate::shared::ledger::Books;
-    use crate::transport::{Response, SendError};
+    use crate::transport::{Null, Response, SendError};
 
     const SHORT: Duration = Duration::from_millis(30);
     const LONG: Duration = Duration::from_secs(60);
@@ -419,6 +422,23 @@ mod tests {
         assert!(rig.entered.try_recv().is_err(), "nothing was sent after that");
         assert_eq!(rig.books.delivered.read(), Count::default());
         assert_eq!(rig.books.lost.of(Reason::ShutdownDeadline).read(), all);
+    }
+
+    #[test]
+    fn an_uploader_that_dies_of_panics_of_our_own_is_seen() {
+        let rig = rig();
+        assert!(!rig.uploads.health().gave_up);
+        let (queue, depot) = (Arc::clone(&rig.uploads.queue), Arc::clone(&rig.uploads.depot));
+        let stopping = Stopping { queue, worker: Worker(1) };
+        let courier = Courier::new(
+            Worker(1),
+            Box::new(Null),
+            depot,
+            (|| panic!("on purpose")) as fn() -> Moment,
+        );
+        work(courier, &stopping);
+        assert!(rig.uploads.health().gave_up);
+        assert_eq!(rig.books.restarts.get(), u64::from(PANICS_MAX));
     }
 
     #[test]

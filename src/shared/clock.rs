@@ -15,6 +15,9 @@ use quanta::Clock;
 /// What the wall clock may differ from the ticks between two anchors, at most.
 const JUMP_NANOS: u64 = 1_000_000_000;
 
+/// Of these, one was hardly disturbed.
+const READINGS: usize = 3;
+
 static CLOCK: OnceLock<Clock> = OnceLock::new();
 
 /// One moment on both clocks, and how fast the ticks run.
@@ -104,16 +107,24 @@ impl Anchor {
     /// Ties ticks to the wall clock now, with the rate the clock was calibrated to.
     pub(crate) fn now() -> Self {
         let clock = clock();
-        // The wall clock is read between two readings of ticks, and stands for their middle.
-        let before = clock.raw();
-        let unix_nanos = unix_nanos();
-        let after = clock.raw();
-        Self {
-            ticks: before + after.saturating_sub(before) / 2,
-            unix_nanos,
-            nanos_per_4g_ticks: clock.delta_as_nanos(0, 1 << 32),
+        let (ticks, unix_nanos) = narrowest(|| (clock.raw(), unix_nanos(), clock.raw()));
+        Self { ticks, unix_nanos, nanos_per_4g_ticks: clock.delta_as_nanos(0, 1 << 32) }
+    }
+}
+
+/// A moment on both clocks, of several readings (ticks, wall clock, ticks) that one whose ticks lie
+/// closest together: a thread that is preempted in between is off by as much as that took.
+fn narrowest(mut read: impl FnMut() -> (u64, u64, u64)) -> (u64, u64) {
+    let mut best = (u64::MAX, 0, 0);
+    for _ in 0..READINGS {
+        let (before, wall, after) = read();
+        let width = after.saturating_sub(before);
+        if width < best.0 {
+            // The wall clock stands for the middle.
+            best = (width, before + width / 2, wall);
         }
     }
+    (best.1, best.2)
 }
 
 #[cfg(test)]
@@ -140,6 +151,14 @@ mod tests {
             assert_eq!(later(expected + difference).is_off(&before), is_off);
             assert_eq!(later(expected - difference).is_off(&before), is_off);
         }
+    }
+
+    #[test]
+    fn a_reading_that_was_interrupted_is_not_taken() {
+        let mut readings = [(1000, 70, 9000), (9100, 80, 9120), (9200, 90, 9260)].into_iter();
+        assert_eq!(narrowest(|| readings.next().unwrap()), (9110, 80));
+        assert!(readings.next().is_none());
+        assert_eq!(narrowest(|| (5, 1, 4)), (5, 1), "ticks that went back");
     }
 
     #[test]

@@ -208,10 +208,19 @@ fn give_up(owner: &AtomicU64, key: u64) {
 
 #[cfg(all(test, not(hotspan_loom)))]
 mod tests {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
     use super::*;
 
     const SOME: Continued =
         Continued { trace_id: 7 << 70 | 3, parent: 9, rand: 123_456, flags: 0xa };
+
+    /// There is one table, and a test that fills it leaves no place to the others.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    fn alone() -> MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     fn context(key: u64) -> Option<(Continued, Vec<u8>)> {
         let mut bytes = Vec::new();
@@ -220,6 +229,7 @@ mod tests {
 
     #[test]
     fn comes_out_as_it_went_in_until_it_is_taken_out() {
+        let _alone = alone();
         let key = 1 << 60 | 1;
         for length in [0, 1, 7, 8, 9, 500, DSC_MAX, DSC_MAX + 1] {
             let dsc: Vec<u8> = (0..length).map(|n| n.to_le_bytes()[0]).collect();
@@ -233,6 +243,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_place_is_refused_and_nothing_else_is_harmed() {
+        let _alone = alone();
         let keys = (1_u64 << 59..).take(PLACES * 2);
         let (inside, outside): (Vec<u64>, Vec<u64>) =
             keys.partition(|key| insert(*key, &SOME, &key.to_le_bytes()));
@@ -247,6 +258,7 @@ mod tests {
 
     #[test]
     fn readers_get_what_belongs_to_the_key_or_nothing() {
+        let _alone = alone();
         let newest = AtomicU64::new(1 << 58);
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -263,14 +275,17 @@ mod tests {
                 }
                 found
             });
+            let mut refused = 0;
             for key in 1 << 58..(1 << 58) + 200_000_u64 {
                 let dsc = key.to_le_bytes().repeat(6);
-                assert!(insert(key, &Continued { parent: key, ..SOME }, &dsc));
+                refused += u64::from(!insert(key, &Continued { parent: key, ..SOME }, &dsc));
                 newest.store(key, Ordering::Relaxed);
                 remove(key);
             }
+            // First, as the reader is waited for whatever comes.
             done.store(true, Ordering::Relaxed);
             let _ = reader.join().unwrap();
+            assert_eq!(refused, 0);
         });
     }
 }

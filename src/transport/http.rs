@@ -63,8 +63,11 @@ use watch::{Trail, Watched};
 /// Who we are, in `User-Agent` and `X-Sentry-Auth`.
 const CLIENT: &str = concat!("hotspan/", env!("CARGO_PKG_VERSION"));
 
-/// An answer's status line and headers must fit into this.
-const RESPONSE_HEADER_MAX: usize = 64 * 1024;
+/// An answer's status line and headers must fit into this, which each connection holds.
+const RESPONSE_HEADER_MAX: usize = 16 * 1024;
+
+/// What each connection holds for what is sent: half of it goes out at a time.
+const OUTPUT_BUFFER: usize = 32 * 1024;
 
 /// How long the body of an answer may take once its status is known.
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -240,6 +243,8 @@ fn agent_config(
         .accept("")
         .accept_encoding("")
         .max_response_header_size(RESPONSE_HEADER_MAX)
+        .input_buffer_size(RESPONSE_HEADER_MAX)
+        .output_buffer_size(OUTPUT_BUFFER)
         .max_idle_connections(options.connections)
         .max_idle_connections_per_host(options.connections)
         .max_idle_age(IDLE_AGE_MAX)

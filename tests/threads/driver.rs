@@ -414,23 +414,8 @@ impl Driver {
         thread.worker.run(move |held| held.push(Held::Scope(context.enter())));
     }
 
-    /// Children of what is not recorded, where rules decide at the end: in one program of some
-    /// thousands the books are not what the model says, and why is not known. With
-    /// `HOTSPAN_UNRECORDED_CHILDREN` set they are asked for.
-    fn is_unrecorded_on_trial(&self, which: usize) -> bool {
-        let (carried, _) = &self.detached[which];
-        self.model.is_on_trial() && carried.is_some_and(|it| self.model.is_unrecorded(it))
-    }
-
-    fn asks_unrecorded(&self) -> bool {
-        std::env::var_os("HOTSPAN_UNRECORDED_CHILDREN").is_some()
-    }
-
     fn detached_child(&mut self, at: usize, which: usize) {
         let Some(which) = pick(which, self.detached.len()) else { return };
-        if !self.asks_unrecorded() && self.is_unrecorded_on_trial(which) {
-            return;
-        }
         let (carried, parent) = self.detached.swap_remove(which);
         let name = self.model.next_name();
         let (parent, child) = self.threads[at].worker.run(move |_| {
@@ -438,14 +423,7 @@ impl Driver {
             (parent, child)
         });
         let number = self.threads[at].number;
-        let scope = carried.and_then(|it| self.model.enter(number, it));
-        let child_handle = scope.and_then(|it| self.model.child_of(number, it));
-        let carried_child = match child_handle {
-            // It goes on as what it is a child of.
-            None => carried.filter(|it| self.model.is_unrecorded(*it)),
-            handle => handle.and_then(|it| self.model.detach(number, it)),
-        };
-        scope.inspect(|it| self.model.leave(number, *it));
+        let carried_child = carried.and_then(|it| self.model.detached_child(number, it));
         self.detached.push((carried, parent));
         self.detached.push((carried_child, child));
     }

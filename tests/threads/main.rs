@@ -129,3 +129,21 @@ fn the_model_is_not_vacuous() {
     assert_eq!(model.lost[&Reason::Unfinished].transactions, 1);
     assert!(model.misnested > 0 && model.unsampled == 2);
 }
+
+/// Books are compared before anybody but the thread itself has looked at what it recorded.
+#[test]
+fn a_detached_child_of_what_is_not_recorded_publishes_nothing_of_the_thread() {
+    use program::Act::*;
+    use program::{End as How, Step};
+
+    let acts = [
+        Continued(Some(false)),
+        Detach(0),
+        Continued(None),
+        DetachedChild(0),
+        End(0, How::Drop),
+        Transaction,
+    ];
+    let model = driver::run(Mode::Trial, &acts.map(|act| Step { thread: 0, act }));
+    assert_eq!(model.discarded.transactions, 1);
+}

@@ -37,12 +37,7 @@ impl Model {
         transaction.map(|it| self.carry(it.node)).filter(|it| self.is_unrecorded(*it))
     }
 
-    /// Whether a rule decides at the end.
-    pub(crate) fn is_on_trial(&self) -> bool {
-        self.mode == Mode::Trial
-    }
-
-    pub(crate) fn is_unrecorded(&self, carried: Carried) -> bool {
+    fn is_unrecorded(&self, carried: Carried) -> bool {
         !self.nodes[carried.node].sampled
     }
 
@@ -65,6 +60,19 @@ impl Model {
         }
         self.settle(thread);
         Some(carried)
+    }
+
+    /// A child that is detached from the beginning. What is not recorded goes on as what it is,
+    /// without being entered: nothing of the thread's own is published by it.
+    pub(crate) fn detached_child(&mut self, thread: usize, parent: Carried) -> Option<Carried> {
+        if self.is_unrecorded(parent) {
+            return Some(parent);
+        }
+        let scope = self.enter(thread, parent)?;
+        let child = self.child_of(thread, scope);
+        let carried = child.and_then(|it| self.detach(thread, it));
+        self.leave(thread, scope);
+        carried
     }
 
     pub(crate) fn enter(&mut self, thread: usize, carried: Carried) -> Option<Handle> {
