@@ -40,8 +40,6 @@ const SLOPE_MAX: f64 = 1024.0;
 const BAND_MAX: u64 = 2 << 20;
 /// Until then, rings, tables and buffers grow to what they need.
 const WARM_UP: Duration = Duration::from_secs(60);
-/// The same where the server changes its mind: nearly three rounds of all its moods.
-const WARM_UP_FLAPPING: Duration = Duration::from_secs(240);
 /// So long in the warm-up nobody pauses: what is kept for stalls is then as large as it gets, and a
 /// machine that is busy with something else later does not look like a leak.
 const RUSH: std::ops::Range<u64> = 20..25;
@@ -101,9 +99,8 @@ fn main() -> Result<ExitCode> {
         && end.check().is_ok()
         && end.is_at_rest()
         && end.started + end.spool.recovered == settled + end.in_spool + end.spool.left_behind;
-    let (warm_up, connections) =
-        if is_flapping { (WARM_UP_FLAPPING, CONNECTIONS) } else { (WARM_UP, 0) };
-    let mut verdict = watched.verdict(warm_up.min(time / 2), connections);
+    let connections = if is_flapping { CONNECTIONS } else { 0 };
+    let mut verdict = watched.verdict(WARM_UP.min(time / 2), connections);
     verdict.push(("books exact", exact));
     if let Some(far_end) = far_end {
         let taken = far_end.end()?;
