@@ -97,7 +97,7 @@ impl Transaction {
     pub fn finish_at(mut self, at: SystemTime) {
         let handle = std::mem::replace(&mut self.handle, Handle::NONE);
         if handle.is_recording() {
-            record::close_root(handle, Some(at));
+            record::close_root_at(handle, at);
         } else if !handle.is_none() {
             record::close_unsampled(handle);
         }
@@ -108,7 +108,7 @@ impl Drop for Transaction {
     #[inline]
     fn drop(&mut self) {
         if self.handle.is_recording() {
-            record::close_root(self.handle, None);
+            record::close_root(self.handle);
         } else if !self.handle.is_none() {
             record::close_unsampled(self.handle);
         }

@@ -4,8 +4,9 @@ use crate::propagate::pieces;
 use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{
-    CUT, INLINE_BYTES, INLINE_NAME_MAX, Kind, LIST, PAYLOAD_MAX, Scalar, Slot, VALUE_MAX, WORDS,
-    attribute_header, bounded, slots_for, turn, words,
+    AtomicSlot, CUT, INLINE_BYTES, INLINE_NAME_MAX, Kind, LIST, PAYLOAD_MAX, Scalar, Slot,
+    VALUE_MAX, WORDS, attribute_header, bounded, kind_and_name, put_attribute, slots_for, turn,
+    with_len, words,
 };
 use crate::shared::payload::Link;
 use crate::shared::registry::Lane;
@@ -60,61 +61,81 @@ pub(crate) fn measurement(handle: Handle, name: NameId, text: &str, value: f64, 
 /// Writes one attribute of an open span.
 #[inline(always)]
 pub(crate) fn attribute(handle: Handle, kind: Kind, name: NameId, value: Value<'_>) {
-    // The type of a value is known where this is inlined: one of these calls remains.
+    // The type of a value is known where this is inlined: one of these calls remains, with all of
+    // the header but the name's number a constant.
+    let scalar = |scalar: Scalar, value| {
+        #[expect(clippy::cast_possible_truncation, reason = "widths are at most 16")]
+        let header = attribute_header(kind, scalar as u8, scalar.width() as u16, name);
+        word(handle, header, value);
+    };
     match value {
-        Value::Bool(value) => word(handle, kind, Scalar::Bool, name, u64::from(value)),
-        Value::I64(value) => word(handle, kind, Scalar::I64, name, value.cast_unsigned()),
-        Value::U64(value) => word(handle, kind, Scalar::U64, name, value),
-        Value::F64(value) => word(handle, kind, Scalar::F64, name, value.to_bits()),
-        Value::Text(value) => text(handle, kind, name, value),
+        Value::Bool(value) => scalar(Scalar::Bool, u64::from(value)),
+        Value::I64(value) => scalar(Scalar::I64, value.cast_unsigned()),
+        Value::U64(value) => scalar(Scalar::U64, value),
+        Value::F64(value) => scalar(Scalar::F64, value.to_bits()),
+        Value::Text(value) => {
+            let header = attribute_header(kind, Scalar::Text as u8, 0, name);
+            text(handle, header, value);
+        }
         value => other(handle, kind, name, value),
     }
 }
 
-/// A scalar of one word.
+/// A scalar of one word. What is usual makes no call, as in `open_child`.
 #[inline(never)]
-fn word(handle: Handle, kind: Kind, scalar: Scalar, name: NameId, word: u64) {
-    #[expect(clippy::cast_possible_truncation, reason = "widths are at most 16")]
-    let header = attribute_header(kind, scalar as u8, scalar.width() as u16, name);
-    one_slot(handle, header, [word, 0, 0, 0, 0]);
-}
-
-#[inline(never)]
-fn text(handle: Handle, kind: Kind, name: NameId, text: &str) {
-    if text.len() > INLINE_BYTES {
-        return long_text(handle, kind, name, text);
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "compared above")]
-    let header = attribute_header(kind, Scalar::Text as u8, text.len() as u16, name);
-    one_slot(handle, header, words(text.as_bytes()));
-}
-
-#[inline(never)]
-fn long_text(handle: Handle, kind: Kind, name: NameId, text: &str) {
-    write(handle, |local, lane| {
-        let (text, cut) = bounded(text, VALUE_MAX);
-        let code = Scalar::Text as u8 | if cut { CUT } else { 0 };
-        local.bytes(lane, handle, kind, code, name, text.as_bytes());
+fn word(handle: Handle, header: u64, word: u64) {
+    let _ = LOCAL.try_with(|local| {
+        let Some(lane) = local.enter() else { return local.reentered_attribute() };
+        let Some(slot) = local.attribute_slot(lane, handle) else {
+            return word_slowly(lane, handle, header, word);
+        };
+        put_attribute(slot, header, lane.spans.at(handle.depth()), &word.to_le_bytes());
+        local.writer.took_slot();
+        local.leave(lane);
     });
 }
 
-/// An attribute that fits into its first slot.
-#[inline]
-fn one_slot(handle: Handle, header: u64, payload: [u64; 5]) {
+/// A text, to whose header its length is added.
+#[inline(never)]
+fn text(handle: Handle, header: u64, text: &str) {
+    if text.len() > INLINE_BYTES {
+        return long_text(handle, header, text);
+    }
     let _ = LOCAL.try_with(|local| {
         let Some(lane) = local.enter() else { return local.reentered_attribute() };
-        let [a, b, c, d, e] = payload;
-        let [key, root, _, _, _, bits, ..] = lane.spans.at(handle.depth());
-        let root = root.load(Ordering::Relaxed);
-        let unusual = bits.load(Ordering::Relaxed) & (meta::REFUSED | meta::MOVED) != 0;
-        let slot = [header, handle.key(), root, a, b, c, d, e];
-        if key.load(Ordering::Relaxed) == handle.key()
-            && handle.depth() < lane.spans.len()
-            && (unusual || !local.writer.push_at_once(&slot))
-        {
-            return local.one_slot_slowly(lane, handle, header, payload);
-        }
+        let Some(slot) = local.attribute_slot(lane, handle) else {
+            return text_slowly(lane, handle, header, text);
+        };
+        let header = with_len(header, text.len());
+        put_attribute(slot, header, lane.spans.at(handle.depth()), text.as_bytes());
+        local.writer.took_slot();
         local.leave(lane);
+    });
+}
+
+/// Leaves the lane.
+#[inline(never)]
+fn word_slowly(lane: &'static Lane, handle: Handle, header: u64, word: u64) {
+    let _ = LOCAL.try_with(|local| local.one_slot_slowly(lane, handle, header, [word, 0, 0, 0, 0]));
+}
+
+/// Leaves the lane.
+#[inline(never)]
+fn text_slowly(lane: &'static Lane, handle: Handle, header: u64, text: &str) {
+    let _ = LOCAL.try_with(|local| {
+        let header = with_len(header, text.len());
+        local.one_slot_slowly(lane, handle, header, words(text.as_bytes()));
+    });
+}
+
+#[inline(never)]
+fn long_text(handle: Handle, header: u64, text: &str) {
+    write(handle, |local, lane| {
+        let (text, cut) = bounded(text, VALUE_MAX);
+        let code = Scalar::Text as u8 | if cut { CUT } else { 0 };
+        if let Some((kind, name)) = kind_and_name(header) {
+            local.bytes(lane, handle, kind, code, name, text.as_bytes());
+        }
     });
 }
 
@@ -159,9 +180,22 @@ fn write(handle: Handle, write: impl FnOnce(&Local, &Lane)) {
 }
 
 impl Local {
-    /// Leaves the lane.
+    /// The slot for an attribute of an open span, if that takes no more than writing it.
+    #[inline]
+    fn attribute_slot(&self, lane: &Lane, handle: Handle) -> Option<&'static AtomicSlot> {
+        let [key, _, _, _, _, bits, ..] = lane.spans.at(handle.depth());
+        let is_usual = key.load(Ordering::Relaxed) == handle.key()
+            && bits.load(Ordering::Relaxed) & (meta::REFUSED | meta::MOVED) == 0
+            && handle.depth() < lane.spans.len();
+        if is_usual { self.writer.next_slot() } else { None }
+    }
+
+    /// Writes an attribute of one slot, if its span is open (T2), and leaves the lane.
     #[inline(never)]
     fn one_slot_slowly(&self, lane: &'static Lane, handle: Handle, header: u64, payload: [u64; 5]) {
+        if !is_live(lane, handle) {
+            return self.leave(lane);
+        }
         let [a, b, c, d, e] = payload;
         let slot = [header, handle.key(), self.root_key(lane, handle), a, b, c, d, e];
         // Making room may publish.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::shared::clock;
 use crate::shared::id::NameId;
-use crate::shared::layout::{Kind, SpanRecord, flag};
+use crate::shared::layout::{Kind, SpanRecord, flag, put_child, put_root};
 use crate::shared::ledger::{Count, Reason};
 use crate::shared::registry::Lane;
 use crate::shared::seqlock::{Entry, meta};
@@ -19,26 +19,34 @@ use super::trial::Verdict;
 /// transaction.
 #[inline(never)]
 pub(crate) fn close_child(handle: Handle) {
-    let end = clock::ticks();
+    match std::thread::panicking() {
+        true => close_child_slowly(handle),
+        false => close_child_calmly(handle),
+    }
+}
+
+/// What is usual makes no call, as in `open_child`.
+#[inline(never)]
+fn close_child_calmly(handle: Handle) {
+    let Some(end) = clock::ticks_in_line() else { return close_child_slowly(handle) };
     let _ = LOCAL.try_with(|local| {
         let Some(lane) = local.enter() else { return };
-        let depth = handle.depth();
-        let entry = lane.spans.entry(depth);
-        // Its parent's line lies below, and is recorded.
-        let [parent, ..] = lane.spans.at(depth.wrapping_sub(1));
-        let parent = parent.load(Ordering::Relaxed);
-        if entry.key != handle.key
-            || entry.meta & meta::UNUSUAL != 0
-            || lane.spans.len() != depth + 1
-            || parent == 0
-            || std::thread::panicking()
-            || !local.writer.push_at_once(&child_record(&entry, end).words())
-        {
-            return local.close_child_slowly(lane, handle, end, None);
+        if !local.close_child_at_once(lane, handle, end) {
+            return local.close_child_now(lane, handle, end);
         }
-        lane.spans.shorten(depth);
-        local.parent.set(parent);
         local.leave(lane);
+    });
+}
+
+/// Where a panic unwinds, or the clock needs a call.
+#[cold]
+#[inline(never)]
+fn close_child_slowly(handle: Handle) {
+    let end = clock::ticks();
+    let _ = LOCAL.try_with(|local| {
+        if let Some(lane) = local.enter() {
+            local.close_child_now(lane, handle, end);
+        }
     });
 }
 
@@ -51,9 +59,35 @@ pub(crate) fn close_child_at(handle: Handle, at: SystemTime) {
     });
 }
 
-/// Ends a recorded transaction, now or at a given time.
+/// Ends a recorded transaction.
 #[inline(never)]
-pub(crate) fn close_root(handle: Handle, at: Option<SystemTime>) {
+pub(crate) fn close_root(handle: Handle) {
+    match std::thread::panicking() {
+        true => close_root_slowly(handle, None),
+        false => close_root_calmly(handle),
+    }
+}
+
+/// What is usual makes no call, as in `open_child`.
+#[inline(never)]
+fn close_root_calmly(handle: Handle) {
+    let Some(end) = clock::ticks_in_line() else { return close_root_slowly(handle, None) };
+    let _ = LOCAL.try_with(|local| {
+        let Some(lane) = local.enter() else { return };
+        if !local.close_root_at_once(lane, handle, end) {
+            return local.close_root_now(lane, handle, end);
+        }
+        local.leave(lane);
+    });
+}
+
+/// Ends a recorded transaction at a given time.
+pub(crate) fn close_root_at(handle: Handle, at: SystemTime) {
+    close_root_slowly(handle, Some(at));
+}
+
+#[inline(never)]
+fn close_root_slowly(handle: Handle, at: Option<SystemTime>) {
     let end = clock::ticks();
     let _ = LOCAL.try_with(|local| {
         if let Some(lane) = local.enter() {
@@ -63,9 +97,21 @@ pub(crate) fn close_root(handle: Handle, at: Option<SystemTime>) {
     });
 }
 
-/// Ends a transaction that sampling left out.
+/// Ends a transaction that sampling left out. What is usual makes no call, as in `open_child`.
 #[inline(never)]
 pub(crate) fn close_unsampled(handle: Handle) {
+    let _ = LOCAL.try_with(|local| {
+        let Some(lane) = local.enter() else { return };
+        let is_done = local.close_unsampled_at_once(lane, handle);
+        local.leave(lane);
+        if !is_done {
+            close_unsampled_slowly(handle);
+        }
+    });
+}
+
+#[inline(never)]
+fn close_unsampled_slowly(handle: Handle) {
     let _ = LOCAL.try_with(|local| {
         if let Some(lane) = local.enter() {
             if is_live(lane, handle) {
@@ -81,6 +127,94 @@ pub(crate) fn close_unsampled(handle: Handle) {
 }
 
 impl Local {
+    /// Ends a child as most end: on top of the stack, with its parent's line below, and with room
+    /// for its record. False: nothing was done.
+    #[inline]
+    fn close_child_at_once(&self, lane: &Lane, handle: Handle, end: u64) -> bool {
+        let depth = handle.depth();
+        let line = lane.spans.at(depth);
+        let [key, .., bits, _, _] = line;
+        if key.load(Ordering::Relaxed) != handle.key
+            || bits.load(Ordering::Relaxed) & meta::UNUSUAL != 0
+            || lane.spans.len() != depth + 1
+        {
+            return false;
+        }
+        let parent = lane.spans.key(depth.wrapping_sub(1));
+        if parent == 0 {
+            return false;
+        }
+        let Some(slot) = self.writer.next_slot() else { return false };
+        put_child(slot, line, end);
+        self.writer.took_slot();
+        lane.spans.shorten(depth);
+        self.parent.set(parent);
+        true
+    }
+
+    /// Ends a transaction as most end: on top of the stack, in its generation, decided on, and with
+    /// room for its record. False: nothing was done.
+    #[inline]
+    fn close_root_at_once(&self, lane: &Lane, handle: Handle, end: u64) -> bool {
+        let depth = handle.depth();
+        let line = lane.spans.at(depth);
+        let [key, .., bits, lost, _] = line;
+        let bits = bits.load(Ordering::Relaxed);
+        if key.load(Ordering::Relaxed) != handle.key
+            || bits & meta::UNUSUAL != 0
+            || (bits ^ SETTINGS.state()) & GENERATION != 0
+            || lane.spans.len() != depth + 1
+        {
+            return false;
+        }
+        let parent = if depth == 0 { 0 } else { lane.spans.key(depth - 1) };
+        if depth != 0 && parent == 0 {
+            return false;
+        }
+        let Some(slot) = self.writer.next_slot() else { return false };
+        put_root(slot, line, end, low(lost.load(Ordering::Relaxed)), threshold_of(bits));
+        self.writer.took_slot();
+        self.note_keys(lane);
+        self.writer.publish(&lane.ring);
+        self.roots.set(self.roots.get().saturating_sub(1));
+        lane.spans.shorten(depth);
+        self.parent.set(parent);
+        true
+    }
+
+    /// Takes the line of what sampling left out off the stack as is usual: from its top, with no
+    /// trace that it goes on with. False: nothing was done.
+    #[inline]
+    fn close_unsampled_at_once(&self, lane: &Lane, handle: Handle) -> bool {
+        let depth = handle.depth();
+        let [_, root, _, _, _, bits, ..] = lane.spans.at(depth);
+        let kind = bits.load(Ordering::Relaxed) & (meta::CONTINUED | meta::ENTERED);
+        if root.load(Ordering::Relaxed) != handle.key || kind != 0 || lane.spans.len() != depth + 1
+        {
+            return false;
+        }
+        let parent = if depth == 0 { 0 } else { lane.spans.key(depth - 1) };
+        if depth != 0 && parent == 0 {
+            return false;
+        }
+        lane.spans.shorten(depth);
+        self.parent.set(parent);
+        true
+    }
+
+    /// [`close_root`](Self::close_root), by few registers; leaves the lane.
+    #[inline(never)]
+    fn close_root_now(&self, lane: &'static Lane, handle: Handle, end: u64) {
+        self.close_root(lane, handle, end, None);
+        self.leave(lane);
+    }
+
+    /// [`close_child_slowly`](Self::close_child_slowly), by few registers.
+    #[inline(never)]
+    fn close_child_now(&self, lane: &'static Lane, handle: Handle, end: u64) {
+        self.close_child_slowly(lane, handle, end, None);
+    }
+
     /// Ends a child whatever its state, and leaves the lane.
     #[inline(never)]
     fn close_child_slowly(
@@ -128,7 +262,6 @@ impl Local {
         lost.store(lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    #[inline]
     fn close_root(&self, lane: &Lane, handle: Handle, end: u64, at: Option<SystemTime>) {
         let depth = handle.depth();
         let entry = lane.spans.entry(depth);

@@ -160,6 +160,7 @@ impl Local {
         let admission = if Quick::records(judged, rand) {
             self.admit_by(lane, quick, judged, Drawn { key, rand, word })
         } else {
+            self.make_depth(lane);
             self.leave_out(lane, key, word)
         };
         self.leave(lane);
@@ -217,6 +218,7 @@ impl Local {
             self.pending.set(pending);
             Admission::yes(key, word | KEPT)
         } else {
+            self.make_depth(lane);
             self.leave_out(lane, key, word)
         };
         self.leave(lane);

@@ -40,7 +40,7 @@ pub(crate) use attribute::{
     attribute, attribute_with_name, http_status, link, measurement, status,
 };
 pub(crate) use cache::name_id;
-pub(crate) use close::{close_child, close_child_at, close_root, close_unsampled};
+pub(crate) use close::{close_child, close_child_at, close_root, close_root_at, close_unsampled};
 pub(crate) use detached::{Carried, Ending, context, detach, enter, finish, leave, unrecorded};
 pub(crate) use draw::{Request, draw_by_rules, draw_known, is_on};
 pub(crate) use handle::{

@@ -6,18 +6,18 @@ use crate::shared::id::{NameId, sample_rand};
 use crate::shared::ledger::{Count, Reason};
 use crate::shared::registry::Lane;
 use crate::shared::ring::RESERVE;
-use crate::shared::seqlock::{DEPTH, Entry, meta};
+use crate::shared::seqlock::{DEPTH, Entry, NewChild, meta};
 use crate::shared::settings::{GENERATION, ON, RULED, SETTINGS, THRESHOLD, threshold_of};
 use crate::shared::sync::Ordering;
 
 use super::handle::{Handle, UNSAMPLED, is_live, names};
 use super::local::{LOCAL, Local};
 
-/// What a child has of its parent's `meta`.
-const INHERITED: u64 = meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | GENERATION;
-
 /// What a drawn transaction's `meta` has of its admission besides.
 const FROM_DRAW: u64 = meta::PLANNED | meta::CONTINUED | meta::FIRST;
+
+/// What it has of it in all.
+const FROM_WORD: u64 = GENERATION | THRESHOLD | FROM_DRAW;
 
 /// What sampling says to a transaction: two words, so that it is returned in registers.
 #[derive(Clone, Copy, Debug)]
@@ -72,14 +72,15 @@ impl Admission {
 #[inline]
 pub(crate) fn admit() -> Admission {
     match SETTINGS.word() & (ON | RULED) {
-        0 | RULED => Admission::no(Handle::NONE),
         ON => draw(SETTINGS.state()),
-        _ => Admission::BY_RULES,
+        word if word == ON | RULED => Admission::BY_RULES,
+        _ => Admission::no(Handle::NONE),
     }
 }
 
-/// Open where rules came into force a moment ago: what the state holds is no threshold then.
-#[inline]
+/// Open where rules came into force a moment ago: what the state holds is no threshold then. What
+/// is usual makes no call, as in [`open_child`].
+#[inline(never)]
 pub(super) fn draw(state: u64) -> Admission {
     if state & RULED != 0 {
         return Admission::BY_RULES;
@@ -92,6 +93,9 @@ pub(super) fn draw(state: u64) -> Admission {
             let Some(lane) = local.enter() else {
                 return local.refuse(Reason::Reentrant);
             };
+            if lane.spans.len() >= DEPTH {
+                return local.draw_slowly(lane, state);
+            }
             let admission = local.draw(lane, state);
             local.leave(lane);
             admission
@@ -100,11 +104,43 @@ pub(super) fn draw(state: u64) -> Admission {
 }
 
 /// Starts a transaction that was admitted.
+#[inline(never)]
 pub(crate) fn open_root(admission: Admission, op: NameId, name: NameId) -> Handle {
+    let names = names(op, name);
+    let is_unusual = admission.word & meta::PLANNED != 0;
+    match is_unusual || std::thread::panicking() {
+        true => open_root_slowly(admission, names),
+        false => open_root_calmly(admission, names),
+    }
+}
+
+/// What is usual makes no call, as in [`open_child`].
+#[inline(never)]
+fn open_root_calmly(admission: Admission, names: u64) -> Handle {
     LOCAL
         .try_with(|local| {
             let Some(lane) = local.enter() else { return Handle::NONE };
-            let handle = local.open_root(lane, admission.key, admission.word, names(op, name));
+            let depth = lane.spans.len();
+            let Some(start) = local.root_start(depth) else {
+                local.leave(lane);
+                return open_root_slowly(admission, names);
+            };
+            let key = admission.key;
+            let meta = depth as u64 | meta::ROOT | admission.word & FROM_WORD;
+            local.roots.set(local.roots.get() + 1);
+            local.push_root(lane, &Entry { key, root: key, parent: 0, start, names, meta });
+            local.leave(lane);
+            Handle { key, place: depth as u64 }
+        })
+        .unwrap_or(Handle::NONE)
+}
+
+#[inline(never)]
+fn open_root_slowly(admission: Admission, names: u64) -> Handle {
+    LOCAL
+        .try_with(|local| {
+            let Some(lane) = local.enter() else { return Handle::NONE };
+            let handle = local.open_root(lane, admission.key, admission.word, names);
             local.leave(lane);
             handle
         })
@@ -139,22 +175,44 @@ pub(crate) fn has_parent() -> bool {
 }
 
 /// Starts a child of the innermost span.
+///
+/// Here and in what is like it, what is usual makes no call but in its last place, so that no
+/// register has to be kept for one; what is not usual is left to another function from the start.
 #[inline(never)]
 pub(crate) fn open_child(op: NameId, description: NameId) -> Handle {
-    // First, while there is nothing yet that a call would have to keep. From here on, what is usual
-    // makes no call, and what is not is left to one that does the rest.
-    let start = clock::ticks();
-    let names = names(op, description);
+    match std::thread::panicking() {
+        true => open_child_slowly(op, description),
+        false => open_child_calmly(op, description),
+    }
+}
+
+#[inline(never)]
+fn open_child_calmly(op: NameId, description: NameId) -> Handle {
+    let Some(start) = clock::ticks_in_line() else { return open_child_slowly(op, description) };
     LOCAL
         .try_with(|local| {
             let Some(lane) = local.enter() else { return local.reentered_child() };
             let depth = lane.spans.len();
-            if depth >= DEPTH || std::thread::panicking() {
-                return local.open_child_slowly(lane, depth, start, names);
+            if depth >= DEPTH {
+                return local.too_deep(lane);
             }
-            let handle = local.open_child(lane, depth, depth, start, names, 0);
+            let handle = local.open_child(lane, depth, depth, start, names(op, description));
             local.leave(lane);
             handle
+        })
+        .unwrap_or(Handle::NONE)
+}
+
+/// Where a panic unwinds, or the clock needs a call.
+#[cold]
+#[inline(never)]
+fn open_child_slowly(op: NameId, description: NameId) -> Handle {
+    let start = clock::ticks();
+    LOCAL
+        .try_with(|local| {
+            let Some(lane) = local.enter() else { return local.reentered_child() };
+            let depth = lane.spans.len();
+            local.open_child_of(lane, depth, start, names(op, description))
         })
         .unwrap_or(Handle::NONE)
 }
@@ -168,7 +226,7 @@ pub(crate) fn open_child_of(parent: Handle, op: NameId, description: NameId) -> 
             let Some(lane) = local.enter() else { return local.reentered_child() };
             if is_live(lane, parent) {
                 let above = parent.depth() + 1;
-                return local.open_child_slowly(lane, above, start, names(op, description));
+                return local.open_child_of(lane, above, start, names(op, description));
             }
             local.leave(lane);
             Handle::NONE
@@ -185,12 +243,26 @@ impl Local {
             return Admission::no(Handle::NONE);
         }
         match self.ready(state) {
-            Ok(lane) => {
-                let admission = self.draw(lane, state);
-                self.leave(lane);
-                admission
-            }
+            Ok(lane) => self.draw_slowly(lane, state),
             Err(reason) => self.refuse(reason),
+        }
+    }
+
+    /// Makes room on the stack where there is none; leaves the lane.
+    #[cold]
+    #[inline(never)]
+    fn draw_slowly(&self, lane: &'static Lane, state: u64) -> Admission {
+        self.make_depth(lane);
+        let admission = self.draw(lane, state);
+        self.leave(lane);
+        admission
+    }
+
+    /// Gives up what is open where nothing more fits on the stack.
+    #[inline]
+    pub(super) fn make_depth(&self, lane: &Lane) {
+        if lane.spans.len() >= DEPTH {
+            self.abandon_open(lane);
         }
     }
 
@@ -213,15 +285,12 @@ impl Local {
         self.leave_out(lane, key, state)
     }
 
-    /// Begins a transaction that sampling left out. `word` as in [`Admission`].
+    /// Begins a transaction that sampling left out, on a stack with room. `word` as in
+    /// [`Admission`].
     #[inline]
     pub(super) fn leave_out(&self, lane: &Lane, key: u64, word: u64) -> Admission {
         lane.counters.unsampled.add(1);
-        let mut depth = lane.spans.len();
-        if depth >= DEPTH {
-            self.abandon_open(lane);
-            depth = 0;
-        }
+        let depth = lane.spans.len();
         let given = word & (THRESHOLD | meta::CONTINUED);
         let bits = depth as u64 | meta::ROOT | meta::UNSAMPLED | given;
         self.push(lane, depth, &Entry { root: key, meta: bits, ..Entry::default() });
@@ -235,27 +304,42 @@ impl Local {
         self.parent.set(entry.key);
     }
 
-    #[inline]
     fn open_root(&self, lane: &Lane, key: u64, state: u64, names: u64) -> Handle {
         let mut depth = lane.spans.len();
         if depth >= DEPTH || self.roots.get() >= RESERVE {
             self.abandon_open(lane);
             depth = 0;
         }
-        let given = state & (GENERATION | THRESHOLD | FROM_DRAW);
-        let mut bits = depth as u64 | meta::ROOT | given | born();
+        let mut bits = depth as u64 | meta::ROOT | state & FROM_WORD;
+        if std::thread::panicking() {
+            bits |= meta::BORN_PANICKING;
+        }
         if !self.writer.room(&lane.ring, 1, || SETTINGS.ring_slots()) {
             bits |= meta::REFUSED;
         }
-        let [.., lost, _] = lane.spans.at(depth);
-        lost.store(0, Ordering::Relaxed);
         self.roots.set(self.roots.get() + 1);
         if state & meta::PLANNED != 0 {
             self.begin_trial(lane, key, depth, self.pending.get().of(key));
         }
         let start = clock::ticks();
-        self.push(lane, depth, &Entry { key, root: key, parent: 0, start, names, meta: bits });
+        self.push_root(lane, &Entry { key, root: key, parent: 0, start, names, meta: bits });
         Handle { key, place: depth as u64 }
+    }
+
+    /// When a root starts that is to stand at `depth`; `None`: not without more ado.
+    #[inline]
+    fn root_start(&self, depth: usize) -> Option<u64> {
+        let has_place = depth < DEPTH && self.roots.get() < RESERVE;
+        (has_place && self.writer.has_room()).then(clock::ticks_in_line)?
+    }
+
+    /// Writes a root's line on top of the stack.
+    #[inline]
+    fn push_root(&self, lane: &Lane, entry: &Entry) {
+        let depth = entry.root_depth();
+        let [.., lost, _] = lane.spans.at(depth);
+        lost.store(0, Ordering::Relaxed);
+        self.push(lane, depth, entry);
     }
 
     /// Starts a child at `depth`, of the line below `above`.
@@ -267,36 +351,44 @@ impl Local {
         above: usize,
         start: u64,
         names: u64,
-        flags: u64,
     ) -> Handle {
-        let [parent, root, _, _, _, bits, ..] = lane.spans.at(above.wrapping_sub(1));
-        let parent = parent.load(Ordering::Relaxed);
-        let root = root.load(Ordering::Relaxed);
-        let inherited = bits.load(Ordering::Relaxed) & INHERITED;
         let key = self.take_key();
-        let meta = inherited | flags;
-        self.push(lane, depth, &Entry { key, root, parent, start, names, meta });
+        let child = NewChild { key, start, names };
+        lane.spans.push_child(depth, above.wrapping_sub(1), &child);
+        self.parent.set(key);
         Handle { key, place: depth as u64 }
     }
 
-    /// Leaves the lane.
-    #[inline(never)]
-    fn open_child_slowly(
-        &self,
-        lane: &'static Lane,
-        above: usize,
-        start: u64,
-        names: u64,
-    ) -> Handle {
+    /// Starts a child of the line below `above`, on top, and leaves the lane.
+    fn open_child_of(&self, lane: &'static Lane, above: usize, start: u64, names: u64) -> Handle {
         let depth = lane.spans.len();
-        let handle = if depth >= DEPTH {
-            lane.counters.lose(Reason::TooDeep, Count::spans(1));
-            Handle::NONE
-        } else {
-            self.open_child(lane, depth, above, start, names, born())
-        };
+        if depth >= DEPTH {
+            return self.too_deep(lane);
+        }
+        let handle = self.open_child(lane, depth, above, start, names);
+        if std::thread::panicking() {
+            self.born_panicking(lane, depth);
+        }
         self.leave(lane);
         handle
+    }
+
+    /// Leaves the lane.
+    #[cold]
+    #[inline(never)]
+    fn too_deep(&self, lane: &'static Lane) -> Handle {
+        lane.counters.lose(Reason::TooDeep, Count::spans(1));
+        self.leave(lane);
+        Handle::NONE
+    }
+
+    /// Notes on the line at `depth` that a panic was unwinding when its span started.
+    #[cold]
+    #[inline(never)]
+    fn born_panicking(&self, lane: &Lane, depth: usize) {
+        let entry = lane.spans.entry(depth);
+        let meta = entry.meta | meta::BORN_PANICKING;
+        lane.spans.write(depth, &Entry { meta, ..entry }, lane.spans.len());
     }
 
     #[cold]
@@ -306,9 +398,4 @@ impl Local {
         self.turned_away(Reason::Reentrant, Count::spans(1));
         Handle::NONE
     }
-}
-
-#[inline]
-fn born() -> u64 {
-    if std::thread::panicking() { meta::BORN_PANICKING } else { 0 }
 }

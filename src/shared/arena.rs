@@ -14,7 +14,7 @@
 use once_cell::race::OnceBox;
 
 use super::free_list::FreeList;
-use super::layout::WORDS;
+use super::layout::{AtomicSlot, WORDS};
 use super::per_process::PerProcess;
 use super::sync::{AtomicU32, AtomicU64};
 
@@ -38,7 +38,6 @@ const SLABS: usize = 1024;
 const SLABS: usize = 1;
 
 /// A slot of a ring as it lies in memory.
-pub(crate) type AtomicSlot = [AtomicU64; WORDS];
 /// A chunk.
 pub(crate) type Chunk = [AtomicSlot; CHUNK_SLOTS];
 

@@ -1,7 +1,8 @@
 //! Ticks now, and ticks as wall-clock time.
 //!
 //! Recording threads read raw ticks: the TSC where the kernel and the processor vouch for it, the
-//! monotonic clock elsewhere (`quanta` decides). The flusher takes an [`Anchor`] at every drain:
+//! monotonic clock elsewhere (`quanta` decides; where it took the TSC, its instruction stands in the
+//! recording code itself, which saves a call and what a call makes a function keep). The flusher takes an [`Anchor`] at every drain:
 //! one moment in ticks and in unix time, and the rate between them. Records of that drain are
 //! converted with that anchor, so a slewing or stepping wall clock shows up as a new anchor and
 //! never as a negative duration.
@@ -9,6 +10,10 @@
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+#[cfg(target_arch = "x86_64")]
+use fast_clock::{Clock as _, tsc::Tsc};
+#[cfg(not(target_arch = "x86_64"))]
+use none::Tsc;
 use once_cell::race::OnceBox;
 use quanta::Clock;
 
@@ -61,17 +66,72 @@ impl Anchor {
     }
 }
 
+/// The TSC, if the clock's ticks are its. Who does not see it yet asks the clock, which says the
+/// same.
+static TSC: OnceLock<Tsc> = OnceLock::new();
+
 /// The clock, made at the first call, which is in the first `init` (`guard.rs` sees to it that no
 /// fork's child waits for one that its parent was making). Making it calibrates the TSC, which
 /// takes up to 200 ms once.
 pub(crate) fn clock() -> &'static Clock {
-    CLOCK.get_or_init(Clock::new)
+    CLOCK.get_or_init(|| {
+        let clock = Clock::new();
+        if let Ok(tsc) = Tsc::try_new_assume_stable()
+            && is_same(|| clock.raw(), || tsc.now().to_ticks())
+        {
+            let _ = TSC.set(tsc);
+        }
+        clock
+    })
 }
 
 /// Raw ticks now; 0 before the clock was made.
 #[inline]
 pub(crate) fn ticks() -> u64 {
+    ticks_in_line().unwrap_or_else(ticks_by_call)
+}
+
+/// Raw ticks now, if no call is needed for that.
+#[inline]
+pub(crate) fn ticks_in_line() -> Option<u64> {
+    TSC.get().map(|tsc| tsc.now().to_ticks())
+}
+
+/// Raw ticks now.
+#[cold]
+#[inline(never)]
+pub(crate) fn ticks_by_call() -> u64 {
     CLOCK.get().map_or(0, Clock::raw)
+}
+
+/// Whether a clock reads the TSC, as it does not say itself: each of its readings lies between two
+/// of that.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "there is no TSC"))]
+fn is_same(mut clock: impl FnMut() -> u64, mut tsc: impl FnMut() -> u64) -> bool {
+    (0..READINGS).all(|_| {
+        let (before, reading, after) = (tsc(), clock(), tsc());
+        (before..=after).contains(&reading)
+    })
+}
+
+/// Elsewhere than on x86-64.
+#[cfg(not(target_arch = "x86_64"))]
+mod none {
+    pub(super) enum Tsc {}
+
+    impl Tsc {
+        pub(super) const fn try_new_assume_stable() -> Result<Self, ()> {
+            Err(())
+        }
+
+        pub(super) const fn now(&self) -> Self {
+            match *self {}
+        }
+
+        pub(super) const fn to_ticks(&self) -> u64 {
+            match *self {}
+        }
+    }
 }
 
 /// Nanoseconds in a number of ticks; 0 before the clock was made.
@@ -129,6 +189,8 @@ fn narrowest(mut read: impl FnMut() -> (u64, u64, u64)) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -159,6 +221,23 @@ mod tests {
         assert_eq!(narrowest(|| readings.next().unwrap()), (9110, 80));
         assert!(readings.next().is_none());
         assert_eq!(narrowest(|| (5, 1, 4)), (5, 1), "ticks that went back");
+    }
+
+    #[test]
+    fn a_clock_is_taken_for_the_tsc_only_if_it_is() {
+        let counter = Cell::new(1 << 40);
+        let tick = || counter.replace(counter.get() + 1);
+        assert!(is_same(tick, tick));
+        assert!(!is_same(|| 1 << 39, tick), "another clock");
+        let mut readings = [counter.get(), counter.get() + 2, 7].into_iter();
+        assert!(!is_same(|| readings.next().unwrap(), tick), "by chance, for a while");
+    }
+
+    #[test]
+    fn ticks_in_line_are_those_of_the_clock() {
+        let clock = clock();
+        assert!(is_same(|| clock.raw(), ticks));
+        assert!(is_same(|| clock.raw(), ticks_by_call));
     }
 
     #[test]

@@ -41,7 +41,7 @@ use std::cell::Cell;
 use crossbeam_utils::CachePadded;
 
 use super::arena::{Arena, CHUNK_SLOTS, Chunk};
-use super::layout::Slot;
+use super::layout::{AtomicSlot, Slot};
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Slots kept for the records of open roots (R4).
@@ -277,18 +277,26 @@ impl Writer {
         self.position.get() < self.stop.get() || self.make_room(ring, 1, 0, limit())
     }
 
-    /// Writes one slot if that takes no more than writing it; false says nothing about the ring.
+    /// Whether there is room for a slot without more ado; false says nothing about the ring.
     #[inline]
-    pub(crate) fn push_at_once(&self, words: &Slot) -> bool {
-        let position = self.position.get();
+    pub(crate) fn has_room(&self) -> bool {
+        self.position.get() < self.stop.get()
+    }
+
+    /// The next slot, to be written and then [taken](Self::took_slot), if that needs no more than
+    /// that; `None` says nothing about the ring.
+    #[inline]
+    pub(crate) fn next_slot(&self) -> Option<&'static AtomicSlot> {
         // In front of `stop` the chunk goes on.
-        if position < self.stop.get()
-            && let Some(chunk) = self.chunk.get()
-        {
-            self.write(chunk, position, words);
-            return true;
-        }
-        false
+        let chunk = self.chunk.get().filter(|_| self.has_room())?;
+        #[expect(clippy::indexing_slicing, reason = "masked to the chunk's length")]
+        Some(&chunk[in_chunk(self.position.get())])
+    }
+
+    /// What [`next_slot`](Self::next_slot) gave was written.
+    #[inline]
+    pub(crate) fn took_slot(&self) {
+        self.position.set(self.position.get() + 1);
     }
 
     /// Writes one slot, for anything but a root's record. False: the ring is full.

@@ -131,6 +131,19 @@ impl Entry {
     }
 }
 
+/// What a child has that its parent does not say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewChild {
+    pub(crate) key: u64,
+    pub(crate) start: u64,
+    /// op:32 | description:32
+    pub(crate) names: u64,
+}
+
+/// What a child has of its parent's `meta`.
+const INHERITED: u64 =
+    meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | super::settings::GENERATION;
+
 /// The stack.
 #[derive(Debug)]
 pub(crate) struct OpenSpans {
@@ -163,6 +176,13 @@ impl OpenSpans {
         &self.entries[depth % DEPTH]
     }
 
+    /// Owner: the key of an entry.
+    #[inline]
+    pub(crate) fn key(&self, depth: usize) -> u64 {
+        let [key, ..] = self.at(depth);
+        key.load(Ordering::Relaxed)
+    }
+
     /// Owner: an entry, decoded.
     #[inline]
     pub(crate) fn entry(&self, depth: usize) -> Entry {
@@ -180,14 +200,38 @@ impl OpenSpans {
     /// Owner: writes an entry and sets the length.
     #[inline]
     pub(crate) fn write(&self, depth: usize, entry: &Entry, len: usize) {
+        self.change(depth, len, |line| {
+            for (to, from) in line.iter().zip(entry.words()).take(USED) {
+                to.store(from, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Owner: writes the entry of a child of the one at `above`, on top. Its words go from there to
+    /// here at once, so that no register has to hold them meanwhile.
+    #[inline]
+    pub(crate) fn push_child(&self, depth: usize, above: usize, child: &NewChild) {
+        let [its_key, its_root, _, _, _, its_meta, ..] = self.at(above);
+        self.change(depth, depth + 1, |line| {
+            let [key, root, parent, start, names, meta, ..] = line;
+            key.store(child.key, Ordering::Relaxed);
+            root.store(its_root.load(Ordering::Relaxed), Ordering::Relaxed);
+            parent.store(its_key.load(Ordering::Relaxed), Ordering::Relaxed);
+            start.store(child.start, Ordering::Relaxed);
+            names.store(child.names, Ordering::Relaxed);
+            meta.store(its_meta.load(Ordering::Relaxed) & INHERITED, Ordering::Relaxed);
+        });
+    }
+
+    /// Owner: has an entry changed, and sets the length.
+    #[inline]
+    fn change(&self, depth: usize, len: usize, write: impl FnOnce(&[AtomicU64; 8])) {
         let seq = self.seq.load(Ordering::Relaxed);
         self.seq.store(seq + 1, Ordering::Relaxed);
         // ORDERING: Release fence, with the Acquire fence in `consistently`: no word below is seen
         // without the odd sequence above.
         fence(Ordering::Release);
-        for (to, from) in self.at(depth).iter().zip(entry.words()).take(USED) {
-            to.store(from, Ordering::Relaxed);
-        }
+        write(self.at(depth));
         self.len.store(len as u64, Ordering::Relaxed);
         // ORDERING: Release, with the first load in `consistently`: who sees this sequence sees the
         // words.
