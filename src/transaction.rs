@@ -11,7 +11,7 @@ use crate::propagate::TraceHeaders;
 use crate::record::{self, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
 use crate::shared::layout::Kind;
-use crate::span::{self, OnThisThread, Span};
+use crate::span::{self, OnThisThread, Span, SpanRef};
 use crate::status::SpanStatus;
 use crate::value::IntoValue;
 
@@ -81,10 +81,51 @@ impl TransactionRef {
 }
 
 impl Transaction {
+    /// Begins the next step: a child of the transaction, of which no guard is held. It ends where
+    /// the next step begins, at [`end_step`](Self::end_step), or with the transaction, whichever
+    /// comes first. One reading of the clock is the end of one step and the start of the next, so a
+    /// row of steps has no gaps, and each costs one reading instead of two.
+    ///
+    /// What is returned is for setting things on the step; keeping it keeps nothing open. While a
+    /// step is open it is the innermost span: what [`start_child`](crate::start_child) starts is
+    /// its child, and should end before the next step does begin.
+    ///
+    /// Not recorded: a compare. Allocates: never, but once for a name that was never seen.
+    ///
+    /// ```
+    /// # fn parse(_: &str) -> usize { 3 } fn store(_: usize) {}
+    /// let mut transaction = hotspan::start_transaction("queue.process", "orders");
+    /// transaction.step("parse", "order");
+    /// let rows = parse("...");
+    /// transaction.step("db.query", "store rows").set_data("rows", rows);
+    /// store(rows);
+    /// // The second step ends with the transaction.
+    /// ```
+    #[inline]
+    pub fn step(&mut self, op: impl IntoName, description: impl IntoName) -> SpanRef {
+        if !self.handle.is_recording() {
+            return SpanRef::new(Handle::NONE);
+        }
+        let (op_id, description_id) = (op.id().0, description.id().0);
+        let handle = record::step(self.handle, op_id, description_id);
+        if op_id == NameId::INLINE || description_id == NameId::INLINE {
+            span::inline_names(handle, (op_id, op.text()), (description_id, description.text()));
+        }
+        SpanRef::new(handle)
+    }
+
+    /// Ends the step that is open, if there is one, and begins none.
+    pub fn end_step(&mut self) -> &mut Self {
+        if self.handle.is_recording() {
+            record::end_step(self.handle);
+        }
+        self
+    }
+
     /// Takes the transaction off this thread, to be sent to another one, put into a message, or
     /// held while others are worked on. Publishes what this thread has recorded for it; never
-    /// allocates. Children of it that are open here go on, and must end before it does to be
-    /// delivered with it.
+    /// allocates. A step of it ends; other children of it that are open here go on, and must end
+    /// before it does to be delivered with it.
     pub fn detach(mut self) -> Detached {
         Detached::of(std::mem::replace(&mut self.handle, Handle::NONE))
     }

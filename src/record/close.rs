@@ -224,6 +224,12 @@ impl Local {
         end: u64,
         at: Option<SystemTime>,
     ) {
+        self.end_child(lane, handle, end, at);
+        self.leave(lane);
+    }
+
+    /// Ends a child whatever its state.
+    pub(super) fn end_child(&self, lane: &Lane, handle: Handle, end: u64, at: Option<SystemTime>) {
         let depth = handle.depth();
         let entry = lane.spans.entry(depth);
         self.note_keys(lane);
@@ -246,7 +252,6 @@ impl Local {
         } else {
             lane.counters.late.add(1);
         }
-        self.leave(lane);
     }
 
     #[cold]
@@ -283,6 +288,9 @@ impl Local {
             }
             adorn(&mut record, &entry, at);
             forget_trace(&entry);
+        }
+        if lane.spans.len() != depth + 1 {
+            self.end_step(lane, handle, end, at);
         }
         if lane.spans.len() != depth + 1 {
             record.unfinished = self.close_above(lane, depth, entry.key);

@@ -228,7 +228,7 @@ impl Local {
     fn carry(&self, lane: &Lane, depth: usize) -> Carried {
         let mut entry = lane.spans.entry(depth);
         let root = lane.spans.entry(entry.root_depth());
-        entry.meta &= !(meta::ROOT_DEPTH | meta::ENTERED | meta::MOVED);
+        entry.meta &= !(meta::ROOT_DEPTH | meta::ENTERED | meta::MOVED | meta::STEP);
         if entry.meta & meta::UNSAMPLED != 0 {
             // For `enter`; an unsampled line carries none, or one from where it was entered.
             entry.meta = entry.meta & !GENERATION | SETTINGS.state() & GENERATION;
@@ -271,6 +271,9 @@ impl Local {
         let depth = handle.depth();
         if handle.is_none() || !is_live(lane, handle) {
             return Carried::NONE;
+        }
+        if lane.spans.len() != depth + 1 {
+            self.end_step(lane, handle, clock::ticks(), None);
         }
         self.share(lane, depth);
         let carried = self.carry(lane, depth);

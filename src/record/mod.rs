@@ -32,6 +32,7 @@ mod local;
 mod open;
 mod outgoing;
 mod position;
+mod step;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -51,6 +52,7 @@ pub(crate) use open::{
 };
 pub(crate) use outgoing::{Origin, origin};
 pub(crate) use position::next_key;
+pub(crate) use step::{end_step, step};
 pub(crate) use trial::ask;
 
 #[cfg(doc)]

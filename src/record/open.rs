@@ -196,7 +196,7 @@ fn open_child_calmly(op: NameId, description: NameId) -> Handle {
             if depth >= DEPTH {
                 return local.too_deep(lane);
             }
-            let handle = local.open_child(lane, depth, depth, start, names(op, description));
+            let handle = local.open_child(lane, depth, depth, start, names(op, description), 0);
             local.leave(lane);
             handle
         })
@@ -212,7 +212,7 @@ fn open_child_slowly(op: NameId, description: NameId) -> Handle {
         .try_with(|local| {
             let Some(lane) = local.enter() else { return local.reentered_child() };
             let depth = lane.spans.len();
-            local.open_child_of(lane, depth, start, names(op, description))
+            local.open_child_of(lane, depth, start, names(op, description), 0)
         })
         .unwrap_or(Handle::NONE)
 }
@@ -226,7 +226,7 @@ pub(crate) fn open_child_of(parent: Handle, op: NameId, description: NameId) -> 
             let Some(lane) = local.enter() else { return local.reentered_child() };
             if is_live(lane, parent) {
                 let above = parent.depth() + 1;
-                return local.open_child_of(lane, above, start, names(op, description));
+                return local.open_child_of(lane, above, start, names(op, description), 0);
             }
             local.leave(lane);
             Handle::NONE
@@ -344,28 +344,36 @@ impl Local {
 
     /// Starts a child at `depth`, of the line below `above`.
     #[inline]
-    fn open_child(
+    pub(super) fn open_child(
         &self,
         lane: &Lane,
         depth: usize,
         above: usize,
         start: u64,
         names: u64,
+        flags: u64,
     ) -> Handle {
         let key = self.take_key();
-        let child = NewChild { key, start, names };
+        let child = NewChild { key, start, names, flags };
         lane.spans.push_child(depth, above.wrapping_sub(1), &child);
         self.parent.set(key);
         Handle { key, place: depth as u64 }
     }
 
     /// Starts a child of the line below `above`, on top, and leaves the lane.
-    fn open_child_of(&self, lane: &'static Lane, above: usize, start: u64, names: u64) -> Handle {
+    pub(super) fn open_child_of(
+        &self,
+        lane: &'static Lane,
+        above: usize,
+        start: u64,
+        names: u64,
+        flags: u64,
+    ) -> Handle {
         let depth = lane.spans.len();
         if depth >= DEPTH {
             return self.too_deep(lane);
         }
-        let handle = self.open_child(lane, depth, above, start, names);
+        let handle = self.open_child(lane, depth, above, start, names, flags);
         if std::thread::panicking() {
             self.born_panicking(lane, depth);
         }
@@ -393,7 +401,7 @@ impl Local {
 
     #[cold]
     #[inline(never)]
-    fn reentered_child(&self) -> Handle {
+    pub(super) fn reentered_child(&self) -> Handle {
         // A parent was open: there is a lane.
         self.turned_away(Reason::Reentrant, Count::spans(1));
         Handle::NONE

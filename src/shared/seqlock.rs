@@ -84,6 +84,8 @@ pub(crate) mod meta {
     pub(crate) const DISCARD: u64 = 1 << 56;
     /// On a planned root: the head kept it as the first of its name.
     pub(crate) const FIRST: u64 = 1 << 58;
+    /// A step of its parent, which ends it: nobody holds a guard of it.
+    pub(crate) const STEP: u64 = 1 << 59;
     /// On a root: its name has left the process, in headers.
     pub(crate) const FROZEN: u64 = 1 << 57;
     /// Anything that the fast path of an ending span leaves to the slow one.
@@ -138,6 +140,8 @@ pub(crate) struct NewChild {
     pub(crate) start: u64,
     /// op:32 | description:32
     pub(crate) names: u64,
+    /// Bits of its `meta` besides those of its parent.
+    pub(crate) flags: u64,
 }
 
 /// What a child has of its parent's `meta`.
@@ -219,7 +223,8 @@ impl OpenSpans {
             parent.store(its_key.load(Ordering::Relaxed), Ordering::Relaxed);
             start.store(child.start, Ordering::Relaxed);
             names.store(child.names, Ordering::Relaxed);
-            meta.store(its_meta.load(Ordering::Relaxed) & INHERITED, Ordering::Relaxed);
+            let inherited = its_meta.load(Ordering::Relaxed) & INHERITED;
+            meta.store(inherited | child.flags, Ordering::Relaxed);
         });
     }
 
