@@ -149,6 +149,16 @@ operations! { SAMPLED:
             black_box(&mut span);
         }
     }
+    count_step(_n) {
+        let mut transaction = start_transaction(&OP, &NAME);
+        black_box(transaction.step(&CHILD_OP, &CHILD));
+    }
+    count_21_steps(_n) {
+        let mut transaction = start_transaction(&OP, &NAME);
+        for _ in 0..21 {
+            black_box(transaction.step(&CHILD_OP, &CHILD));
+        }
+    }
     count_detach_finish(_n) {
         black_box(start_transaction(&OP, &NAME).detach()).finish();
     }

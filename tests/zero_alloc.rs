@@ -238,6 +238,17 @@ fn recording_allocates_nothing() {
         0,
         "children"
     );
+    assert_eq!(
+        steady(|| {
+            let mut transaction = transaction();
+            transaction.step("parse", "order");
+            transaction.step("db", "store").set_data("rows", 3);
+            drop(start_child("db", "query"));
+            transaction.step("queue", "answer");
+        }),
+        0,
+        "steps"
+    );
     assert_eq!(steady(|| nested(10)), 0, "ten deep");
     assert_eq!(
         steady(|| {

@@ -89,6 +89,16 @@ fn root_with_20(times: usize) {
     }
 }
 
+/// Steps: each ends where the next one begins.
+fn root_with_20_steps(times: usize) {
+    for _ in 0..times {
+        let mut transaction = start_transaction(&OP, &NAME);
+        for _ in 0..20 {
+            black_box(transaction.step(&CHILD_OP, &CHILD));
+        }
+    }
+}
+
 fn root_with_20_and_attributes(times: usize) {
     let [.., rows, cached, _] = &KEYS;
     for n in 0..times {
@@ -422,6 +432,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             per: 20.0,
             base: Some("root_recorded"),
             ..case("child_recorded", "child, recorded (item of 20)", "<= 1.3 x", root_with_20)
+        },
+        Case {
+            per: 20.0,
+            base: Some("root_recorded"),
+            ..case("step_recorded", "step, recorded (item of 20)", "<= 0.8 x", root_with_20_steps)
         },
         Case {
             per: 20.0,
