@@ -66,7 +66,7 @@ pub(crate) fn attribute(handle: Handle, kind: Kind, name: NameId, value: Value<'
     let scalar = |scalar: Scalar, value| {
         #[expect(clippy::cast_possible_truncation, reason = "widths are at most 16")]
         let header = attribute_header(kind, scalar as u8, scalar.width() as u16, name);
-        word(handle, header, value);
+        let _ = LOCAL.try_with(|local| word(local, handle, header, value));
     };
     match value {
         Value::Bool(value) => scalar(Scalar::Bool, u64::from(value)),
@@ -75,57 +75,53 @@ pub(crate) fn attribute(handle: Handle, kind: Kind, name: NameId, value: Value<'
         Value::F64(value) => scalar(Scalar::F64, value.to_bits()),
         Value::Text(value) => {
             let header = attribute_header(kind, Scalar::Text as u8, 0, name);
-            text(handle, header, value);
+            let _ = LOCAL.try_with(|local| text(local, handle, header, value));
         }
         value => other(handle, kind, name, value),
     }
 }
 
-/// A scalar of one word. What is usual makes no call, as in `open_child`.
+/// A scalar of one word. (How this is cut into functions: `open.rs`.)
 #[inline(never)]
-fn word(handle: Handle, header: u64, word: u64) {
-    let _ = LOCAL.try_with(|local| {
-        let Some(lane) = local.enter() else { return local.reentered_attribute() };
-        let Some(slot) = local.attribute_slot(lane, handle) else {
-            return word_slowly(lane, handle, header, word);
-        };
-        put_attribute(slot, header, lane.spans.at(handle.depth()), &word.to_le_bytes());
-        local.writer.took_slot();
-        local.leave(lane);
-    });
+fn word(local: &Local, handle: Handle, header: u64, word: u64) {
+    let Some(lane) = local.enter() else { return local.reentered_attribute() };
+    let Some(slot) = local.attribute_slot(lane, handle) else {
+        return word_slowly(local, handle, header, word, lane);
+    };
+    put_attribute(slot, header, lane.spans.at(handle.depth()), &word.to_le_bytes());
+    local.writer.took_slot();
+    local.leave(lane);
 }
 
 /// A text, to whose header its length is added.
 #[inline(never)]
-fn text(handle: Handle, header: u64, text: &str) {
+fn text(local: &Local, handle: Handle, header: u64, text: &str) {
     if text.len() > INLINE_BYTES {
         return long_text(handle, header, text);
     }
-    let _ = LOCAL.try_with(|local| {
-        let Some(lane) = local.enter() else { return local.reentered_attribute() };
-        let Some(slot) = local.attribute_slot(lane, handle) else {
-            return text_slowly(lane, handle, header, text);
-        };
-        let header = with_len(header, text.len());
-        put_attribute(slot, header, lane.spans.at(handle.depth()), text.as_bytes());
-        local.writer.took_slot();
+    let Some(lane) = local.enter() else { return local.reentered_attribute() };
+    let Some(slot) = local.attribute_slot(lane, handle) else {
         local.leave(lane);
-    });
+        return text_slowly(local, handle, header, text);
+    };
+    let header = with_len(header, text.len());
+    put_attribute(slot, header, lane.spans.at(handle.depth()), text.as_bytes());
+    local.writer.took_slot();
+    local.leave(lane);
 }
 
 /// Leaves the lane.
 #[inline(never)]
-fn word_slowly(lane: &'static Lane, handle: Handle, header: u64, word: u64) {
-    let _ = LOCAL.try_with(|local| local.one_slot_slowly(lane, handle, header, [word, 0, 0, 0, 0]));
+fn word_slowly(local: &Local, handle: Handle, header: u64, word: u64, lane: &'static Lane) {
+    local.one_slot_slowly(lane, handle, header, [word, 0, 0, 0, 0]);
 }
 
-/// Leaves the lane.
 #[inline(never)]
-fn text_slowly(lane: &'static Lane, handle: Handle, header: u64, text: &str) {
-    let _ = LOCAL.try_with(|local| {
+fn text_slowly(local: &Local, handle: Handle, header: u64, text: &str) {
+    if let Some(lane) = local.enter() {
         let header = with_len(header, text.len());
         local.one_slot_slowly(lane, handle, header, words(text.as_bytes()));
-    });
+    }
 }
 
 #[inline(never)]

@@ -17,25 +17,28 @@ use super::trial::Verdict;
 
 /// Ends a child. One that is ended inside another call stays open, and is counted with its
 /// transaction.
-#[inline(never)]
+#[inline]
 pub(crate) fn close_child(handle: Handle) {
+    let _ = LOCAL.try_with(|local| close_child_in(local, handle));
+}
+
+// How this is cut into functions: `open.rs`.
+#[inline(never)]
+fn close_child_in(local: &Local, handle: Handle) {
     match std::thread::panicking() {
         true => close_child_slowly(handle),
-        false => close_child_calmly(handle),
+        false => close_child_calmly(local, handle),
     }
 }
 
-/// What is usual makes no call, as in `open_child`.
 #[inline(never)]
-fn close_child_calmly(handle: Handle) {
+fn close_child_calmly(local: &Local, handle: Handle) {
     let Some(end) = clock::ticks_in_line() else { return close_child_slowly(handle) };
-    let _ = LOCAL.try_with(|local| {
-        let Some(lane) = local.enter() else { return };
-        if !local.close_child_at_once(lane, handle, end) {
-            return local.close_child_now(lane, handle, end);
-        }
-        local.leave(lane);
-    });
+    let Some(lane) = local.enter() else { return };
+    if !local.close_child_at_once(lane, handle, end) {
+        return local.close_child_now(handle, end, lane);
+    }
+    local.leave(lane);
 }
 
 /// Where a panic unwinds, or the clock needs a call.
@@ -45,7 +48,7 @@ fn close_child_slowly(handle: Handle) {
     let end = clock::ticks();
     let _ = LOCAL.try_with(|local| {
         if let Some(lane) = local.enter() {
-            local.close_child_now(lane, handle, end);
+            local.close_child_now(handle, end, lane);
         }
     });
 }
@@ -60,25 +63,27 @@ pub(crate) fn close_child_at(handle: Handle, at: SystemTime) {
 }
 
 /// Ends a recorded transaction.
-#[inline(never)]
+#[inline]
 pub(crate) fn close_root(handle: Handle) {
+    let _ = LOCAL.try_with(|local| close_root_in(local, handle));
+}
+
+#[inline(never)]
+fn close_root_in(local: &Local, handle: Handle) {
     match std::thread::panicking() {
         true => close_root_slowly(handle, None),
-        false => close_root_calmly(handle),
+        false => close_root_calmly(local, handle),
     }
 }
 
-/// What is usual makes no call, as in `open_child`.
 #[inline(never)]
-fn close_root_calmly(handle: Handle) {
-    let Some(end) = clock::ticks_in_line() else { return close_root_slowly(handle, None) };
-    let _ = LOCAL.try_with(|local| {
-        let Some(lane) = local.enter() else { return };
-        if !local.close_root_at_once(lane, handle, end) {
-            return local.close_root_now(lane, handle, end);
-        }
-        local.leave(lane);
-    });
+fn close_root_calmly(local: &Local, handle: Handle) {
+    let end = clock::ticks_in_line().unwrap_or(0);
+    let Some(lane) = local.enter() else { return };
+    if end == 0 || !local.close_root_at_once(lane, handle, end) {
+        return local.close_root_now(handle, end, lane);
+    }
+    local.leave(lane);
 }
 
 /// Ends a recorded transaction at a given time.
@@ -97,17 +102,20 @@ fn close_root_slowly(handle: Handle, at: Option<SystemTime>) {
     });
 }
 
-/// Ends a transaction that sampling left out. What is usual makes no call, as in `open_child`.
-#[inline(never)]
+/// Ends a transaction that sampling left out.
+#[inline]
 pub(crate) fn close_unsampled(handle: Handle) {
-    let _ = LOCAL.try_with(|local| {
-        let Some(lane) = local.enter() else { return };
-        let is_done = local.close_unsampled_at_once(lane, handle);
-        local.leave(lane);
-        if !is_done {
-            close_unsampled_slowly(handle);
-        }
-    });
+    let _ = LOCAL.try_with(|local| close_unsampled_in(local, handle));
+}
+
+#[inline(never)]
+fn close_unsampled_in(local: &Local, handle: Handle) {
+    let Some(lane) = local.enter() else { return };
+    let is_done = local.close_unsampled_at_once(lane, handle);
+    local.leave(lane);
+    if !is_done {
+        close_unsampled_slowly(handle);
+    }
 }
 
 #[inline(never)]
@@ -202,16 +210,18 @@ impl Local {
         true
     }
 
-    /// [`close_root`](Self::close_root), by few registers; leaves the lane.
+    /// [`close_root`](Self::close_root), its arguments where its callers
+    /// have theirs, but for an `end` that is 0: not read yet. Leaves the lane.
     #[inline(never)]
-    fn close_root_now(&self, lane: &'static Lane, handle: Handle, end: u64) {
+    fn close_root_now(&self, handle: Handle, end: u64, lane: &'static Lane) {
+        let end = if end == 0 { clock::ticks() } else { end };
         self.close_root(lane, handle, end, None);
         self.leave(lane);
     }
 
-    /// [`close_child_slowly`](Self::close_child_slowly), by few registers.
+    /// [`close_child_slowly`](Self::close_child_slowly), its arguments where its callers have theirs.
     #[inline(never)]
-    fn close_child_now(&self, lane: &'static Lane, handle: Handle, end: u64) {
+    fn close_child_now(&self, handle: Handle, end: u64, lane: &'static Lane) {
         self.close_child_slowly(lane, handle, end, None);
     }
 

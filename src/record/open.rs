@@ -1,4 +1,12 @@
 //! Starting transactions and spans.
+//!
+//! # How the usual case stays short
+//! What is usual runs, here and in `close.rs`, `attribute.rs` and `step.rs`, through functions that
+//! make no call but in their last place, so that no register has to be kept for one. What is not
+//! usual is another function's from the start (`..._slowly`), jumped to. Two things look like no call
+//! and are: whether a panic unwinds may need one, and so is asked first, in a function that does
+//! nothing else (`..._in`); and in a library's code the address of a thread-local is a call until it
+//! is linked, so it is found in line, where the user's program calls, and passed on.
 
 use crate::propagate::Incoming;
 use crate::shared::clock;
@@ -78,61 +86,59 @@ pub(crate) fn admit() -> Admission {
     }
 }
 
-/// Open where rules came into force a moment ago: what the state holds is no threshold then. What
-/// is usual makes no call, as in [`open_child`].
-#[inline(never)]
+/// Open where rules came into force a moment ago: what the state holds is no threshold then.
+#[inline]
 pub(super) fn draw(state: u64) -> Admission {
+    LOCAL.try_with(|local| draw_in(local, state)).unwrap_or(Admission::no(Handle::NONE))
+}
+
+#[inline(never)]
+fn draw_in(local: &Local, state: u64) -> Admission {
     if state & RULED != 0 {
         return Admission::BY_RULES;
     }
-    LOCAL
-        .try_with(|local| {
-            if !local.is_fit(state) {
-                return local.draw_anew(state);
-            }
-            let Some(lane) = local.enter() else {
-                return local.refuse(Reason::Reentrant);
-            };
-            if lane.spans.len() >= DEPTH {
-                return local.draw_slowly(lane, state);
-            }
-            let admission = local.draw(lane, state);
-            local.leave(lane);
-            admission
-        })
-        .unwrap_or(Admission::no(Handle::NONE))
+    if !local.is_fit(state) {
+        return local.draw_anew(state);
+    }
+    let Some(lane) = local.enter() else { return local.refuse(Reason::Reentrant) };
+    if lane.spans.len() >= DEPTH {
+        return local.draw_slowly(lane, state);
+    }
+    let admission = local.draw(lane, state);
+    local.leave(lane);
+    admission
 }
 
 /// Starts a transaction that was admitted.
-#[inline(never)]
+#[inline]
 pub(crate) fn open_root(admission: Admission, op: NameId, name: NameId) -> Handle {
     let names = names(op, name);
-    let is_unusual = admission.word & meta::PLANNED != 0;
-    match is_unusual || std::thread::panicking() {
+    LOCAL.try_with(|local| open_root_in(local, admission, names)).unwrap_or(Handle::NONE)
+}
+
+#[inline(never)]
+fn open_root_in(local: &Local, admission: Admission, names: u64) -> Handle {
+    match std::thread::panicking() {
         true => open_root_slowly(admission, names),
-        false => open_root_calmly(admission, names),
+        false => open_root_calmly(local, admission, names),
     }
 }
 
-/// What is usual makes no call, as in [`open_child`].
 #[inline(never)]
-fn open_root_calmly(admission: Admission, names: u64) -> Handle {
-    LOCAL
-        .try_with(|local| {
-            let Some(lane) = local.enter() else { return Handle::NONE };
-            let depth = lane.spans.len();
-            let Some(start) = local.root_start(depth) else {
-                local.leave(lane);
-                return open_root_slowly(admission, names);
-            };
-            let key = admission.key;
-            let meta = depth as u64 | meta::ROOT | admission.word & FROM_WORD;
-            local.roots.set(local.roots.get() + 1);
-            local.push_root(lane, &Entry { key, root: key, parent: 0, start, names, meta });
-            local.leave(lane);
-            Handle { key, place: depth as u64 }
-        })
-        .unwrap_or(Handle::NONE)
+fn open_root_calmly(local: &Local, admission: Admission, names: u64) -> Handle {
+    let Some(lane) = local.enter() else { return Handle::NONE };
+    let depth = lane.spans.len();
+    let is_planned = admission.word & meta::PLANNED != 0;
+    let Some(start) = local.root_start(depth).filter(|_| !is_planned) else {
+        local.leave(lane);
+        return open_root_slowly(admission, names);
+    };
+    let key = admission.key;
+    let meta = depth as u64 | meta::ROOT | admission.word & FROM_WORD;
+    local.roots.set(local.roots.get() + 1);
+    local.push_root(lane, &Entry { key, root: key, parent: 0, start, names, meta });
+    local.leave(lane);
+    Handle { key, place: depth as u64 }
 }
 
 #[inline(never)]
@@ -175,44 +181,43 @@ pub(crate) fn has_parent() -> bool {
 }
 
 /// Starts a child of the innermost span.
-///
-/// Here and in what is like it, what is usual makes no call but in its last place, so that no
-/// register has to be kept for one; what is not usual is left to another function from the start.
-#[inline(never)]
+#[inline]
 pub(crate) fn open_child(op: NameId, description: NameId) -> Handle {
+    let names = names(op, description);
+    LOCAL.try_with(|local| open_child_in(local, names)).unwrap_or(Handle::NONE)
+}
+
+#[inline(never)]
+fn open_child_in(local: &Local, names: u64) -> Handle {
     match std::thread::panicking() {
-        true => open_child_slowly(op, description),
-        false => open_child_calmly(op, description),
+        true => open_child_slowly(names),
+        false => open_child_calmly(local, names),
     }
 }
 
 #[inline(never)]
-fn open_child_calmly(op: NameId, description: NameId) -> Handle {
-    let Some(start) = clock::ticks_in_line() else { return open_child_slowly(op, description) };
-    LOCAL
-        .try_with(|local| {
-            let Some(lane) = local.enter() else { return local.reentered_child() };
-            let depth = lane.spans.len();
-            if depth >= DEPTH {
-                return local.too_deep(lane);
-            }
-            let handle = local.open_child(lane, depth, depth, start, names(op, description), 0);
-            local.leave(lane);
-            handle
-        })
-        .unwrap_or(Handle::NONE)
+fn open_child_calmly(local: &Local, names: u64) -> Handle {
+    let Some(start) = clock::ticks_in_line() else { return open_child_slowly(names) };
+    let Some(lane) = local.enter() else { return local.reentered_child() };
+    let depth = lane.spans.len();
+    if depth >= DEPTH {
+        return local.too_deep(lane);
+    }
+    let handle = local.open_child(lane, depth, depth, start, names, 0);
+    local.leave(lane);
+    handle
 }
 
 /// Where a panic unwinds, or the clock needs a call.
 #[cold]
 #[inline(never)]
-fn open_child_slowly(op: NameId, description: NameId) -> Handle {
+fn open_child_slowly(names: u64) -> Handle {
     let start = clock::ticks();
     LOCAL
         .try_with(|local| {
             let Some(lane) = local.enter() else { return local.reentered_child() };
             let depth = lane.spans.len();
-            local.open_child_of(lane, depth, start, names(op, description), 0)
+            local.open_child_of(lane, depth, start, names, 0)
         })
         .unwrap_or(Handle::NONE)
 }

@@ -19,30 +19,31 @@ use crate::shared::sync::Ordering;
 use super::handle::{Handle, is_live, names};
 use super::local::{LOCAL, Local};
 
-/// Ends the step of a transaction, if one is open, and begins the next. What is usual makes no call,
-/// as in [`open_child`](super::open_child).
-#[inline(never)]
+/// Ends the step of a transaction, if one is open, and begins the next.
+#[inline]
 pub(crate) fn step(root: Handle, op: NameId, description: NameId) -> Handle {
     let names = names(op, description);
+    LOCAL.try_with(|local| step_in(local, root, names)).unwrap_or(Handle::NONE)
+}
+
+// How this is cut into functions: `open.rs`.
+#[inline(never)]
+fn step_in(local: &Local, root: Handle, names: u64) -> Handle {
     match std::thread::panicking() {
         true => step_slowly(root, names),
-        false => step_calmly(root, names),
+        false => step_calmly(local, root, names),
     }
 }
 
 #[inline(never)]
-fn step_calmly(root: Handle, names: u64) -> Handle {
+fn step_calmly(local: &Local, root: Handle, names: u64) -> Handle {
     let Some(now) = clock::ticks_in_line() else { return step_slowly(root, names) };
-    LOCAL
-        .try_with(|local| {
-            let Some(lane) = local.enter() else { return local.reentered_child() };
-            let Some(handle) = local.step_at_once(lane, root, now, names) else {
-                return local.step_now(lane, root, now, names);
-            };
-            local.leave(lane);
-            handle
-        })
-        .unwrap_or(Handle::NONE)
+    let Some(lane) = local.enter() else { return local.reentered_child() };
+    let Some(handle) = local.step_at_once(lane, root, now, names) else {
+        return local.step_now(root, names, now, lane);
+    };
+    local.leave(lane);
+    handle
 }
 
 /// Where a panic unwinds, or the clock needs a call.
@@ -52,7 +53,7 @@ fn step_slowly(root: Handle, names: u64) -> Handle {
     let now = clock::ticks();
     LOCAL
         .try_with(|local| match local.enter() {
-            Some(lane) => local.step_now(lane, root, now, names),
+            Some(lane) => local.step_now(root, names, now, lane),
             None => local.reentered_child(),
         })
         .unwrap_or(Handle::NONE)
@@ -92,7 +93,7 @@ impl Local {
 
     /// The next step whatever there is; leaves the lane.
     #[inline(never)]
-    fn step_now(&self, lane: &'static Lane, root: Handle, now: u64, names: u64) -> Handle {
+    fn step_now(&self, root: Handle, names: u64, now: u64, lane: &'static Lane) -> Handle {
         if !is_live(lane, root) {
             self.leave(lane);
             return Handle::NONE;

@@ -510,7 +510,22 @@ fn last_word(bytes: &[u8], rest: &[u8]) -> u64 {
     match bytes.last_chunk::<8>() {
         // The last eight bytes at once; the shift drops those that are there already.
         Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
-        None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        None => short_word(rest),
+    }
+}
+
+/// The word of fewer than eight bytes, and zeros: by two reads that overlap.
+#[inline]
+fn short_word(bytes: &[u8]) -> u64 {
+    let behind = |len: usize| 8 * (bytes.len() - len);
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let [first, last] = [first, last].map(|part| u64::from(u32::from_le_bytes(*part)));
+        first | last << behind(4)
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let [first, last] = [first, last].map(|part| u64::from(u16::from_le_bytes(*part)));
+        first | last << behind(2)
+    } else {
+        bytes.first().map_or(0, |byte| u64::from(*byte))
     }
 }
 
