@@ -135,8 +135,8 @@ pub struct Threads {
     pub cycles: u64,
     /// Panics of the flusher, or of the library in another of its threads, that were survived.
     pub restarts: u64,
-    /// Whether the flusher gave up after five panics in a row, or an uploader did, or the transports
-    /// were given up.
+    /// Whether the flusher gave up after five panics in a row, or an uploader did, or the
+    /// transports were given up.
     pub dead: bool,
     /// Uploaders that run, and the spool's thread, if there is one.
     pub uploaders: usize,

@@ -219,7 +219,7 @@ impl Local {
         self.leave(lane);
     }
 
-    /// [`close_child_slowly`](Self::close_child_slowly), its arguments where its callers have theirs.
+    /// [`close_child_slowly`](Self::close_child_slowly), its arguments where its callers have them.
     #[inline(never)]
     fn close_child_now(&self, handle: Handle, end: u64, lane: &'static Lane) {
         self.close_child_slowly(lane, handle, end, None);

@@ -3,10 +3,10 @@
 //! # How the usual case stays short
 //! What is usual runs, here and in `close.rs`, `attribute.rs` and `step.rs`, through functions that
 //! make no call but in their last place, so that no register has to be kept for one. What is not
-//! usual is another function's from the start (`..._slowly`), jumped to. Two things look like no call
-//! and are: whether a panic unwinds may need one, and so is asked first, in a function that does
-//! nothing else (`..._in`); and in a library's code the address of a thread-local is a call until it
-//! is linked, so it is found in line, where the user's program calls, and passed on.
+//! usual is another function's from the start (`..._slowly`), jumped to. Two things look like no
+//! call and are: whether a panic unwinds may need one, and so is asked first, in a function that
+//! does nothing else (`..._in`); and in a library's code the address of a thread-local is a call
+//! until it is linked, so it is found in line, where the user's program calls, and passed on.
 
 use crate::propagate::Incoming;
 use crate::shared::clock;
@@ -20,6 +20,9 @@ use crate::shared::sync::Ordering;
 
 use super::handle::{Handle, UNSAMPLED, is_live, names};
 use super::local::{LOCAL, Local};
+
+/// What a child has of its parent's `meta`.
+const INHERITED: u64 = meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | GENERATION;
 
 /// What a drawn transaction's `meta` has of its admission besides.
 const FROM_DRAW: u64 = meta::PLANNED | meta::CONTINUED | meta::FIRST;
@@ -359,7 +362,7 @@ impl Local {
         flags: u64,
     ) -> Handle {
         let key = self.take_key();
-        let child = NewChild { key, start, names, flags };
+        let child = NewChild { key, start, names, inherits: INHERITED, flags };
         lane.spans.push_child(depth, above.wrapping_sub(1), &child);
         self.parent.set(key);
         Handle { key, place: depth as u64 }

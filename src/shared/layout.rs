@@ -53,7 +53,11 @@
 #![expect(clippy::cast_possible_truncation, reason = "fields are cut out of words here")]
 
 use super::id::NameId;
-use super::sync::{AtomicU64, Ordering};
+use super::sync::AtomicU64;
+
+mod put;
+
+pub(crate) use put::{put_attribute, put_child, put_root, with_len, words};
 
 /// Words in a slot.
 pub(crate) const WORDS: usize = 8;
@@ -325,61 +329,6 @@ impl SpanRecord {
     }
 }
 
-/// Writes the record of a child that ended as most do, out of its line (`seqlock.rs`): each word
-/// goes from there to here at once, so that no register has to hold it meanwhile.
-#[inline(always)]
-pub(crate) fn put_child(slot: &AtomicSlot, line: &AtomicSlot, end: u64) {
-    let [header, key, root, parent, start, to_end, names, extra] = slot;
-    let [its_key, its_root, its_parent, its_start, its_names, ..] = line;
-    header.store(Kind::Child as u64, Ordering::Relaxed);
-    for (to, from) in [(key, its_key), (root, its_root), (parent, its_parent), (start, its_start)] {
-        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-    to_end.store(end, Ordering::Relaxed);
-    names.store(its_names.load(Ordering::Relaxed), Ordering::Relaxed);
-    extra.store(0, Ordering::Relaxed);
-}
-
-/// The same for a transaction.
-#[inline(always)]
-pub(crate) fn put_root(slot: &AtomicSlot, line: &AtomicSlot, end: u64, lost: u32, threshold: u32) {
-    let [header, key, root, plan, start, to_end, names, extra] = slot;
-    let [its_key, its_root, _, its_start, its_names, ..] = line;
-    header.store(Kind::Root as u64 | u64::from(lost) << 32, Ordering::Relaxed);
-    for (to, from) in [(key, its_key), (root, its_root), (start, its_start), (names, its_names)] {
-        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-    plan.store(0, Ordering::Relaxed);
-    to_end.store(end, Ordering::Relaxed);
-    extra.store(u64::from(threshold), Ordering::Relaxed);
-}
-
-/// Writes an attribute whose payload fits into its slot, of the span of a line (`seqlock.rs`). What
-/// lies behind the payload stays as it was: nobody reads on past its length (L1).
-#[inline(always)]
-pub(crate) fn put_attribute(slot: &AtomicSlot, header: u64, line: &AtomicSlot, payload: &[u8]) {
-    let [to_header, key, root, to_payload @ ..] = slot;
-    let [its_key, its_root, ..] = line;
-    to_header.store(header, Ordering::Relaxed);
-    key.store(its_key.load(Ordering::Relaxed), Ordering::Relaxed);
-    root.store(its_root.load(Ordering::Relaxed), Ordering::Relaxed);
-    let (whole, rest) = payload.as_chunks::<8>();
-    for (to, word) in to_payload.iter().zip(whole) {
-        to.store(u64::from_le_bytes(*word), Ordering::Relaxed);
-    }
-    if let Some(to) = to_payload.get(whole.len())
-        && !rest.is_empty()
-    {
-        to.store(last_word(payload, rest), Ordering::Relaxed);
-    }
-}
-
-/// A text's header with the length of the text.
-#[inline]
-pub(crate) const fn with_len(header: u64, len: usize) -> u64 {
-    header | (len as u64) << 16
-}
-
 /// What a header says an attribute is, and how it is called.
 pub(crate) const fn kind_and_name(header: u64) -> Option<(Kind, NameId)> {
     match Kind::of(header) {
@@ -486,47 +435,6 @@ pub(crate) fn payload(slots: &[Slot], out: &mut Vec<u8>) {
         out.extend_from_slice(&word.to_le_bytes());
     }
     out.truncate(len);
-}
-
-/// Up to `N` words of little-endian bytes, zeros behind them.
-#[inline]
-pub(crate) fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
-    let mut out = [0; N];
-    let (whole, rest) = bytes.as_chunks::<8>();
-    for (word, chunk) in out.iter_mut().zip(whole) {
-        *word = u64::from_le_bytes(*chunk);
-    }
-    if let Some(word) = out.get_mut(whole.len())
-        && !rest.is_empty()
-    {
-        *word = last_word(bytes, rest);
-    }
-    out
-}
-
-/// The word of the bytes behind the last whole word: `rest`, the end of `bytes`, and zeros.
-#[inline]
-fn last_word(bytes: &[u8], rest: &[u8]) -> u64 {
-    match bytes.last_chunk::<8>() {
-        // The last eight bytes at once; the shift drops those that are there already.
-        Some(last) => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
-        None => short_word(rest),
-    }
-}
-
-/// The word of fewer than eight bytes, and zeros: by two reads that overlap.
-#[inline]
-fn short_word(bytes: &[u8]) -> u64 {
-    let behind = |len: usize| 8 * (bytes.len() - len);
-    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        let [first, last] = [first, last].map(|part| u64::from(u32::from_le_bytes(*part)));
-        first | last << behind(4)
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        let [first, last] = [first, last].map(|part| u64::from(u16::from_le_bytes(*part)));
-        first | last << behind(2)
-    } else {
-        bytes.first().map_or(0, |byte| u64::from(*byte))
-    }
 }
 
 /// The longest beginning of `text` within `max` bytes, on a character's edge; and whether that cut

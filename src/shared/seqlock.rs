@@ -140,13 +140,11 @@ pub(crate) struct NewChild {
     pub(crate) start: u64,
     /// op:32 | description:32
     pub(crate) names: u64,
-    /// Bits of its `meta` besides those of its parent.
+    /// Bits that it has of its parent's `meta`, if the parent has them,
+    pub(crate) inherits: u64,
+    /// and others.
     pub(crate) flags: u64,
 }
-
-/// What a child has of its parent's `meta`.
-const INHERITED: u64 =
-    meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | super::settings::GENERATION;
 
 /// The stack.
 #[derive(Debug)]
@@ -223,7 +221,7 @@ impl OpenSpans {
             parent.store(its_key.load(Ordering::Relaxed), Ordering::Relaxed);
             start.store(child.start, Ordering::Relaxed);
             names.store(child.names, Ordering::Relaxed);
-            let inherited = its_meta.load(Ordering::Relaxed) & INHERITED;
+            let inherited = its_meta.load(Ordering::Relaxed) & child.inherits;
             meta.store(inherited | child.flags, Ordering::Relaxed);
         });
     }
