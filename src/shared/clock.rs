@@ -2,10 +2,10 @@
 //!
 //! Recording threads read raw ticks: the TSC where the kernel and the processor vouch for it, the
 //! monotonic clock elsewhere (`quanta` decides; where it took the TSC, its instruction stands in
-//! the recording code itself, which saves a call). The flusher takes an [`Anchor`] at every drain: one
-//! moment in ticks and in unix time, and the rate between them. Records of that drain are converted
-//! with that anchor, so a slewing or stepping wall clock shows up as a new anchor and never as a
-//! negative duration.
+//! the recording code itself, which saves a call). The flusher takes an [`Anchor`] at every drain:
+//! one moment in ticks and in unix time, and the rate between them. Records of that drain are
+//! converted with that anchor, so a slewing or stepping wall clock shows up as a new anchor and
+//! never as a negative duration.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
