@@ -48,15 +48,15 @@ impl Peers {
         Peer::of(Process::start(&mut command)?)
     }
 
-    /// The same under callgrind, which writes a file each time that the measured function returns:
-    /// `out`, a dot and a number.
+    /// The same under callgrind, which writes a file each time that the measured function has
+    /// returned: `out`, a dot and a number.
     pub fn start_counted(&self, entry: &Entry, mode: Mode, out: &Path) -> Result<Started> {
         let mut file = OsStr::new("--callgrind-out-file=").to_owned();
         file.push(out);
         let mut command = Command::new("valgrind");
         command
             .args(["--quiet", "--tool=callgrind", "--collect-atstart=no"])
-            .args(["--toggle-collect=*measured_items*", "--dump-after=*measured_items*"])
+            .args(["--toggle-collect=*measured_items*", "--dump-before=*counted_items*"])
             .arg(file)
             .arg(self.binary("child"))
             .args([entry.name, &mode.to_string()])

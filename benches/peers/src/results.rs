@@ -51,6 +51,7 @@ pub struct Proof {
 #[derive(Clone, Debug, Serialize)]
 pub struct Sent {
     pub peer: String,
+    pub work: String,
     /// Items a second; 0: as many as can be.
     pub a_second: u64,
     pub recorded: u64,

@@ -11,6 +11,9 @@ use crate::results::{Cell, Results, Sent, median};
 const OURS: &str = "hotspan";
 const FLOOR: &str = "clock";
 
+/// What of a cell is shown.
+type Figure = fn(&Cell) -> Option<f64>;
+
 pub fn print(results: &Results) {
     usual(results);
     for mode in [Mode::Sampled, Mode::Unsampled, Mode::Off] {
@@ -71,7 +74,7 @@ fn usual(results: &Results) {
 /// Every work of a mode, nanoseconds and instructions of an item.
 fn matrix(results: &Results, mode: Mode) {
     for (what, of) in [
-        ("ns an item", wall as fn(&Cell) -> Option<f64>),
+        ("ns an item", wall as Figure),
         ("instructions an item", |cell| cell.instructions),
         ("allocations an item", |cell| cell.allocations),
         ("ns of processor time of the whole process, an item", |cell| median(&cell.processes)),
@@ -107,16 +110,12 @@ fn matrix(results: &Results, mode: Mode) {
     }
 }
 
-/// The medians of the rounds, by what lost and what it cost.
+/// The medians of the rounds, for each load in the order in which they were tried.
 fn sent(results: &Results) {
-    let mut groups: Vec<(&str, u64)> =
-        results.sent.iter().map(|sent| (&*sent.peer, sent.a_second)).collect();
-    groups.sort_by_key(|(_, a_second)| if *a_second == 0 { u64::MAX } else { *a_second });
-    groups.dedup();
-    let mut shown = Vec::new();
-    println!("\nSent to a server on loopback: a root with three children, attributes; medians");
+    println!("\nSent to a server on loopback; medians");
     let mut table = table(&[
-        "items a second",
+        "item",
+        "a second",
         "peer",
         "spans recorded",
         "arrived",
@@ -127,24 +126,24 @@ fn sent(results: &Results) {
         "requests",
         "bytes an arrived span",
     ]);
-    for (peer, a_second) in groups {
-        if shown.contains(&(peer, a_second)) {
+    let mut shown = Vec::new();
+    for one in &results.sent {
+        let load = (&one.work, one.a_second, &one.peer);
+        if shown.contains(&load) {
             continue;
         }
-        shown.push((peer, a_second));
-        let runs: Vec<&Sent> = results
-            .sent
-            .iter()
-            .filter(|sent| sent.peer == peer && sent.a_second == a_second)
-            .collect();
+        shown.push(load);
+        let is_same = |run: &&Sent| (&run.work, run.a_second, &run.peer) == load;
+        let runs: Vec<&Sent> = results.sent.iter().filter(is_same).collect();
         let of = |figure: fn(&Sent) -> Option<f64>| {
             median(&runs.iter().filter_map(|run| figure(run)).collect::<Vec<_>>())
         };
         let lost = |run: &Sent| Some(run.lost as f64 / run.recorded.max(1) as f64 * 100.0);
         let bytes = |run: &Sent| (run.arrived > 0).then(|| run.bytes as f64 / run.arrived as f64);
         table.add_row([
-            if a_second == 0 { "flat out".to_owned() } else { a_second.to_string() },
-            peer.to_owned(),
+            one.work.replace('-', " "),
+            if one.a_second == 0 { "flat out".to_owned() } else { one.a_second.to_string() },
+            one.peer.clone(),
             whole(of(|run| Some(run.recorded as f64))),
             whole(of(|run| Some(run.arrived as f64))),
             whole(of(|run| Some(run.lost as f64))),
@@ -155,7 +154,7 @@ fn sent(results: &Results) {
             whole(of(bytes)),
         ]);
     }
-    show(table, 2);
+    show(table, 3);
 }
 
 fn memory(results: &Results) {
@@ -199,7 +198,7 @@ fn proofs(results: &Results) {
 /// Cells in which a peer's figure is below ours. The clock is no peer.
 pub fn ahead(results: &Results) -> Vec<String> {
     let mut lines = Vec::new();
-    let figures: [(&str, fn(&Cell) -> Option<f64>); 5] = [
+    let figures: [(&str, Figure); 5] = [
         ("ns", wall),
         ("ns of thread CPU", |cell| median(&cell.threads)),
         ("ns of process CPU", |cell| median(&cell.processes)),

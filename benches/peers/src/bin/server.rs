@@ -4,7 +4,8 @@
 //! since the last one. While a peer sends, bodies are only kept, up to a bound: unpacking them
 //! meanwhile would take processor time from the peer that sends them.
 
-use std::io::{BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -14,26 +15,22 @@ use hotspan_peers::envelope::envelope_spans;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use serde_json::json;
-use tiny_http::{Method, Request, Response, Server};
 
 /// Bodies kept; beyond, they are counted at once.
 const KEPT_MAX: usize = 512 << 20;
-const THREADS: usize = 4;
 
 fn main() -> Result<()> {
-    let server = Server::http("127.0.0.1:0").map_err(|error| error.to_string())?;
-    let port = server.server_addr().to_ip().ok_or("no port")?.port();
-    println!("{port}");
-    let (server, arrived) = (Arc::new(server), Arc::new(Mutex::new(Arrived::default())));
-    for _ in 0..THREADS {
-        let (server, arrived) = (Arc::clone(&server), Arc::clone(&arrived));
-        thread::spawn(move || {
-            for request in server.incoming_requests() {
-                take(request, &arrived);
-            }
-        });
-    }
-    for line in std::io::stdin().lock().lines() {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    println!("{}", listener.local_addr()?.port());
+    let arrived = Arc::new(Mutex::new(Arrived::default()));
+    let shared = Arc::clone(&arrived);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let arrived = Arc::clone(&shared);
+            thread::spawn(move || converse(&stream, &arrived));
+        }
+    });
+    for line in io::stdin().lock().lines() {
         line?;
         let mut arrived = std::mem::take(&mut *lock(&arrived));
         for body in std::mem::take(&mut arrived.bodies) {
@@ -79,39 +76,66 @@ impl Arrived {
     }
 }
 
-/// Answers at once, as a server does that queues what it gets.
-fn take(mut request: Request, arrived: &Mutex<Arrived>) {
-    let is_post = *request.method() == Method::Post;
-    let is_otlp = request.url().starts_with("/v1/traces");
-    let says_gzip = |header: &&tiny_http::Header| {
-        header.field.equiv("Content-Encoding") && header.value.as_str() == "gzip"
-    };
-    let is_gzip = request.headers().iter().find(says_gzip).is_some();
-    let mut bytes = Vec::with_capacity(request.body_length().unwrap_or_default());
-    let read = request.as_reader().read_to_end(&mut bytes);
-    let answered = if is_otlp {
+/// Answers each request at once, as a server does that queues what it gets, until the client goes.
+fn converse(mut stream: &TcpStream, arrived: &Mutex<Arrived>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream);
+    while let Some(body) = request(&mut reader)? {
         // An empty body is an answer in protobuf: nothing was refused.
-        let kind = tiny_http::Header::from_bytes("Content-Type", "application/x-protobuf");
-        let response = Response::from_data(Vec::new());
-        request.respond(match kind {
-            Ok(kind) => response.with_header(kind),
-            Err(()) => response,
-        })
-    } else {
-        request.respond(Response::from_string("{}"))
-    };
-    if !is_post || read.is_err() || answered.is_err() {
-        return;
+        let (kind, answer) =
+            if body.is_otlp { ("application/x-protobuf", "") } else { ("application/json", "{}") };
+        let length = answer.len();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}");
+        stream.write_all(format!("{head}\r\n\r\n{answer}").as_bytes())?;
+        let mut arrived = lock(arrived);
+        arrived.requests += 1;
+        arrived.bytes += body.bytes.len() as u64;
+        if arrived.kept + body.bytes.len() <= KEPT_MAX {
+            arrived.kept += body.bytes.len();
+            arrived.bodies.push(body);
+        } else {
+            arrived.count(&body);
+        }
     }
-    let mut arrived = lock(arrived);
-    arrived.requests += 1;
-    arrived.bytes += bytes.len() as u64;
-    let body = Body { is_otlp, is_gzip, bytes };
-    if arrived.kept + body.bytes.len() <= KEPT_MAX {
-        arrived.kept += body.bytes.len();
-        arrived.bodies.push(body);
-    } else {
-        arrived.count(&body);
+    Ok(())
+}
+
+/// The next request. `None`: there is no more.
+fn request(reader: &mut impl BufRead) -> io::Result<Option<Body>> {
+    let mut body = Body { is_otlp: false, is_gzip: false, bytes: Vec::new() };
+    let (mut length, mut is_chunked, mut line) = (0, false, String::new());
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    body.is_otlp = line.starts_with("POST /v1/traces");
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        let header = line.trim().to_ascii_lowercase();
+        match header.split_once(':').map(|(name, value)| (name, value.trim())) {
+            None => break,
+            Some(("content-length", value)) => length = value.parse().unwrap_or_default(),
+            Some(("transfer-encoding", value)) => is_chunked = value == "chunked",
+            Some(("content-encoding", value)) => body.is_gzip = value == "gzip",
+            Some(_) => {}
+        }
+    }
+    loop {
+        if is_chunked {
+            line.clear();
+            reader.read_line(&mut line)?;
+            length = u64::from_str_radix(line.trim(), 16).unwrap_or_default();
+        }
+        reader.take(length).read_to_end(&mut body.bytes)?;
+        if !is_chunked {
+            return Ok(Some(body));
+        }
+        // The line break behind each chunk, and behind the last one, which is empty.
+        line.clear();
+        reader.read_line(&mut line)?;
+        if length == 0 {
+            return Ok(Some(body));
+        }
     }
 }
 

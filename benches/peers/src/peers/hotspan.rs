@@ -95,6 +95,9 @@ impl Peer for Statics {
 
 impl Peer for Texts {
     fn start(mode: Mode) -> Result<Self, Absent> {
+        if let Mode::Send(_) = mode {
+            return Err(Absent::NotOffered("it sends what the row with statics does"));
+        }
         Running::start(mode).map(Self)
     }
 
