@@ -103,7 +103,10 @@ impl Results {
         let mut failures = Vec::new();
         for proof in &self.proofs {
             let Proof { peer, mode, work, recorded, delivered, complaint } = proof;
-            // An exporter that does not count has a proof of its own.
+            if mode == "proof" && delivered.is_none() {
+                failures.push(format!("{peer}, {work}: nothing counts in its proof"));
+            }
+            // An exporter that does not count when it is timed has that proof.
             if delivered.is_some_and(|delivered| delivered != *recorded) {
                 failures.push(format!(
                     "{peer}, {mode}, {work}: {recorded} spans recorded, {delivered:?} delivered"
