@@ -54,8 +54,8 @@ pub fn draw(results: &Results, path: &Path) -> Result<()> {
     let scale = "nanoseconds, logarithmic: each line to the right is ten times the one before it";
     root.draw_text(scale, &text(13, INK, HPos::Left), (20, 44))?;
 
-    // From the power of ten below the floor.
-    let first = floor.log10().floor();
+    // From the power of ten that leaves the floor room.
+    let first = (floor / 2.0).log10().floor();
     let decades = (most.log10() - first).max(1.0);
     let width = f64::from(WIDTH as i32 - LEFT - RIGHT);
     let x = |ns: f64| LEFT + ((ns.log10() - first) / decades * width).round() as i32;
@@ -72,7 +72,7 @@ pub fn draw(results: &Results, path: &Path) -> Result<()> {
         let color = if peer.starts_with("hotspan") { OURS } else { THEIRS };
         let corners = [(x(decade_of(first)), top + 5), (x(ns), top + BAR - 5)];
         root.draw(&Rectangle::new(corners, color.filled()))?;
-        root.draw_text(peer, &text(15, INK, HPos::Right), (LEFT - 10, middle))?;
+        root.draw_text(&label(peer), &text(15, INK, HPos::Right), (LEFT - 10, middle))?;
         root.draw_text(&figure(ns), &text(15, INK, HPos::Left), (x(ns) + 8, middle))?;
     }
     let line = vec![(x(floor), TOP - 4), (x(floor), bottom + 24)];
@@ -80,6 +80,16 @@ pub fn draw(results: &Results, path: &Path) -> Result<()> {
     let floor_text = format!("the eight clock reads alone: {}", figure(floor));
     root.draw_text(&floor_text, &text(13, FLOOR, HPos::Left), (x(floor) + 6, bottom + 34))?;
     Ok(root.present()?)
+}
+
+/// Those that deliver nothing say so.
+fn label(peer: &str) -> String {
+    match peer {
+        "tracing" => "tracing (keeps nothing)".to_owned(),
+        "tracy" => "tracy (no viewer)".to_owned(),
+        "hotspan-str" => "hotspan, &str names".to_owned(),
+        _ => peer.to_owned(),
+    }
 }
 
 fn decade_of(exponent: f64) -> f64 {

@@ -1,5 +1,7 @@
 //! The tables, as they are printed.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use hotspan_peers::peer::Mode;
 use hotspan_peers::peers::PEERS;
@@ -197,7 +199,7 @@ fn proofs(results: &Results) {
 
 /// Cells in which a peer's figure is below ours. The clock is no peer.
 pub fn ahead(results: &Results) -> Vec<String> {
-    let mut lines = Vec::new();
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let figures: [(&str, Figure); 5] = [
         ("ns", wall),
         ("ns of thread CPU", |cell| median(&cell.threads)),
@@ -215,14 +217,15 @@ pub fn ahead(results: &Results) -> Vec<String> {
                     if let Some((theirs, ours)) = theirs.zip(of(ours))
                         && theirs < ours
                     {
-                        let peer = entry.name;
-                        lines.push(format!("{mode}, {work}: {peer} {theirs:.1} {what}, {ours:.1}"));
+                        let key = format!("{mode}, {what}, {}", entry.name);
+                        let at = format!("{work} {theirs:.1} for {ours:.1}");
+                        found.entry(key).or_default().push(at);
                     }
                 }
             }
         }
     }
-    lines
+    found.into_iter().map(|(key, list)| format!("{key}: {}", list.join("; "))).collect()
 }
 
 fn cell<'a>(results: &'a Results, peer: &str, mode: Mode, work: Work) -> Option<&'a Cell> {

@@ -55,13 +55,14 @@ impl Peer for Fastrace {
             Shape::Nested => nest(DEPTH),
             Shape::Flat(children) => {
                 for child in 0..children {
-                    let span = LocalSpan::enter_with_local_parent(names::CHILD);
+                    let mut span = LocalSpan::enter_with_local_parent(names::CHILD);
                     if work.attributes {
-                        let _span = match child % 2 {
+                        span = match child % 2 {
                             0 => span.with_property(|| (names::TABLE, names::TABLE_VALUE)),
                             _ => span.with_property(|| (names::ROWS, child.to_string())),
                         };
                     }
+                    black_box(&span);
                 }
             }
         }

@@ -61,6 +61,8 @@ macro_rules! item {
                             _ => span.set_data($rows, child),
                         };
                     }
+                    // Else the compiler would see that nothing happens, where nothing does.
+                    black_box(&span);
                 }
             }
         }

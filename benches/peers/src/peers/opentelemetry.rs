@@ -81,6 +81,7 @@ where
                         _ => KeyValue::new(names::ROWS, child as i64),
                     });
                 }
+                black_box(&span);
                 span.end();
             }
         }

@@ -40,6 +40,7 @@ impl Peer for Tracy {
                             _ => span.emit_value(child),
                         }
                     }
+                    black_box(&span);
                 }
             }
         }
