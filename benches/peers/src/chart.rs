@@ -75,10 +75,10 @@ pub fn draw(results: &Results, path: &Path) -> Result<()> {
         root.draw_text(&label(peer), &text(15, INK, HPos::Right), (LEFT - 10, middle))?;
         root.draw_text(&figure(ns), &text(15, INK, HPos::Left), (x(ns) + 8, middle))?;
     }
-    let line = vec![(x(floor), TOP - 4), (x(floor), bottom + 24)];
+    let line = vec![(x(floor), TOP - 4), (x(floor), bottom + 4)];
     root.draw(&PathElement::new(line, FLOOR.stroke_width(2)))?;
-    let floor_text = format!("the eight clock reads alone: {}", figure(floor));
-    root.draw_text(&floor_text, &text(13, FLOOR, HPos::Left), (x(floor) + 6, bottom + 34))?;
+    let floor_text = format!("red: the eight clock reads alone, {}", figure(floor));
+    root.draw_text(&floor_text, &text(13, FLOOR, HPos::Left), (x(floor), bottom + 34))?;
     Ok(root.present()?)
 }
 

@@ -31,6 +31,8 @@ pub fn describe() -> Value {
         "cores": available_parallelism().map_or(0, usize::from),
         "kernel": kernel.trim(),
         "clock_source": read_to_string(clock).unwrap_or_default().trim(),
+        // Of the minute before: what else the machine had to do.
+        "load_before": read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next(),
         "rustc": output("rustc", &["--version"]),
         "commit": output("git", &["rev-parse", "--short", "HEAD"]),
         "date": output("date", &["-u", "+%F %H:%M UTC"]),

@@ -116,6 +116,11 @@ impl Results {
                 failures.push(format!("{peer}, {mode}, {work}: {complaint}"));
             }
         }
+        for told in &self.python {
+            if told.get("recorded") != told.get("delivered") {
+                failures.push(format!("sentry-python: {told}"));
+            }
+        }
         for sent in &self.sent {
             if sent.unread > 0 {
                 failures.push(format!("{}: {} bodies could not be read", sent.peer, sent.unread));
