@@ -1,8 +1,8 @@
 //! Gives the peers turns, does the sums, prints tables, and writes results and chart.
 //!
 //! `hotspan-peers [--quick] [--python PYTHON] [--results FILE] [--chart FILE]`; `run` calls it with
-//! the paths. Exit code 1: a peer delivered another number of spans than were recorded, or hotspan's
-//! books are not exact.
+//! the paths. Exit code 1: a peer delivered another number of spans than were recorded, or
+//! hotspan's books are not exact.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

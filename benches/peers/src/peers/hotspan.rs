@@ -138,7 +138,7 @@ impl Running {
         let guard = hotspan::init(Config {
             dsn: Some(format!("http://0123456789abcdef0123456789abcdef@127.0.0.1:{port}/1")),
             traces_sample_rate: Some(rate),
-            // Halving the rate under pressure is right for users, and would be counted as lost here.
+            // Right for users; here halving the rate under pressure would look like a loss.
             enable_backpressure_handling: false,
             transport,
             ..Config::default()

@@ -1,5 +1,6 @@
-//! OpenTelemetry's SDK: `in_span`, which makes a span current for a closure, where there is something
-//! below it, and `start` where there is nothing; and the batch processor. Its queue is larger than by default (2,048), which a batch here would overflow.
+//! OpenTelemetry's SDK: `in_span`, which makes a span current for a closure, where there is
+//! something below it, and `start` where there is nothing; and the batch processor. Its queue is
+//! larger than by default (2,048), which a batch here would overflow.
 
 use std::hint::black_box;
 use std::sync::Arc;
