@@ -54,8 +54,7 @@ fn main() -> Result<ExitCode> {
 
     tables::print(&results);
     if let Some(path) = &arguments.results {
-        let text = serde_json::to_string_pretty(&results.to_json())?;
-        std::fs::write(path, text + "\n")?;
+        std::fs::write(path, results.to_text())?;
     }
     if let Some(path) = &arguments.chart {
         chart::draw(&results, path)?;

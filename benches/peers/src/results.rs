@@ -137,7 +137,14 @@ impl Results {
         failures
     }
 
-    pub fn to_json(&self) -> Value {
+    pub fn to_text(&self) -> String {
+        let Value::Object(parts) = self.to_json() else { return String::new() };
+        let parts: Vec<String> =
+            parts.iter().map(|(name, part)| format!("\"{name}\":{}", lines(part))).collect();
+        format!("{{\n{}\n}}\n", parts.join(",\n"))
+    }
+
+    fn to_json(&self) -> Value {
         let cells: Vec<Value> = self
             .cells
             .iter()
@@ -170,6 +177,19 @@ impl Results {
             "python": self.python, "not_there": reasons,
         })
     }
+}
+
+/// JSON with a line for each entry: a diff shows which figures are others.
+fn lines(value: &Value) -> String {
+    let entries: Vec<String> = match value {
+        Value::Object(map) => {
+            map.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect()
+        }
+        Value::Array(list) => list.iter().map(Value::to_string).collect(),
+        other => return other.to_string(),
+    };
+    let (open, close) = if value.is_array() { ('[', ']') } else { ('{', '}') };
+    format!("{open}\n{}\n{close}", entries.join(",\n"))
 }
 
 /// Median, least and most of the rounds.
