@@ -45,6 +45,7 @@ mod fault;
 mod gzip;
 mod lookup;
 mod options;
+mod thrift;
 #[cfg(feature = "rustls")]
 mod trust;
 mod watch;

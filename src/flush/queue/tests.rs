@@ -42,7 +42,7 @@ fn parcel(bytes: usize, children: u64) -> Parcel {
 
 /// Whatever `worker` finds at this moment.
 fn look(queue: &Queue, worker: Worker, now: Duration) -> Popped {
-    queue.pop(worker, Duration::ZERO, || now)
+    queue.pop(worker, now, Duration::ZERO, || now)
 }
 
 fn pop(queue: &Queue) -> Parcel {
@@ -246,7 +246,7 @@ fn flush_waits_for_what_was_pushed_before_it_and_then_for_a_report() {
         move || {
             let mut seen = Vec::new();
             loop {
-                match queue.pop(A, LONG, clock::monotonic) {
+                match queue.pop(A, clock::monotonic(), LONG, clock::monotonic) {
                     Popped::Parcel(parcel) => {
                         seen.push("parcel");
                         settle(&queue, parcel, Outcome::Delivered);
