@@ -16,7 +16,7 @@
 //! other.
 //!
 //! With arguments it only does the work, for tools that look from outside:
-//! `flusher_cost null|http|http-plain CHILDREN VALUES ITEMS`.
+//! `flusher_cost null|http|http-plain|http-zstd CHILDREN VALUES ITEMS`.
 
 #![expect(clippy::print_stdout, reason = "a program talks")]
 
@@ -100,21 +100,24 @@ fn main() -> Result<()> {
             let item = Item { children: children.parse()?, values: values.parse()? };
             work(to, item, items.parse()?)
         }
-        _ => Err("usage: flusher_cost [null|http|http-plain CHILDREN VALUES ITEMS]".into()),
+        _ => {
+            Err("usage: flusher_cost [null|http|http-plain|http-zstd CHILDREN VALUES ITEMS]".into())
+        }
     }
 }
 
 fn work(to: &str, item: Item, items: u32) -> Result<()> {
-    let server = Server::start()?;
+    let mut server = Server::start()?;
     let (transport, compression) = match to {
         "http" => (Delivery::Http, Compression::Gzip),
+        "http-zstd" => (Delivery::Http, Compression::Zstd),
         "http-plain" => (Delivery::Http, Compression::None),
         _ => (Delivery::Null, Compression::None),
     };
     let guard = hotspan::init(config(transport, compression, &server))?;
     item.deliver(items, &guard)?;
     let report = guard.close(WAIT);
-    println!("{} spans delivered", report.delivered.spans);
+    println!("{} spans delivered, {} requests", report.delivered.spans, server.taken()?);
     Ok(())
 }
 

@@ -76,20 +76,17 @@ impl Costs {
 
 fn main() -> Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, what, size, times] = wanted.as_slice()
+        && mode == "--count"
+    {
+        return count(what, size.parse()?, times.parse()?);
+    }
     let all: [(&str, fn(&Guard) -> Result<()>); 4] =
         [("children", children), ("names", names), ("threads", threads), ("age", age)];
     if !wanted.iter().all(|word| all.iter().any(|(name, _)| name == word)) {
         return Err("usage: scaling [children] [names] [threads] [age]".into());
     }
-    let guard = hotspan::init(Config {
-        transport: Delivery::Null,
-        traces_sample_rate: Some(1.0),
-        // Room for what is recorded between two waits.
-        queue_bytes: 64 << 20,
-        queue_envelopes: 1 << 20,
-        send_client_reports: false,
-        ..Config::default()
-    })?;
+    let guard = start()?;
     for (name, measure) in all {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
             measure(&guard)?;
@@ -103,6 +100,66 @@ fn main() -> Result<()> {
         return Err(format!("{lost} spans were lost:\n{stats}").into());
     }
     println!("{} spans delivered, none lost", stats.delivered.spans);
+    Ok(())
+}
+
+fn start() -> Result<Guard> {
+    Ok(hotspan::init(Config {
+        transport: Delivery::Null,
+        traces_sample_rate: Some(1.0),
+        // Room for what is recorded between two waits.
+        queue_bytes: 64 << 20,
+        queue_envelopes: 1 << 20,
+        send_client_reports: false,
+        ..Config::default()
+    })?)
+}
+
+/// Spans that are recorded so many times, for a tool that counts instructions from outside.
+const COUNTED: u32 = 20_000;
+
+fn count(what: &str, size: u32, times: u32) -> Result<()> {
+    let guard = start()?;
+    let texts = texts(size as usize);
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    if what == "names" {
+        meet(&guard, &texts)?;
+    }
+    let mut rng = Rng::with_seed(7);
+    for _ in 0..times {
+        match what {
+            "children" => count_children(size),
+            "names" => count_names(&texts, &mut rng),
+            _ => return Err("usage: scaling --count children|names SIZE TIMES".into()),
+        }
+        settle(&guard)?;
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn count_children(children: u32) {
+    (0..COUNTED / (children + 1)).for_each(|_| item(children));
+}
+
+#[inline(never)]
+fn count_names(texts: &[&str], rng: &mut Rng) {
+    (0..COUNTED / (USUAL + 1)).for_each(|_| named(texts, rng));
+}
+
+fn texts(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("SELECT * FROM orders_{n:06} WHERE id = $1")).collect()
+}
+
+/// Uses each once, so that none is met for the first time later.
+fn meet(guard: &Guard, texts: &[&str]) -> Result<()> {
+    for texts in texts.chunks(BURST as usize / 2) {
+        for text in texts {
+            let _transaction = start_transaction(&OP, &NAME);
+            drop(start_child(&CHILD_OP, *text));
+        }
+        settle(guard)?;
+    }
     Ok(())
 }
 
@@ -160,8 +217,7 @@ fn children(guard: &Guard) -> Result<()> {
 fn names(guard: &Guard) -> Result<()> {
     let mut costs = vec![Costs::default(); NAMES.len()];
     let most = NAMES.last().copied().unwrap_or_default();
-    let texts: Vec<String> =
-        (0..most).map(|n| format!("SELECT * FROM orders_{n:06} WHERE id = $1")).collect();
+    let texts = texts(most);
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let mut rng = Rng::with_seed(7);
     let items = BURST / (USUAL + 1);
@@ -169,12 +225,7 @@ fn names(guard: &Guard) -> Result<()> {
         for (count, costs) in NAMES.into_iter().zip(&mut costs) {
             let texts = texts.get(..count).unwrap_or_default();
             if round == 0 {
-                // Each at least once, so that later rounds meet none for the first time.
-                for text in texts.chunks(USUAL as usize) {
-                    burst(guard, 1, || {
-                        text.iter().for_each(|text| named(&[text], &mut Rng::new()))
-                    })?;
-                }
+                meet(guard, texts)?;
             }
             let [recording, flushing] = burst(guard, items, || named(texts, &mut rng))?;
             if round > 0 {

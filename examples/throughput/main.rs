@@ -184,7 +184,7 @@ fn run(to: To, pace: Pace, children: u32, time: Duration, server: &mut Server) -
     let requests = server.taken()? - taken;
     let books = if let Err(imbalance) = after.check() {
         Err(imbalance.to_string())
-    } else if !report.complete {
+    } else if report.left != Count::default() {
         Err("not all was settled in a minute".to_owned())
     } else if matches!(to, To::Http(_)) && requests != arrived.transactions {
         Err(format!("{requests} requests for {} transactions", arrived.transactions))

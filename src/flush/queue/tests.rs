@@ -578,3 +578,57 @@ fn a_shutdown_that_runs_out_of_time_leaves_all_to_the_spool() {
     queue.settle(Worker::SPOOL, taken, Outcome::Spooled, NOW);
     assert!(!queue.wait_for_spool(LONG, &mut none), "that was all");
 }
+
+#[test]
+fn after_an_overflow_nothing_is_encoded_before_there_is_room_again() {
+    let queue = queue(100);
+    assert!(queue.admit().is_ok(), "an empty one");
+    push(&queue, parcel(40, 0)).unwrap();
+    push(&queue, parcel(40, 0)).unwrap();
+    assert!(queue.admit().is_ok(), "full, for all that is known, but a small one may fit");
+    push(&queue, parcel(40, 0)).unwrap_err();
+    assert_eq!(queue.admit().unwrap_err(), Reason::QueueFull);
+    assert_eq!(queue.strain().refused, 2, "both are to be seen by those who send less");
+    let taken = pop(&queue);
+    assert_eq!(queue.admit().unwrap_err(), Reason::QueueFull, "in flight takes room, too");
+    settle(&queue, taken, Outcome::Delivered);
+    assert!(queue.admit().is_ok());
+    push(&queue, parcel(40, 0)).unwrap();
+    assert!(queue.admit().is_ok(), "that one found room");
+
+    push(&queue, parcel(40, 0)).unwrap_err();
+    queue.close();
+    assert_eq!(queue.admit().unwrap_err(), Reason::ShutdownDeadline);
+    queue.abandon(Reason::Internal);
+    assert_eq!(queue.admit().unwrap_err(), Reason::Internal);
+    assert_eq!(queue.strain().refused, 4, "what comes after closing strains nobody");
+}
+
+#[test]
+fn each_flush_returns_when_its_own_is_settled() {
+    let queue = Arc::new(queue(1000));
+    let flush = |queue: &Arc<Queue>| {
+        let flushing = Arc::clone(queue);
+        let handle = thread::spawn(move || {
+            flushing.begin();
+            flushing.flush(LONG, clock::monotonic)
+        });
+        while queue.lock().awaiting == 0 {
+            thread::sleep(SHORT);
+        }
+        handle
+    };
+    push(&queue, parcel(10, 0)).unwrap();
+    let first = flush(&queue);
+    push(&queue, parcel(10, 0)).unwrap();
+    assert!(!queue.lock().is_awaited());
+    let one = pop(&queue);
+    let two = pop(&queue);
+    settle(&queue, two, Outcome::Delivered);
+    assert!(!queue.lock().is_awaited(), "the first is still under way");
+    settle(&queue, one, Outcome::Delivered);
+    assert!(matches!(queue.pop(A, NOW, LONG, || NOW), Popped::Report));
+    queue.reported();
+    assert!(first.join().unwrap());
+    assert_eq!(queue.lock().awaiting, 0);
+}
