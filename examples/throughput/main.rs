@@ -13,6 +13,9 @@
 //! The highest rate without loss is found by bisection, from one thread that records what is due once
 //! a millisecond. A rate is good if nothing is lost, and all has arrived a tenth of the time after the
 //! last span: what only fills a queue is not sustained.
+//!
+//! Below the table stands what HTTP cannot go below here: the processor time of a thread that writes as
+//! many bytes to the same server in one call, and reads the answer in another.
 
 #![expect(clippy::print_stdout, reason = "a program talks")]
 #![expect(clippy::disallowed_methods, reason = "a program has clocks of its own")]
@@ -20,13 +23,15 @@
 mod load;
 mod server;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use cpu_time::ProcessTime;
+use cpu_time::{ProcessTime, ThreadTime};
 use hotspan::{Compression, Config, Count, Delivery, Reason, Stats, stats};
 
 use load::Pace;
@@ -106,7 +111,7 @@ fn main() -> Result<()> {
         for children in CHILDREN {
             let mut each = |pace: Pace, what: &str, server: &mut Server| -> Result<Run> {
                 let run = run(to, pace, children, time, server)?;
-                table.add_row(row(name, children, what, &run));
+                table.add_row(row(name, children, what, time, &run));
                 if let Err(problem) = &run.books {
                     return Err(format!("{name}, {what}: {problem}").into());
                 }
@@ -114,7 +119,7 @@ fn main() -> Result<()> {
             };
             let one = each(Pace::FlatOut { threads: 1 }, "flat out, 1 thread", &mut server)?;
             each(Pace::FlatOut { threads: 2 }, "flat out, 2 threads", &mut server)?;
-            let high = 2.0 * one.arrived.spans as f64 / one.took.as_secs_f64();
+            let high = 4.0 * one.arrived.spans as f64 / one.took.as_secs_f64();
             let rate = sustained(to, children, high, time / 2, &mut server)?;
             each(Pace::Paced(rate), "paced, 1 thread", &mut server)?;
         }
@@ -124,7 +129,43 @@ fn main() -> Result<()> {
         "\nEach run takes {} s. CPU: of this process, for each span that arrived.",
         time.as_secs_f64()
     );
+    for children in CHILDREN {
+        let floor = bare(&server, children)?;
+        println!(
+            "One bare write and read, as for an item of {children} children: {:.1} µs, {:.0} ns a span.",
+            floor / 1000.0,
+            floor / f64::from(children + 1)
+        );
+    }
     Ok(())
+}
+
+/// Processor time, in nanoseconds, of an exchange with the server: the median of some rounds.
+fn bare(server: &Server, children: u32) -> Result<f64> {
+    const ROUNDS: usize = 9;
+    const EXCHANGES: u32 = 1000;
+    // What an item comes to, uncompressed, head included.
+    let body = vec![b'x'; 975 + 263 * children as usize];
+    let padding = "x".repeat(220);
+    let length = body.len();
+    let head = format!("POST / HTTP/1.1\r\nPadding: {padding}\r\nContent-Length: {length}\r\n\r\n");
+    let request = [head.as_bytes(), &body].concat();
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port()))?;
+    stream.set_nodelay(true)?;
+    let mut answer = [0; 1024];
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let begin = ThreadTime::now();
+        for _ in 0..EXCHANGES {
+            stream.write_all(&request)?;
+            if stream.read(&mut answer)? == 0 {
+                return Err("the server hung up".into());
+            }
+        }
+        rounds.push(begin.elapsed().as_nanos() as f64 / f64::from(EXCHANGES));
+    }
+    rounds.sort_by(f64::total_cmp);
+    Ok(rounds.get(ROUNDS / 2).copied().unwrap_or_default())
 }
 
 /// The highest rate that is sustained, in spans a second.
@@ -236,9 +277,8 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn row(name: &str, children: u32, what: &str, run: &Run) -> [String; 8] {
+fn row(name: &str, children: u32, what: &str, time: Duration, run: &Run) -> [String; 8] {
     let (recorded, arrived) = (run.recorded.spans as f64, run.arrived.spans as f64);
-    let seconds = run.took.as_secs_f64();
     let share = |spans: f64| format!("{:.1} %", 100.0 * spans / recorded);
     let lost = match run.lost.as_slice() {
         [] => "nothing".to_owned(),
@@ -253,8 +293,8 @@ fn row(name: &str, children: u32, what: &str, run: &Run) -> [String; 8] {
         name.to_owned(),
         children.to_string(),
         what.to_owned(),
-        format!("{:.2} M", recorded / seconds / 1e6),
-        format!("{:.2} M", arrived / seconds / 1e6),
+        format!("{:.2} M", recorded / time.as_secs_f64() / 1e6),
+        format!("{:.2} M", arrived / run.took.as_secs_f64() / 1e6),
         lost,
         format!("{:.0}", run.cpu.as_nanos() as f64 / arrived),
         run.first.map_or_else(|| "none".to_owned(), bound),

@@ -43,7 +43,11 @@ impl Server {
     }
 
     pub(crate) fn dsn(&self) -> String {
-        format!("http://0123456789abcdef0123456789abcdef@127.0.0.1:{}/1", self.port)
+        format!("http://0123456789abcdef0123456789abcdef@127.0.0.1:{}/1", self.port())
+    }
+
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Requests that it has answered so far.
