@@ -378,6 +378,7 @@ impl Flusher {
             self.intake.assembler().each_waiting(|slots| keep.waiting(slots));
         }
         self.out.books.cycles.add(1);
+        self.out.queue.rest(now);
         found.unsettled = self.intake.has_ended();
         // After the accounts: what was left out before is told by the cause of that time.
         self.look_for_pressure(now);

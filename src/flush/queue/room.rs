@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::{Queue, Strain};
 use crate::shared::ledger::Reason;
 
+/// What nobody has needed for so long is given back.
+const REST: Duration = Duration::from_secs(1);
+
 impl Queue {
     /// The server wants no transactions before this moment.
     pub(crate) fn limit(&self, until: Duration) {
@@ -44,6 +47,19 @@ impl Queue {
             return Err(Reason::QueueFull);
         }
         Ok(state.buffers.take_or_make())
+    }
+
+    /// Now and then, for the flusher: gives back to the system what a rush left behind.
+    pub(crate) fn rest(&self, now: Duration) {
+        let mut state = self.lock();
+        if now.saturating_sub(state.rested) < REST {
+            return;
+        }
+        state.rested = now;
+        let unneeded = state.buffers.rest();
+        drop(state);
+        // Nobody waits while these are freed.
+        drop(unneeded);
     }
 
     /// Takes a buffer back.

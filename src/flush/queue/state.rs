@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) awaiting: usize,
     pub(super) awaited: u64,
     pub(super) buffers: Buffers,
+    /// When those that nobody needed were last given back.
+    pub(super) rested: Duration,
     pub(super) refused: u64,
     /// The last parcel that came found no room.
     pub(super) is_overflowing: bool,

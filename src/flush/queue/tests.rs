@@ -609,10 +609,11 @@ fn each_flush_returns_when_its_own_is_settled() {
     let queue = Arc::new(queue(1000));
     let flush = |queue: &Arc<Queue>| {
         let flushing = Arc::clone(queue);
-        let handle = thread::spawn(move || {
+        let run = move || {
             flushing.begin();
             flushing.flush(LONG, clock::monotonic)
-        });
+        };
+        let handle = thread::Builder::new().spawn(run).unwrap();
         while queue.lock().awaiting == 0 {
             thread::sleep(SHORT);
         }
@@ -631,4 +632,17 @@ fn each_flush_returns_when_its_own_is_settled() {
     queue.reported();
     assert!(first.join().unwrap());
     assert_eq!(queue.lock().awaiting, 0);
+}
+
+#[test]
+fn what_a_rush_left_behind_is_given_back_when_nobody_needs_it_for_a_second() {
+    let queue = queue(1000);
+    for _ in 0..600 {
+        queue.recycle(Vec::with_capacity(8));
+    }
+    queue.rest(after(1_000));
+    queue.rest(after(1_999));
+    assert_eq!(queue.spares(), 600, "they may have been needed until just now");
+    queue.rest(after(2_000));
+    assert_eq!(queue.spares(), 512);
 }

@@ -188,7 +188,8 @@ mod tests {
     #[test]
     fn a_head_leaves_before_a_body_that_fills_the_buffer() {
         let mut thrift = thrift();
-        let body: Vec<u8> = (0..OUTPUT as u8).collect();
+        let body: Vec<u8> = (0..64).collect();
+        assert_eq!(body.len(), OUTPUT);
         write(&mut thrift, b"head");
         write(&mut thrift, &body);
         write(&mut thrift, b"rest");
