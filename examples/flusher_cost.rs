@@ -1,5 +1,5 @@
-//! What the flusher and an uploader cost, by processor time of their threads; `scripts/flusher-cost`
-//! says by stage, in instructions, where that goes.
+//! What the flusher and an uploader cost, by processor time of their threads;
+//! `scripts/flusher-cost` says by stage, in instructions, where that goes.
 //!
 //! `cargo run --release --features zstd --example flusher_cost`
 //!
@@ -8,12 +8,12 @@
 //!           └────── hotspan-flush ─────────┘         └─ hotspan-upload ─┘
 //! ```
 //!
-//! Items of different sizes, bare or with two data values on each span, take turns; each figure is a
-//! median over the rounds, in nanoseconds for each span, roots included. `flusher` is its thread's
-//! whole work; `uploader` is that of its thread with a transport that throws away; `http` is the same
-//! with one that posts to a server on loopback, uncompressed, the kernel's part included; compressing
-//! is measured by itself. On a machine that does other things the columns still compare with each
-//! other.
+//! Items of different sizes, bare or with two data values on each span, take turns; each figure is
+//! a median over the rounds, in nanoseconds for each span, roots included. `flusher` is its
+//! thread's whole work; `uploader` is that of its thread with a transport that throws away; `http`
+//! is the same with one that posts to a server on loopback, uncompressed, the kernel's part
+//! included; compressing is measured by itself. On a machine that does other things the columns
+//! still compare with each other.
 //!
 //! With arguments it only does the work, for tools that look from outside:
 //! `flusher_cost null|http|http-plain|http-zstd CHILDREN VALUES ITEMS`.

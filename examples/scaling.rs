@@ -1,12 +1,13 @@
-//! Whether a span costs the same however many there are: as the transaction grows, as names grow, as
-//! threads grow, as the process ages.
+//! Whether a span costs the same however many there are: as the transaction grows, as names grow,
+//! as threads grow, as the process ages.
 //!
 //! `cargo run --release --example scaling -- [children] [names] [threads] [age]`
 //!
-//! All four unless some are named; `scripts/scaling` adds what the same takes in instructions. Figures
-//! are nanoseconds of processor time for each span: `recording` on the thread that records, `flushing`
-//! on the flusher's thread, up to finished envelopes that are thrown away. Sizes take turns, and the
-//! median of the rounds is shown. Nothing may be lost, or the program fails: a lost span is cheap.
+//! All four unless some are named; `scripts/scaling` adds what the same takes in instructions.
+//! Figures are nanoseconds of processor time for each span: `recording` on the thread that records,
+//! `flushing` on the flusher's thread, up to finished envelopes that are thrown away. Sizes take
+//! turns, and the median of the rounds is shown. Nothing may be lost, or the program fails: a lost
+//! span is cheap.
 
 #![expect(clippy::print_stdout, reason = "a program talks")]
 
@@ -163,8 +164,8 @@ fn meet(guard: &Guard, texts: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Records what makes up about a burst, and waits for its delivery: nanoseconds of this thread and of
-/// the flusher's.
+/// Records what makes up about a burst, and waits for its delivery: nanoseconds of this thread and
+/// of the flusher's.
 fn burst(guard: &Guard, items: u32, mut item: impl FnMut()) -> Result<[f64; 2]> {
     let before = cpu_of("hotspan-flush")?;
     let begin = ThreadTime::now();
@@ -270,8 +271,8 @@ fn threads(guard: &Guard) -> Result<()> {
     Ok(())
 }
 
-/// So many threads share a burst, after one that is not counted: their rings are warm then, as those of
-/// threads that live are.
+/// So many threads share a burst, after one that is not counted: their rings are warm then, as
+/// those of threads that live are.
 fn together(guard: &Guard, count: u32) -> Result<[f64; 2]> {
     let items = (BURST / (USUAL + 1) / count).max(1);
     let spans = f64::from(items * count * (USUAL + 1));

@@ -57,7 +57,8 @@ pub(crate) fn record(pace: Pace, children: u32, time: Duration) {
     }
 }
 
-/// Items that are due by the time that has passed: what one beat was late for is made up by the next.
+/// Items that are due by the time that has passed: what one beat was late for is made up by the
+/// next.
 fn paced(items_a_second: f64, children: u32, time: Duration) {
     let begun = Instant::now();
     let mut done = 0.0;

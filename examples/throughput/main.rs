@@ -1,21 +1,21 @@
-//! How much gets through: flat out from one thread and from two, and the highest steady rate without
-//! loss, into nothing, into files, and to a server on loopback.
+//! How much gets through: flat out from one thread and from two, and the highest steady rate
+//! without loss, into nothing, into files, and to a server on loopback.
 //!
 //! `cargo run --release --example throughput -- [SECONDS] [TRANSPORT…]`
 //!
-//! A run takes 2 s unless said otherwise; transports are `null`, `file`, `http` (bodies compressed by
-//! gzip, as by default) and `http-plain`. For each run: what was recorded, what arrived, and what was
-//! lost for which reason; the processor time of this process, all threads and the kernel on their
-//! behalf, for each span that arrived, which includes what recording and dropping the others took; and
-//! the bound that gave way first. The server is a process of its own, and counts the requests it
-//! takes: they must be as many as the books say.
+//! A run takes 2 s unless said otherwise; transports are `null`, `file`, `http` (bodies compressed
+//! by gzip, as by default) and `http-plain`. For each run: what was recorded, what arrived, and
+//! what was lost for which reason; the processor time of this process, all threads and the kernel
+//! on their behalf, for each span that arrived, which includes what recording and dropping the
+//! others took; and the bound that gave way first. The server is a process of its own, and counts
+//! the requests it takes: they must be as many as the books say.
 //!
-//! The highest rate without loss is found by bisection, from one thread that records what is due once
-//! a millisecond. A rate is good if nothing is lost, and all has arrived a tenth of the time after the
-//! last span: what only fills a queue is not sustained.
+//! The highest rate without loss is found by bisection, from one thread that records what is due
+//! once a millisecond. A rate is good if nothing is lost, and all has arrived a tenth of the time
+//! after the last span: what only fills a queue is not sustained.
 //!
-//! Below the table stands what HTTP cannot go below here: the processor time of a thread that writes as
-//! many bytes to the same server in one call, and reads the answer in another.
+//! Below the table stands what HTTP cannot go below here: the processor time of a thread that
+//! writes as many bytes to the same server in one call, and reads the answer in another.
 
 #![expect(clippy::print_stdout, reason = "a program talks")]
 #![expect(clippy::disallowed_methods, reason = "a program has clocks of its own")]
@@ -132,7 +132,7 @@ fn main() -> Result<()> {
     for children in CHILDREN {
         let floor = bare(&server, children)?;
         println!(
-            "One bare write and read, as for an item of {children} children: {:.1} µs, {:.0} ns a span.",
+            "One bare write and read, as for {children} children: {:.1} µs, {:.0} ns a span.",
             floor / 1000.0,
             floor / f64::from(children + 1)
         );

@@ -1,8 +1,8 @@
 //! A server that takes everything, in a process of its own: what it costs is not the recorder's.
 //!
-//! It says its port on standard output, how many requests it has answered whenever a line comes in on
-//! standard input, and ends with that. One thread serves each connection, with as little work as an
-//! answer takes: it is to be the last thing that gives way.
+//! It says its port on standard output, how many requests it has answered whenever a line comes in
+//! on standard input, and ends with that. One thread serves each connection, with as little work as
+//! an answer takes: it is to be the last thing that gives way.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

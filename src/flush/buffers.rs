@@ -4,8 +4,8 @@
 const COUNT_MAX: usize = 512;
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// In a rush so many times more: about what one look at rings finds that fill fast. Memory that comes
-/// from the system and goes back at each look costs more than what is written into it.
+/// In a rush so many times more: about what one look at rings finds that fill fast. Memory that
+/// comes from the system and goes back at each look costs more than what is written into it.
 const RUSH: usize = 4;
 
 /// A buffer that grew beyond this is freed: one huge envelope must not pin its memory.

@@ -151,8 +151,8 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         (outcome, after)
     }
 
-    /// Stamps and sends, and heeds what the answer says about limits, whatever it is. Also says when
-    /// that came.
+    /// Stamps and sends, and heeds what the answer says about limits, whatever it is. Also says
+    /// when that came.
     fn send(&mut self, parcel: &mut Parcel, before: Moment) -> (Answer, Duration) {
         parcel.stamp(before.unix_nanos());
         let answer = call(&mut *self.transport, &Envelope { parcel });

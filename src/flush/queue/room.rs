@@ -32,8 +32,8 @@ impl Queue {
     }
 
     /// The same for something that is to be pushed; or why that would be in vain: the queue is
-    /// closed, or the last parcel found no room and one more like the last that did would find none,
-    /// either. Nothing is encoded then to be thrown away.
+    /// closed, or the last parcel found no room and one more like the last that did would find
+    /// none, either. Nothing is encoded then to be thrown away.
     ///
     /// # Errors
     /// The reason for which it is lost.

@@ -1,11 +1,12 @@
 //! Who sleeps, counted under the queue's lock: to call where nobody sleeps costs no system call.
 //!
-//! A condition variable of the standard library asks the kernel at every call whether there is anybody
-//! to wake. Most of the time there is not: uploaders under load find the next parcel without sleeping.
+//! A condition variable of the standard library asks the kernel at every call whether there is
+//! anybody to wake. Most of the time there is not: uploaders under load find the next parcel
+//! without sleeping.
 //!
 //! # Invariants
-//! * S1: whoever is not called was either awake or called before, and looks at the state again before
-//!   sleeping: the count is changed under the lock that guards the state.
+//! * S1: whoever is not called was either awake or called before, and looks at the state again
+//!   before sleeping: the count is changed under the lock that guards the state.
 
 /// Those who wait for one condition.
 #[derive(Debug, Default)]

@@ -41,8 +41,8 @@ pub(super) struct State {
     pub(super) workers: usize,
     /// Uploaders with nothing to do.
     pub(super) sleepers: Sleepers,
-    /// Those who wait until what was queued before them is settled, and the first number behind which
-    /// that is so for one of them.
+    /// Those who wait until what was queued before them is settled, and the first number behind
+    /// which that is so for one of them.
     pub(super) awaiting: usize,
     pub(super) awaited: u64,
     pub(super) buffers: Buffers,

@@ -1,13 +1,13 @@
 //! A connection that makes as few system calls as a request needs.
 //!
-//! For small envelopes the kernel is most of what sending costs. `ureq` writes the head of a request
-//! and its body one after the other, sets the time-outs of the socket to what is left before each, and
-//! looks whether the connection is open when it puts it away and again when it takes it out: twelve
-//! calls, of which five remain.
+//! For small envelopes the kernel is most of what sending costs. `ureq` writes the head of a
+//! request and its body one after the other, sets the time-outs of the socket to what is left
+//! before each, and looks whether the connection is open when it puts it away and again when it
+//! takes it out: twelve calls, of which five remain.
 //!
 //! * The head waits for the beginning of the body: one packet, one record of TLS.
-//! * What is left of a request's time is rounded down, so that it is mostly what the socket is set to
-//!   already.
+//! * What is left of a request's time is rounded down, so that it is mostly what the socket is set
+//!   to already.
 //! * Whether a connection is still good is asked when it is taken out, not when it is put away: the
 //!   second look sees all that the first could have seen.
 //!
