@@ -22,6 +22,8 @@ use cpu_time::ThreadTime;
 use fastrand::Rng;
 use hotspan::{Config, Delivery, Guard, Name, start_child, start_transaction, stats};
 
+type Measurement = fn(&Guard) -> Result<()>;
+
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const CHILDREN: [u32; 8] = [0, 1, 3, 10, 30, 100, 300, 1000];
@@ -82,7 +84,7 @@ fn main() -> Result<()> {
     {
         return count(what, size.parse()?, times.parse()?);
     }
-    let all: [(&str, fn(&Guard) -> Result<()>); 4] =
+    let all: [(&str, Measurement); 4] =
         [("children", children), ("names", names), ("threads", threads), ("age", age)];
     if !wanted.iter().all(|word| all.iter().any(|(name, _)| name == word)) {
         return Err("usage: scaling [children] [names] [threads] [age]".into());

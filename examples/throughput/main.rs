@@ -25,7 +25,7 @@ mod server;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -184,7 +184,7 @@ fn sustained(to: To, children: u32, high: f64, time: Duration, server: &mut Serv
     Ok(low)
 }
 
-fn config(to: To, server: &Server, folder: &PathBuf) -> Config {
+fn config(to: To, server: &Server, folder: &Path) -> Config {
     let compression = if let To::Http(compression) = to { compression } else { Compression::None };
     Config {
         dsn: Some(server.dsn()),
@@ -192,7 +192,7 @@ fn config(to: To, server: &Server, folder: &PathBuf) -> Config {
         environment: Some("production".into()),
         transport: match to {
             To::Null => Delivery::Null,
-            To::File => Delivery::File(folder.clone()),
+            To::File => Delivery::File(folder.to_path_buf()),
             To::Http(_) => Delivery::Http,
         },
         compression,

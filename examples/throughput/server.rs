@@ -119,10 +119,10 @@ fn converse(mut stream: TcpStream) -> std::io::Result<()> {
 fn head(bytes: &[u8]) -> Option<(usize, usize)> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let lines = bytes.get(..head)?.split(|byte| *byte == b'\n');
-    let length = lines.filter_map(|line| {
+    let mut lengths = lines.filter_map(|line| {
         let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
         let is_length = name.eq_ignore_ascii_case("content-length");
         is_length.then(|| value.trim().parse().ok())?
     });
-    Some((head, length.last().unwrap_or(0)))
+    Some((head, lengths.next().unwrap_or(0)))
 }

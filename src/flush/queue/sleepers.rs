@@ -76,7 +76,8 @@ mod tests {
         sleepers.lie_down();
         // His time was up.
         sleepers.get_up();
-        assert!(sleepers.call_one());
+        assert_eq!(sleepers.count(), 1);
+        assert!(sleepers.call_one() && !sleepers.call_one());
         sleepers.lie_down();
         assert!(sleepers.call_all());
         assert!(!sleepers.call_all());
