@@ -1,9 +1,12 @@
 //! Byte buffers of envelopes, used again: in steady state encoding allocates nothing.
 
-/// Buffers that wait to be used again, at most this many, of so many bytes together: about what
-/// one look at busy rings finds.
+/// Buffers that wait to be used again, at most this many, of so many bytes together.
 const COUNT_MAX: usize = 512;
 const BYTES_MAX: usize = 1024 * 1024;
+
+/// In a rush so many times more: about what one look at rings finds that fill fast. Memory that
+/// comes from the system and goes back at each look costs more than what is written into it.
+const RUSH: usize = 4;
 
 /// A buffer that grew beyond this is freed: one huge envelope must not pin its memory.
 const BUFFER_BYTES_MAX: usize = 256 * 1024;
@@ -12,21 +15,28 @@ const BUFFER_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Buffers {
     spares: Vec<Vec<u8>>,
     bytes: usize,
+    /// The fewest there were since the last [`rest`](Self::rest): so many nobody needed.
+    fewest: usize,
     /// Length of the last envelope: the guess for the next one.
     length: usize,
 }
 
 impl Buffers {
-    /// An empty buffer: a used one if there is any, else a new one with room for about what the
-    /// last envelope had in it.
-    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
+    /// An empty buffer that was used before, if there is any.
+    fn take(&mut self) -> Option<Vec<u8>> {
         let spare = self.spares.pop()?;
         self.bytes -= spare.capacity();
+        self.fewest = self.fewest.min(self.spares.len());
         Some(spare)
     }
 
+    /// The same, or a new one with room for about what the last envelope had in it.
+    pub(super) fn take_or_make(&mut self) -> Vec<u8> {
+        self.take().unwrap_or_else(|| Vec::with_capacity(self.room()))
+    }
+
     /// What a new one should have room for.
-    pub(super) fn room(&self) -> usize {
+    fn room(&self) -> usize {
         self.length + self.length / 4
     }
 
@@ -45,17 +55,34 @@ impl Buffers {
         if capacity == 0 || capacity > BUFFER_BYTES_MAX {
             return;
         }
-        if self.spares.len() < COUNT_MAX && bytes <= BYTES_MAX {
+        if self.spares.len() < RUSH * COUNT_MAX && bytes <= RUSH * BYTES_MAX {
             buffer.clear();
             self.bytes = bytes;
             self.spares.push(buffer);
         }
     }
 
+    /// Gives up what a rush left behind and nobody has needed since the last call.
+    pub(super) fn rest(&mut self) -> Vec<Vec<u8>> {
+        let (mut count, mut bytes) = (self.spares.len(), self.bytes);
+        // The oldest: the youngest are warm.
+        for buffer in self.spares.iter().take(self.fewest) {
+            if count <= COUNT_MAX && bytes <= BYTES_MAX {
+                break;
+            }
+            count -= 1;
+            bytes -= buffer.capacity();
+        }
+        self.bytes = bytes;
+        let unneeded = self.spares.drain(..self.spares.len() - count).collect();
+        self.fewest = count;
+        unneeded
+    }
+
     /// Frees all of them.
     pub(super) fn clear(&mut self) {
         self.spares = Vec::new();
-        self.bytes = 0;
+        (self.bytes, self.fewest) = (0, 0);
     }
 
     #[cfg(test)]
@@ -81,18 +108,42 @@ mod tests {
         buffers.give(Vec::with_capacity(BUFFER_BYTES_MAX + 1));
         buffers.give(Vec::new());
         assert!(buffers.take().is_none());
-        for _ in 0..COUNT_MAX + 3 {
+        for _ in 0..RUSH * COUNT_MAX + 3 {
             buffers.give(Vec::with_capacity(8));
         }
-        assert_eq!(buffers.count(), COUNT_MAX);
+        assert_eq!(buffers.count(), RUSH * COUNT_MAX);
         while buffers.take().is_some() {}
         assert_eq!(buffers.bytes, 0);
         for _ in 0..COUNT_MAX {
             buffers.give(Vec::with_capacity(BUFFER_BYTES_MAX));
         }
-        assert_eq!(buffers.count(), BYTES_MAX / BUFFER_BYTES_MAX);
+        assert_eq!(buffers.count(), RUSH * BYTES_MAX / BUFFER_BYTES_MAX);
         buffers.clear();
         assert_eq!((buffers.count(), buffers.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_a_rush_needed_is_kept_until_nobody_does() {
+        for (each, usual) in [(8, COUNT_MAX), (BYTES_MAX / 100, 100)] {
+            let mut buffers = Buffers::default();
+            for _ in 0..usual + 50 {
+                buffers.give(Vec::with_capacity(each));
+            }
+            assert!(buffers.rest().is_empty(), "until now all were used");
+            let used: Vec<_> = (0..20).map_while(|_| buffers.take()).collect();
+            used.into_iter().for_each(|buffer| buffers.give(buffer));
+            assert_eq!(buffers.rest().len(), 50);
+            assert_eq!((buffers.count(), buffers.rest().len()), (usual, 0));
+            assert_eq!(buffers.bytes, usual * each);
+            let mut buffers = Buffers::default();
+            for _ in 0..usual + 50 {
+                buffers.give(Vec::with_capacity(each));
+            }
+            buffers.rest();
+            let used: Vec<_> = (0..usual + 40).map_while(|_| buffers.take()).collect();
+            used.into_iter().for_each(|buffer| buffers.give(buffer));
+            assert_eq!(buffers.rest().len(), 10, "the others were needed");
+        }
     }
 
     #[test]

@@ -73,9 +73,11 @@ impl<Now: Fn() -> Moment> Courier<Now> {
 
     /// Waits for one thing to do, and does it. False when there will be no more.
     pub(crate) fn cycle(&mut self) -> bool {
-        let patience = self.depot.patience((self.now)().monotonic);
-        match self.queue().pop(self.worker, patience, || (self.now)().monotonic) {
-            Popped::Parcel(parcel) => self.deliver(parcel),
+        let began = (self.now)().monotonic;
+        let patience = self.depot.patience(began);
+        let mut after = None;
+        match self.queue().pop(self.worker, began, patience, || (self.now)().monotonic) {
+            Popped::Parcel(parcel) => after = Some(self.deliver(parcel)),
             Popped::Report => {
                 self.report();
                 self.queue().reported();
@@ -88,7 +90,7 @@ impl<Now: Fn() -> Moment> Courier<Now> {
             }
             Popped::Abandoned => return false,
         }
-        if self.depot.look((self.now)().monotonic) {
+        if self.depot.look(after.unwrap_or_else(|| (self.now)().monotonic)) {
             self.report();
         }
         true
@@ -108,10 +110,11 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         self.depot.queue()
     }
 
-    fn deliver(&mut self, mut parcel: Parcel) {
+    /// Returns when that was done.
+    fn deliver(&mut self, mut parcel: Parcel) -> Duration {
         let (event_id, way) = (parcel.event_id, parcel.way);
-        let outcome = self.attempt(&mut parcel);
-        let settled = self.queue().settle(self.worker, parcel, outcome, (self.now)().monotonic);
+        let (outcome, after) = self.attempt(&mut parcel);
+        let settled = self.queue().settle(self.worker, parcel, outcome, after);
         if settled == Settled::Again && outcome != Outcome::Limited && way.stored.is_none() {
             self.depot.books().retries.add(1);
         }
@@ -119,43 +122,52 @@ impl<Now: Fn() -> Moment> Courier<Now> {
             Some(id) => format!("envelope {id}: {outcome:?}, {settled:?}"),
             None => format!("envelope: {outcome:?}, {settled:?}"),
         });
+        after
     }
 
-    fn attempt(&mut self, parcel: &mut Parcel) -> Outcome {
-        if let Err(outcome) = self.depot.may_send(parcel.category, (self.now)().monotonic) {
-            return outcome;
+    /// What became of it, and when.
+    fn attempt(&mut self, parcel: &mut Parcel) -> (Outcome, Duration) {
+        // Each look at the clocks costs as much as encoding a span: one before, one after.
+        let before = (self.now)();
+        if let Err(outcome) = self.depot.may_send(parcel.category, before.monotonic) {
+            return (outcome, before.monotonic);
         }
-        match self.send(parcel) {
+        let (answer, after) = self.send(parcel, before);
+        let failed = |kind, error: &str| self.depot.failed(kind, error, after);
+        let outcome = match answer {
             Answer::Response(Response { status: 200..=299, .. }) => Outcome::Delivered,
             Answer::Response(Response { status: 429, .. }) => {
-                self.failed("status", "the server refused: 429, too many requests");
+                failed("status", "the server refused: 429, too many requests");
                 Outcome::Lost(Reason::Refused)
             }
             Answer::Response(Response { status, .. }) => {
-                self.failed("status", &format!("the server answered with status {status}"));
+                failed("status", &format!("the server answered with status {status}"));
                 Outcome::Lost(Reason::SendError)
             }
             Answer::Error(kind, error) => {
-                self.failed(kind.as_str(), &error);
+                failed(kind.as_str(), &error);
                 Outcome::NoAnswer { jitter: jitter() }
             }
             Answer::Panic => {
-                self.failed("panic", "the transport panicked");
+                failed("panic", "the transport panicked");
                 Outcome::Lost(Reason::Internal)
             }
-        }
+        };
+        (outcome, after)
     }
 
-    /// Stamps and sends, and heeds what the answer says about limits, whatever it is.
-    fn send(&mut self, parcel: &mut Parcel) -> Answer {
-        parcel.stamp((self.now)().unix_nanos());
+    /// Stamps and sends, and heeds what the answer says about limits, whatever it is. Also says
+    /// when that came.
+    fn send(&mut self, parcel: &mut Parcel, before: Moment) -> (Answer, Duration) {
+        parcel.stamp(before.unix_nanos());
         let answer = call(&mut *self.transport, &Envelope { parcel });
+        let after = (self.now)();
         match &answer {
-            Answer::Response(response) => self.depot.answered(response, (self.now)()),
+            Answer::Response(response) => self.depot.answered(response, after),
             Answer::Error(..) => self.depot.unanswered(),
             Answer::Panic => self.depot.panicked(),
         }
-        answer
+        (answer, after.monotonic)
     }
 
     /// Sends a client report, if there is anything to report and no limit forbids it.
@@ -174,7 +186,7 @@ impl<Now: Fn() -> Moment> Courier<Now> {
             way: Way::default(),
         };
         report.write_envelope(&mut parcel, now.unix);
-        let answer = self.send(&mut parcel);
+        let (answer, _) = self.send(&mut parcel, now);
         self.report_bytes = parcel.bytes;
         if let Answer::Response(_) = answer {
             self.queue().answered();
@@ -182,10 +194,6 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         if !matches!(answer, Answer::Response(Response { status: 200..=299, .. })) {
             report.restore(self.depot.books());
         }
-    }
-
-    fn failed(&self, kind: &'static str, error: &str) {
-        self.depot.failed(kind, error, (self.now)().monotonic);
     }
 }
 

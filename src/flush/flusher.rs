@@ -191,11 +191,6 @@ impl Out {
             self.books.delivered.add(kept);
             return;
         }
-        if self.queue.is_closed() {
-            // Too late for hooks, which may take their time, and for encoding.
-            self.lost(self.queue.reason_closed(), records(run).0);
-            return;
-        }
         match &self.hooks {
             None => self.encoded(run),
             Some(_) => self.hooked(run),
@@ -207,6 +202,11 @@ impl Out {
     #[inline(never)]
     fn hooked(&mut self, run: &[Slot]) {
         let Some(hooks) = &self.hooks else { return };
+        if self.queue.is_closed() {
+            // Too late for hooks, which may take their time.
+            self.lost(self.queue.reason_closed(), records(run).0);
+            return;
+        }
         let outcome = hooks.ask(run, &self.wire, &self.anchor, self.books);
         self.lost(Reason::EventProcessor, outcome.lost.event_processor);
         self.lost(Reason::BeforeSend, outcome.lost.before_send);
@@ -221,7 +221,10 @@ impl Out {
     }
 
     fn encoded(&mut self, run: &[Slot]) {
-        let buffer = self.queue.buffer();
+        let buffer = match self.queue.admit() {
+            Ok(buffer) => buffer,
+            Err(reason) => return self.lost(reason, records(run).0),
+        };
         match self.encoder.transaction(run, &self.wire, &self.anchor, buffer) {
             Ok((parcel, encoded)) => {
                 let kept = parcel.count;
@@ -375,6 +378,7 @@ impl Flusher {
             self.intake.assembler().each_waiting(|slots| keep.waiting(slots));
         }
         self.out.books.cycles.add(1);
+        self.out.queue.rest(now);
         found.unsettled = self.intake.has_ended();
         // After the accounts: what was left out before is told by the cause of that time.
         self.look_for_pressure(now);

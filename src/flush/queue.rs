@@ -30,7 +30,8 @@
 //!
 //! # Costs
 //! In steady state a parcel allocates nothing: the byte buffers go round ([`Queue::buffer`],
-//! [`Queue::settle`]), and the list of parcels keeps its room.
+//! [`Queue::settle`]), and the list of parcels keeps its room. Nor does it take a system call while
+//! uploaders have enough to do: only who sleeps is called (`sleepers`).
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -40,6 +41,8 @@ use super::envelope::Parcel;
 use crate::shared::ledger::{Books, Count, Reason};
 
 mod outcome;
+mod room;
+mod sleepers;
 mod spooling;
 mod state;
 
@@ -133,6 +136,7 @@ impl Queue {
             bytes > self.rules.bytes_max || state.count() >= self.rules.parcels_max
         };
         if state.is_closed || is_full {
+            state.is_overflowing = !is_stored;
             state.refused += u64::from(!state.is_closed && !is_stored);
             return Err(parcel.bytes);
         }
@@ -144,28 +148,33 @@ impl Queue {
             state.stored_bytes += capacity;
         } else {
             state.bytes = bytes;
+            state.is_overflowing = false;
             state.buffers.note(parcel.bytes.len());
             state.queued += parcel.count;
         }
         state.parcels.push_back(parcel);
         let is_filling = state.is_spooling && state.is_filling(&self.rules);
+        let sleeps = state.sleepers.call_one();
         drop(state);
-        self.work.notify_one();
+        if sleeps {
+            self.work.notify_one();
+        }
         if is_filling {
             self.spool_work.notify_one();
         }
         Ok(())
     }
 
-    /// Waits for something to do, at most `timeout`. The parcel that it returns must be settled
-    /// before the next call of this worker.
+    /// Waits for something to do, from `moment` on, at most `timeout`. The parcel that it returns
+    /// must be settled before the next call of this worker.
     pub(crate) fn pop(
         &self,
         worker: Worker,
+        mut moment: Duration,
         timeout: Duration,
         now: impl Fn() -> Duration,
     ) -> Popped {
-        let until = now().saturating_add(timeout);
+        let until = moment.saturating_add(timeout);
         let mut state = self.lock();
         loop {
             if state.abandoned.is_some() {
@@ -176,7 +185,6 @@ impl Queue {
                 state.reporting_for = state.reports_asked;
                 return Popped::Report;
             }
-            let moment = now();
             let pause = match state.next(moment) {
                 Next::Take => match state.take_oldest(worker) {
                     Some(parcel) => return Popped::Parcel(parcel),
@@ -189,10 +197,11 @@ impl Queue {
             if left.is_zero() {
                 return Popped::Idle;
             }
-            state.idle += 1;
+            state.sleepers.lie_down();
             let waited = self.work.wait_timeout(state, left.min(pause));
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
+            state.sleepers.get_up();
+            moment = now();
         }
     }
 
@@ -266,16 +275,23 @@ impl Queue {
         let is_down = state.route.is_down();
         let spool_has_work = flying.stored.is_some() || is_down || state.is_closed;
         let spool_has_work = spool_has_work && state.is_spooling;
+        let (calls_all, is_awaited) = (was_down && !is_down, state.is_awaited());
+        let calls = match calls_all {
+            true => state.sleepers.call_all(),
+            false => (settled == Settled::Again || was_down) && state.sleepers.call_one(),
+        };
         drop(state);
-        if was_down && !is_down {
-            self.work.notify_all();
-        } else if settled == Settled::Again || was_down {
-            self.work.notify_one();
+        match (calls, calls_all) {
+            (true, true) => self.work.notify_all(),
+            (true, false) => self.work.notify_one(),
+            _ => {}
         }
         if spool_has_work {
             self.spool_work.notify_one();
         }
-        self.progress.notify_all();
+        if is_awaited {
+            self.progress.notify_all();
+        }
         settled
     }
 
@@ -294,11 +310,13 @@ impl Queue {
     /// True if that happened within `timeout`.
     pub(crate) fn flush(&self, timeout: Duration, now: impl Fn() -> Duration) -> bool {
         let deadline = now().saturating_add(timeout);
-        let last = self.lock().number;
-        if !self.wait(timeout, |state| state.oldest().is_none_or(|oldest| oldest > last)) {
+        let last = self.lock().await_settled();
+        let is_through = self.wait(timeout, |state| state.is_settled(last));
+        let mut state = self.lock();
+        state.awaiting -= 1;
+        if !is_through {
             return false;
         }
-        let mut state = self.lock();
         if state.has_stopped() {
             return true;
         }
@@ -414,7 +432,7 @@ impl Queue {
     /// The numbers of the oldest parcel that waits while no uploader is idle, and of the youngest.
     pub(crate) fn wants_hands(&self) -> Option<(u64, u64)> {
         let state = self.lock();
-        let is_busy = state.idle == 0 && !state.route.is_down() && !state.is_closed;
+        let is_busy = state.sleepers.count() == 0 && !state.route.is_down() && !state.is_closed;
         let oldest = state.parcels.front().filter(|_| is_busy)?;
         Some((oldest.way.number, state.number))
     }
@@ -423,43 +441,7 @@ impl Queue {
     pub(crate) fn wants_all_hands(&self) -> usize {
         let state = self.lock();
         let waiting = if state.route.is_down() { 0 } else { state.parcels.len() };
-        waiting.saturating_sub(state.idle)
-    }
-
-    /// The server wants no transactions before this moment.
-    pub(crate) fn limit(&self, until: Duration) {
-        let mut state = self.lock();
-        // Two who have heard of a limit may come in any order.
-        state.limited_until = state.limited_until.max(until);
-    }
-
-    /// How the way to the server is.
-    pub(crate) fn strain(&self) -> Strain {
-        let state = self.lock();
-        Strain {
-            refused: state.refused,
-            is_full: state.bytes + state.buffers.length() > self.rules.bytes_max
-                || state.count() >= self.rules.parcels_max,
-            limited_until: state.limited_until,
-        }
-    }
-
-    /// An empty buffer to encode into.
-    pub(crate) fn buffer(&self) -> Vec<u8> {
-        let mut state = self.lock();
-        let (spare, room) = (state.buffers.take(), state.buffers.room());
-        drop(state);
-        spare.unwrap_or_else(|| Vec::with_capacity(room))
-    }
-
-    /// Takes a buffer back.
-    pub(crate) fn recycle(&self, buffer: Vec<u8>) {
-        self.lock().buffers.give(buffer);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn spares(&self) -> usize {
-        self.lock().buffers.count()
+        waiting.saturating_sub(state.sleepers.count())
     }
 
     /// Changes something that everybody may wait for.

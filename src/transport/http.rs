@@ -2,9 +2,9 @@
 //! compressors.
 //!
 //! ```text
-//!   envelope ─► compress ─► ureq ─► watch ─► sockets        trust: whom TLS believes
-//!                            │                              answer: what came back
-//!                            └─ lookup ─► one thread        fault: why nothing did
+//!   envelope ─► compress ─► ureq ─► watch ─► thrift ─► sockets   trust: whom TLS believes
+//!                            │                                   answer: what came back
+//!                            └─ lookup ─► one thread             fault: why nothing did
 //! ```
 //!
 //! The server is not trusted. What it answers is a status and some headers; the body is read so
@@ -23,9 +23,10 @@
 //!   A connection that is just coming about is the exception: that ends by its own time-out.
 //!
 //! # Costs
-//! About a dozen allocations a request inside `ureq`. The compressor and its output buffer are made
-//! once and used again. One connection is kept for each clone that sends, if
-//! [`HttpOptions::connections`] says so, and used for one request after the other.
+//! Five system calls a request (`thrift`), and about a dozen allocations inside `ureq`. The
+//! compressor and its output buffer are made once and used again. One connection is kept for each
+//! clone that sends, if [`HttpOptions::connections`] says so, and used for one request after the
+//! other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ mod fault;
 mod gzip;
 mod lookup;
 mod options;
+mod thrift;
 #[cfg(feature = "rustls")]
 mod trust;
 mod watch;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Rules;
 use super::outcome::{Fate, Worker};
+use super::sleepers::Sleepers;
 use crate::flush::backoff::Route;
 use crate::flush::buffers::Buffers;
 use crate::flush::envelope::{Parcel, Ticket};
@@ -38,9 +39,18 @@ pub(super) struct State {
     /// Why, if it is.
     pub(super) abandoned: Option<Reason>,
     pub(super) workers: usize,
-    pub(super) idle: usize,
+    /// Uploaders with nothing to do.
+    pub(super) sleepers: Sleepers,
+    /// Those who wait until what was queued before them is settled, and the first number behind
+    /// which that is so for one of them.
+    pub(super) awaiting: usize,
+    pub(super) awaited: u64,
     pub(super) buffers: Buffers,
+    /// When those that nobody needed were last given back.
+    pub(super) rested: Duration,
     pub(super) refused: u64,
+    /// The last parcel that came found no room.
+    pub(super) is_overflowing: bool,
     pub(super) limited_until: Duration,
 }
 
@@ -141,6 +151,23 @@ impl State {
         queued.into_iter().chain(in_flight).min()
     }
 
+    /// Somebody waits from now on for all that was queued so far; the number of the last of that.
+    pub(super) fn await_settled(&mut self) -> u64 {
+        self.awaited = if self.awaiting == 0 { self.number } else { self.awaited.min(self.number) };
+        self.awaiting += 1;
+        self.number
+    }
+
+    /// Whether all up to this number is settled.
+    pub(super) fn is_settled(&self, last: u64) -> bool {
+        self.oldest().is_none_or(|oldest| oldest > last)
+    }
+
+    /// Whether somebody may have waited for what was just settled.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaiting > 0 && self.is_settled(self.awaited)
+    }
+
     pub(super) fn in_flight(&self) -> Count {
         self.in_flight.iter().fold(Count::default(), |sum, each| sum + each.count)
     }
@@ -148,6 +175,11 @@ impl State {
     /// Parcels, queued and in flight, but for stored ones.
     pub(super) fn count(&self) -> usize {
         (self.parcels.len() + self.in_flight.len()).saturating_sub(self.stored)
+    }
+
+    /// Whether one more like the last would find no room.
+    pub(super) fn is_full(&self, rules: &Rules) -> bool {
+        self.bytes + self.buffers.length() > rules.bytes_max || self.count() >= rules.parcels_max
     }
 
     pub(super) fn is_filling(&self, rules: &Rules) -> bool {

@@ -42,7 +42,7 @@ fn parcel(bytes: usize, children: u64) -> Parcel {
 
 /// Whatever `worker` finds at this moment.
 fn look(queue: &Queue, worker: Worker, now: Duration) -> Popped {
-    queue.pop(worker, Duration::ZERO, || now)
+    queue.pop(worker, now, Duration::ZERO, || now)
 }
 
 fn pop(queue: &Queue) -> Parcel {
@@ -246,7 +246,7 @@ fn flush_waits_for_what_was_pushed_before_it_and_then_for_a_report() {
         move || {
             let mut seen = Vec::new();
             loop {
-                match queue.pop(A, LONG, clock::monotonic) {
+                match queue.pop(A, clock::monotonic(), LONG, clock::monotonic) {
                     Popped::Parcel(parcel) => {
                         seen.push("parcel");
                         settle(&queue, parcel, Outcome::Delivered);
@@ -577,4 +577,72 @@ fn a_shutdown_that_runs_out_of_time_leaves_all_to_the_spool() {
     let taken = queue.pop_for_spool(NOW).unwrap();
     queue.settle(Worker::SPOOL, taken, Outcome::Spooled, NOW);
     assert!(!queue.wait_for_spool(LONG, &mut none), "that was all");
+}
+
+#[test]
+fn after_an_overflow_nothing_is_encoded_before_there_is_room_again() {
+    let queue = queue(100);
+    assert!(queue.admit().is_ok(), "an empty one");
+    push(&queue, parcel(40, 0)).unwrap();
+    push(&queue, parcel(40, 0)).unwrap();
+    assert!(queue.admit().is_ok(), "full, for all that is known, but a small one may fit");
+    push(&queue, parcel(40, 0)).unwrap_err();
+    assert_eq!(queue.admit().unwrap_err(), Reason::QueueFull);
+    assert_eq!(queue.strain().refused, 2, "both are to be seen by those who send less");
+    let taken = pop(&queue);
+    assert_eq!(queue.admit().unwrap_err(), Reason::QueueFull, "in flight takes room, too");
+    settle(&queue, taken, Outcome::Delivered);
+    assert!(queue.admit().is_ok());
+    push(&queue, parcel(40, 0)).unwrap();
+    assert!(queue.admit().is_ok(), "that one found room");
+
+    push(&queue, parcel(40, 0)).unwrap_err();
+    queue.close();
+    assert_eq!(queue.admit().unwrap_err(), Reason::ShutdownDeadline);
+    queue.abandon(Reason::Internal);
+    assert_eq!(queue.admit().unwrap_err(), Reason::Internal);
+    assert_eq!(queue.strain().refused, 4, "what comes after closing strains nobody");
+}
+
+#[test]
+fn each_flush_returns_when_its_own_is_settled() {
+    let queue = Arc::new(queue(1000));
+    let flush = |queue: &Arc<Queue>| {
+        let flushing = Arc::clone(queue);
+        let run = move || {
+            flushing.begin();
+            flushing.flush(LONG, clock::monotonic)
+        };
+        let handle = thread::Builder::new().spawn(run).unwrap();
+        while queue.lock().awaiting == 0 {
+            thread::sleep(SHORT);
+        }
+        handle
+    };
+    push(&queue, parcel(10, 0)).unwrap();
+    let first = flush(&queue);
+    push(&queue, parcel(10, 0)).unwrap();
+    assert!(!queue.lock().is_awaited());
+    let one = pop(&queue);
+    let two = pop(&queue);
+    settle(&queue, two, Outcome::Delivered);
+    assert!(!queue.lock().is_awaited(), "the first is still under way");
+    settle(&queue, one, Outcome::Delivered);
+    assert!(matches!(queue.pop(A, NOW, LONG, || NOW), Popped::Report));
+    queue.reported();
+    assert!(first.join().unwrap());
+    assert_eq!(queue.lock().awaiting, 0);
+}
+
+#[test]
+fn what_a_rush_left_behind_is_given_back_when_nobody_needs_it_for_a_second() {
+    let queue = queue(1000);
+    for _ in 0..600 {
+        queue.recycle(Vec::with_capacity(8));
+    }
+    queue.rest(after(1_000));
+    queue.rest(after(1_999));
+    assert_eq!(queue.spares(), 600, "they may have been needed until just now");
+    queue.rest(after(2_000));
+    assert_eq!(queue.spares(), 512);
 }

@@ -83,7 +83,7 @@ impl<Now: Fn() -> Moment> Rig<Now> {
     }
 
     fn pop(&self) -> Option<Parcel> {
-        match self.queue.pop(A, Duration::ZERO, || self.now()) {
+        match self.queue.pop(A, self.now(), Duration::ZERO, || self.now()) {
             Popped::Parcel(parcel) => Some(parcel),
             _ => None,
         }

@@ -11,6 +11,8 @@ use std::cell::Cell;
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
+use super::thrift::Thrift;
+
 /// What happened on this thread since [`Trail::begin`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Trail {
@@ -54,12 +56,12 @@ impl<C: Connector> Connector for Watched<C> {
         chained: Option<()>,
     ) -> Result<Option<Self::Out>, Error> {
         note(|trail| trail.connected = true);
-        Ok(self.0.connect(details, chained)?.map(WatchedTransport))
+        Ok(self.0.connect(details, chained)?.map(|inner| WatchedTransport(Thrift::new(inner))))
     }
 }
 
 #[derive(Debug)]
-pub(super) struct WatchedTransport<T>(T);
+pub(super) struct WatchedTransport<T>(Thrift<T>);
 
 impl<T: Transport> Transport for WatchedTransport<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {

@@ -1,0 +1,74 @@
+//! The queue, as those see it who fill it: whether there is room, and buffers to write into.
+
+use std::time::Duration;
+
+use super::{Queue, Strain};
+use crate::shared::ledger::Reason;
+
+/// What nobody has needed for so long is given back.
+const REST: Duration = Duration::from_secs(1);
+
+impl Queue {
+    /// The server wants no transactions before this moment.
+    pub(crate) fn limit(&self, until: Duration) {
+        let mut state = self.lock();
+        // Two who have heard of a limit may come in any order.
+        state.limited_until = state.limited_until.max(until);
+    }
+
+    /// How the way to the server is.
+    pub(crate) fn strain(&self) -> Strain {
+        let state = self.lock();
+        Strain {
+            refused: state.refused,
+            is_full: state.is_full(&self.rules),
+            limited_until: state.limited_until,
+        }
+    }
+
+    /// An empty buffer to encode into.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        self.lock().buffers.take_or_make()
+    }
+
+    /// The same for something that is to be pushed; or why that would be in vain: the queue is
+    /// closed, or the last parcel found no room and one more like the last that did would find
+    /// none, either. Nothing is encoded then to be thrown away.
+    ///
+    /// # Errors
+    /// The reason for which it is lost.
+    pub(crate) fn admit(&self) -> Result<Vec<u8>, Reason> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(state.abandoned.unwrap_or(Reason::ShutdownDeadline));
+        }
+        if state.is_overflowing && state.is_full(&self.rules) {
+            state.refused += 1;
+            return Err(Reason::QueueFull);
+        }
+        Ok(state.buffers.take_or_make())
+    }
+
+    /// Now and then, for the flusher: gives back to the system what a rush left behind.
+    pub(crate) fn rest(&self, now: Duration) {
+        let mut state = self.lock();
+        if now.saturating_sub(state.rested) < REST {
+            return;
+        }
+        state.rested = now;
+        let unneeded = state.buffers.rest();
+        drop(state);
+        // Nobody waits while these are freed.
+        drop(unneeded);
+    }
+
+    /// Takes a buffer back.
+    pub(crate) fn recycle(&self, buffer: Vec<u8>) {
+        self.lock().buffers.give(buffer);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn spares(&self) -> usize {
+        self.lock().buffers.count()
+    }
+}
