@@ -70,16 +70,19 @@ impl Place {
 }
 
 /// The number of a text; [`NameId::INLINE`] when the table has no room for it.
+#[inline]
 pub(crate) fn name_id(text: &str) -> NameId {
-    LOCAL
-        .try_with(|local| {
-            let (place, second) = local.cache.places(text);
-            if place.holds(text) {
-                return place.id.get();
-            }
-            look_further(local, second, text)
-        })
-        .unwrap_or(NameId::INLINE)
+    LOCAL.try_with(|local| name_id_in(local, text)).unwrap_or(NameId::INLINE)
+}
+
+// How this is cut into functions: `open.rs`.
+#[inline(never)]
+fn name_id_in(local: &Local, text: &str) -> NameId {
+    let (place, second) = local.cache.places(text);
+    if place.holds(text) {
+        return place.id.get();
+    }
+    look_further(local, second, text)
 }
 
 #[inline(never)]
