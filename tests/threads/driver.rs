@@ -144,6 +144,8 @@ impl Driver {
                     self.child(at, handle, move |held, name| held[which].child(name));
                 }
             }
+            Act::Step(which) => self.next_step(at, which),
+            Act::EndStep(which) => self.end_step(at, which),
             Act::Set(which, key) => self.set(at, which, key),
             Act::SetDetached(which, key) => self.set_detached(at, which, key),
             Act::End(which, how) => self.end_held(at, which, how),

@@ -26,6 +26,7 @@ mod model;
 mod outcome;
 mod panics;
 mod program;
+mod steps;
 #[path = "../support/mod.rs"]
 mod support;
 mod travel;

@@ -65,6 +65,8 @@ pub(super) struct Line {
     pub(super) foreign: bool,
     /// What is set next takes a turn.
     pub(super) moved: bool,
+    /// A step of this transaction.
+    pub(super) step_of: Option<usize>,
 }
 
 /// Something that a thread recorded.
@@ -224,6 +226,7 @@ impl Model {
             entered: false,
             foreign: false,
             moved: false,
+            step_of: None,
         });
         Handle { node, line: self.lines }
     }
@@ -349,10 +352,10 @@ impl Model {
             return;
         };
         let is_current = self.nodes[node].generation == self.generation;
-        let is_top = at + 1 == self.lanes[thread].lines.len();
         if !self.nodes[node].sampled {
             // Nothing of it is recorded.
         } else if node == root {
+            self.end_step(thread, handle, how);
             let unfinished = self.end_below(thread, node);
             self.lose(Reason::Unfinished, count(0, unfinished));
             if is_current {
@@ -371,6 +374,8 @@ impl Model {
         } else {
             self.record(thread, node, how, 0, Fate::Open);
         }
+        // What ends with it lies on it no more.
+        let is_top = at + 1 == self.lanes[thread].lines.len();
         self.misnested += u64::from(!is_top);
         self.lanes[thread].lines[at].node = None;
         self.settle(thread);

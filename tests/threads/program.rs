@@ -37,6 +37,9 @@ pub(crate) enum Act {
     AskCurrent(bool),
     Forget(usize),
     ForgetDetached(usize),
+    /// Of a transaction that the thread holds: its next step, or the end of the one that is open.
+    Step(usize),
+    EndStep(usize),
     /// So many of what the thread holds, and perhaps something detached, are dropped by a panic;
     /// perhaps a span is started and ended meanwhile.
     Panic(usize, usize, Option<usize>, bool),
@@ -139,6 +142,8 @@ fn act() -> impl Strategy<Value = Act> + Clone {
     prop_oneof![
         8 => Just(Act::Transaction),
         10 => Just(Act::Child),
+        6 => n().prop_map(Act::Step),
+        1 => n().prop_map(Act::EndStep),
         6 => n().prop_map(Act::ChildOf),
         10 => (n(), key()).prop_map(|(at, key)| Act::Set(at, key)),
         5 => (n(), key()).prop_map(|(at, key)| Act::SetDetached(at, key)),

@@ -42,6 +42,7 @@ impl Model {
     }
 
     pub(crate) fn detach(&mut self, thread: usize, handle: Handle) -> Option<Carried> {
+        self.end_step(thread, handle, How::default());
         let carried = self.context(thread, handle)?;
         let at = self.find(thread, handle)?;
         if self.nodes[handle.node].sampled {
