@@ -125,7 +125,7 @@ impl Drop for Span {
 #[inline(never)]
 pub(crate) fn inline_names(handle: Handle, op: (NameId, &str), description: (NameId, &str)) {
     for (kind, (id, text)) in [(Kind::Op, op), (Kind::Description, description)] {
-        if id == NameId::INLINE {
+        if id == NameId::INLINE && handle.is_recording() {
             record::attribute(handle, kind, NameId::INLINE, Value::Text(text));
         }
     }

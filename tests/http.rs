@@ -257,6 +257,22 @@ fn what_the_server_says_is_wrong_is_told() {
 }
 
 #[test]
+fn headers_are_read_up_to_32_kib() {
+    let server = Server::start();
+    let mut http = http(&server);
+    let answer = |bytes: usize| {
+        let line = format!("X-Filler: {}\r\n", "x".repeat(1000 - 12));
+        let lines = line.repeat(bytes / 1000);
+        Reply::Close(format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 0\r\n\r\n").into())
+    };
+    server.reply(answer(31_000));
+    assert_eq!(send(&mut http, &envelope(100)).unwrap().status, 200);
+    server.reply(answer(40_000));
+    let error = send(&mut http, &envelope(100)).unwrap_err().to_string();
+    assert!(error.contains("header"), "{error}");
+}
+
+#[test]
 fn the_servers_clock_is_read() {
     let server = Server::start();
     let mut http = http(&server);

@@ -235,10 +235,15 @@ fn steps_that_find_no_room_are_counted_one_by_one() {
             transaction.step("step", "one of many").set_data("n", n);
         }
     }
+    let before = session.before.attributes_lost;
     let ending = session.end();
     let delivered = ending.only().spans().len() as u64;
     assert!(delivered > 0 && delivered < 1000);
-    assert_eq!(delivered + ending.lost(Reason::RingFull).spans, 1000);
+    let lost = ending.lost(Reason::RingFull).spans;
+    assert_eq!(delivered + lost, 1000);
+    // The last one, too, which the end of the transaction ended.
+    let lost = lost + ending.after.attributes_lost - before;
+    assert_eq!(ending.only().root()["data"]["hotspan.lost"], lost);
 }
 
 #[test]

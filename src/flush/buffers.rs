@@ -23,20 +23,15 @@ pub(super) struct Buffers {
 
 impl Buffers {
     /// An empty buffer that was used before, if there is any.
-    fn take(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
         let spare = self.spares.pop()?;
         self.bytes -= spare.capacity();
         self.fewest = self.fewest.min(self.spares.len());
         Some(spare)
     }
 
-    /// The same, or a new one with room for about what the last envelope had in it.
-    pub(super) fn take_or_make(&mut self) -> Vec<u8> {
-        self.take().unwrap_or_else(|| Vec::with_capacity(self.room()))
-    }
-
-    /// What a new one should have room for.
-    fn room(&self) -> usize {
+    /// What a new one should have room for: about what the last envelope had in it.
+    pub(super) fn room(&self) -> usize {
         self.length + self.length / 4
     }
 

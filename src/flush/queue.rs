@@ -136,7 +136,7 @@ impl Queue {
             bytes > self.rules.bytes_max || state.count() >= self.rules.parcels_max
         };
         if state.is_closed || is_full {
-            state.is_overflowing = !is_stored;
+            state.is_overflowing |= !is_stored;
             state.refused += u64::from(!state.is_closed && !is_stored);
             return Err(parcel.bytes);
         }

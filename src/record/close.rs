@@ -284,10 +284,8 @@ impl Local {
             // Given up earlier, and counted then.
             return;
         }
-        let [.., lost, _] = lane.spans.at(depth);
         let mut record = SpanRecord {
             kind: Kind::Root,
-            lost: low(lost.load(Ordering::Relaxed)),
             threshold: threshold_of(entry.meta),
             ..child_record(&entry, end)
         };
@@ -305,6 +303,9 @@ impl Local {
         if lane.spans.len() != depth + 1 {
             record.unfinished = self.close_above(lane, depth, entry.key);
         }
+        // Now that nothing more of it can be lost.
+        let [.., lost, _] = lane.spans.at(depth);
+        record.lost = low(lost.load(Ordering::Relaxed));
         self.note_keys(lane);
         if (entry.meta ^ SETTINGS.state()) & GENERATION != 0 {
             self.take_back_own(lane, depth);

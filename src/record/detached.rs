@@ -107,8 +107,8 @@ impl Carried {
     }
 }
 
-/// Takes an open span of this thread off the stack. Children of it that are open here stay, and end
-/// as its children.
+/// Takes an open span of this thread off the stack. Its step ends; other children of it that are
+/// open here stay, and end as its children.
 pub(crate) fn detach(handle: Handle) -> Carried {
     LOCAL
         .try_with(|local| {

@@ -37,7 +37,6 @@ const SLABS: usize = 1024;
 #[cfg(hotspan_loom)]
 const SLABS: usize = 1;
 
-/// A slot of a ring as it lies in memory.
 /// A chunk.
 pub(crate) type Chunk = [AtomicSlot; CHUNK_SLOTS];
 

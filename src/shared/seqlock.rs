@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   entry:  key | root | parent | start | names | meta | lost | plan  one cache line
-//!   meta:   flags:7 | (threshold:20) | flags:2 | generation:12 | flags:9 | root's depth:9
+//!   meta:   flags:8 | (threshold:20) | flags:2 | generation:12 | flags:9 | root's depth:9
 //! ```
 //!
 //! # Invariants
@@ -20,8 +20,8 @@
 //! # Orderings
 //! | here | pairs with | licenses |
 //! |---|---|---|
-//! | `write`: fence Release after `seq` odd | `consistently`: fence Acquire before the second load of `seq` | a reader that saw a new word sees the odd `seq` too, and throws its copy away |
-//! | `write`: store of `seq` even, Release | `consistently`: first load of `seq`, Acquire | a reader that starts from an even `seq` sees all words written before it |
+//! | `change`: fence Release after `seq` odd | `consistently`: fence Acquire before the second load of `seq` | a reader that saw a new word sees the odd `seq` too, and throws its copy away |
+//! | `change`: store of `seq` even, Release | `consistently`: first load of `seq`, Acquire | a reader that starts from an even `seq` sees all words written before it |
 //!
 //! This is the form of Boehm (MSPC 2012), with every word an atomic.
 
@@ -308,13 +308,13 @@ impl OpenSpans {
 
     /// One try of [`consistently`](Self::consistently): `None` when the owner was writing.
     fn undisturbed<T>(&self, copy: impl FnOnce(usize) -> T) -> Option<T> {
-        // ORDERING: Acquire, with the Release store in `write`.
+        // ORDERING: Acquire, with the Release store in `change`.
         let before = self.seq.load(Ordering::Acquire);
         if !before.is_multiple_of(2) {
             return None;
         }
         let copied = copy(self.len());
-        // ORDERING: Acquire fence, with the Release fence in `write`.
+        // ORDERING: Acquire fence, with the Release fence in `change`.
         fence(Ordering::Acquire);
         (self.seq.load(Ordering::Relaxed) == before).then_some(copied)
     }

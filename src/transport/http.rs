@@ -66,9 +66,11 @@ use watch::{Trail, Watched};
 const CLIENT: &str = concat!("hotspan/", env!("CARGO_PKG_VERSION"));
 
 /// An answer's status line and headers must fit into this, which each connection holds.
-const RESPONSE_HEADER_MAX: usize = 16 * 1024;
+const RESPONSE_HEADER_MAX: usize = 32 * 1024;
 
-/// What each connection holds for what is sent: half of it goes out at a time.
+/// What each connection holds for what comes: more than that, so that too much is seen to be too
+/// much; and for what goes out at a time.
+const INPUT_BUFFER: usize = RESPONSE_HEADER_MAX + 1024;
 const OUTPUT_BUFFER: usize = 32 * 1024;
 
 /// How long the body of an answer may take once its status is known.
@@ -245,7 +247,7 @@ fn agent_config(
         .accept("")
         .accept_encoding("")
         .max_response_header_size(RESPONSE_HEADER_MAX)
-        .input_buffer_size(RESPONSE_HEADER_MAX)
+        .input_buffer_size(INPUT_BUFFER)
         .output_buffer_size(OUTPUT_BUFFER)
         .max_idle_connections(options.connections)
         .max_idle_connections_per_host(options.connections)

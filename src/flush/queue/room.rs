@@ -1,9 +1,15 @@
 //! The queue, as those see it who fill it: whether there is room, and buffers to write into.
 
+use std::sync::MutexGuard;
 use std::time::Duration;
 
+use super::state::State;
 use super::{Queue, Strain};
 use crate::shared::ledger::Reason;
+
+/// Of those that would find no room, as it seems, one in so many is tried all the same: it may be
+/// smaller than the last one that did find some.
+const TRY_EVERY: u64 = 16;
 
 /// What nobody has needed for so long is given back.
 const REST: Duration = Duration::from_secs(1);
@@ -28,12 +34,12 @@ impl Queue {
 
     /// An empty buffer to encode into.
     pub(crate) fn buffer(&self) -> Vec<u8> {
-        self.lock().buffers.take_or_make()
+        buffer(self.lock())
     }
 
     /// The same for something that is to be pushed; or why that would be in vain: the queue is
     /// closed, or the last parcel found no room and one more like the last that did would find
-    /// none, either. Nothing is encoded then to be thrown away.
+    /// none, either. Nothing is encoded then to be thrown away, but for one in [`TRY_EVERY`].
     ///
     /// # Errors
     /// The reason for which it is lost.
@@ -44,9 +50,11 @@ impl Queue {
         }
         if state.is_overflowing && state.is_full(&self.rules) {
             state.refused += 1;
-            return Err(Reason::QueueFull);
+            if !state.refused.is_multiple_of(TRY_EVERY) {
+                return Err(Reason::QueueFull);
+            }
         }
-        Ok(state.buffers.take_or_make())
+        Ok(buffer(state))
     }
 
     /// Now and then, for the flusher: gives back to the system what a rush left behind.
@@ -71,4 +79,11 @@ impl Queue {
     pub(crate) fn spares(&self) -> usize {
         self.lock().buffers.count()
     }
+}
+
+/// An empty buffer; a new one is made when nobody waits for the lock.
+fn buffer(mut state: MutexGuard<'_, State>) -> Vec<u8> {
+    let (spare, room) = (state.buffers.take(), state.buffers.room());
+    drop(state);
+    spare.unwrap_or_else(|| Vec::with_capacity(room))
 }

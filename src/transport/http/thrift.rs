@@ -5,7 +5,7 @@
 //! before each, and looks whether the connection is open when it puts it away and again when it
 //! takes it out: twelve calls, of which five remain.
 //!
-//! * The head waits for the beginning of the body: one packet, one record of TLS.
+//! * The head waits for the body: one packet, one record of TLS, where both fit into the buffer.
 //! * What is left of a request's time is rounded down, so that it is mostly what the socket is set
 //!   to already.
 //! * Whether a connection is still good is asked when it is taken out, not when it is put away: the
