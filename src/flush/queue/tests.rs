@@ -605,6 +605,22 @@ fn after_an_overflow_nothing_is_encoded_before_there_is_room_again() {
 }
 
 #[test]
+fn small_ones_are_not_refused_for_ever_after_a_large_one_was() {
+    let queue = queue(100);
+    push(&queue, parcel(80, 0)).unwrap();
+    let large = pop(&queue);
+    settle(&queue, large, Outcome::Delivered);
+    push(&queue, parcel(30, 0)).unwrap();
+    push(&queue, parcel(80, 0)).unwrap_err();
+    push(&queue, parcel(60, 0)).unwrap();
+    push(&queue, parcel(80, 0)).unwrap_err();
+    let tries = (0..100).map(|_| queue.admit().is_ok()).take_while(|is_tried| !is_tried).count();
+    assert!(tries < 16, "one of them is tried");
+    push(&queue, parcel(1, 0)).unwrap();
+    assert!(queue.admit().is_ok(), "and those like it after it");
+}
+
+#[test]
 fn each_flush_returns_when_its_own_is_settled() {
     let queue = Arc::new(queue(1000));
     let flush = |queue: &Arc<Queue>| {
