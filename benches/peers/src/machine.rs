@@ -29,7 +29,7 @@ pub fn describe() -> Value {
     json!({
         "processor": model.map(|model| model.trim_start_matches(['\t', ' ', ':'])),
         "cores": available_parallelism().map_or(0, usize::from),
-        "kernel": kernel.trim(),
+        "kernel": kernel.trim().split('-').next(),
         "clock_source": read_to_string(clock).unwrap_or_default().trim(),
         // Of the minute before: what else the machine had to do.
         "load_before": read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next(),
