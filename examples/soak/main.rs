@@ -47,9 +47,13 @@ const RUSH: std::ops::Range<u64> = 20..25;
 const SHORT_THREADS: u64 = 1;
 const BEAT: Duration = Duration::from_millis(5);
 
-/// A share of one: threads that come and go do not rush, as each that waits for the flusher holds a
-/// place of its own.
-const ONE_BY_ONE: u64 = 1;
+/// Whether somebody takes part in the rush. Threads that come and go do not, as each that waits for
+/// the flusher holds a place of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Temper {
+    Rushing,
+    Calm,
+}
 
 static OVER: AtomicBool = AtomicBool::new(false);
 static RUSHING: AtomicBool = AtomicBool::new(false);
@@ -78,11 +82,11 @@ fn main() -> Result<ExitCode> {
     let (sender, receiver) = sync_channel(64);
     let watched = thread::scope(|scope| {
         let threads = [
-            scope.spawn(move || beat(share, bound)),
-            scope.spawn(move || beat(share, |n| send(&sender, n))),
+            scope.spawn(move || beat(share, Temper::Rushing, bound)),
+            scope.spawn(move || beat(share, Temper::Rushing, |n| send(&sender, n))),
             scope.spawn(move || work(&receiver)),
-            scope.spawn(move || beat(share, futures)),
-            scope.spawn(move || beat(ONE_BY_ONE, |n| short(n, share))),
+            scope.spawn(move || beat(share, Temper::Rushing, futures)),
+            scope.spawn(move || beat(1, Temper::Calm, |n| short(n, share))),
         ];
         let watched = watch(time);
         OVER.store(true, Ordering::Relaxed);
@@ -162,7 +166,7 @@ impl FarEnd {
 }
 
 /// Does something `share` times a beat until all is over. What a late beat missed is not made up.
-fn beat(share: u64, mut work: impl FnMut(u64)) {
+fn beat(share: u64, temper: Temper, mut work: impl FnMut(u64)) {
     let mut n = 0;
     while !OVER.load(Ordering::Relaxed) {
         let begun = Instant::now();
@@ -170,7 +174,7 @@ fn beat(share: u64, mut work: impl FnMut(u64)) {
             work(n);
             n += 1;
         }
-        if share == ONE_BY_ONE || !RUSHING.load(Ordering::Relaxed) {
+        if temper == Temper::Calm || !RUSHING.load(Ordering::Relaxed) {
             thread::sleep(BEAT.saturating_sub(begun.elapsed()));
         }
     }
