@@ -320,7 +320,7 @@ impl Attributes {
                 page.trims.dropped += 1;
                 continue;
             }
-            page.out.extend_from_slice(page.fragments.bytes(item.key));
+            page.fragments.put(page.out, item.key);
             let scratch = (&mut self.payload, &mut self.plain);
             match write_value(page.out, page.run, section, item.value, scratch) {
                 Written::Unfit => {
@@ -367,6 +367,12 @@ fn write_value(
         }
     };
     let Some((header, slots)) = scan::attribute(run, at) else { return Written::Unfit };
+    if section != Section::Measurements
+        && let Some(slot) = slots.first()
+        && value::short(out, &header, slot, section == Section::Tags)
+    {
+        return Written::Whole;
+    }
     let bytes = payload.of(slots, &header);
     let Some((_, bytes)) = bytes.and_then(|bytes| value::split_name(header.name, bytes)) else {
         return Written::Unfit;

@@ -18,6 +18,9 @@ const IDS_MAX: usize = 16 * 1024;
 /// Bytes of remembered fragments.
 const KEPT_MAX: usize = 1024 * 1024;
 
+/// Pieces of at most so many bytes are copied as if they had so many.
+const SHORT: usize = 64;
+
 /// The longest op, in characters.
 pub(super) const OP_MAX: usize = 128;
 /// The longest transaction name, tag key, tag value, in characters.
@@ -148,15 +151,35 @@ impl Fragments {
         one.len == other.len && self.bytes(one) == self.bytes(other)
     }
 
+    /// Appends a piece. A short one is copied with what stands behind it, and that taken away again:
+    /// so many bytes at once are a few instructions, and any other number is a call.
+    #[inline]
+    pub(super) fn put(&self, out: &mut Vec<u8>, piece: Piece) {
+        let len = usize::from(piece.len);
+        let from = self.buffer(piece).get(piece.start as usize..).unwrap_or_default();
+        match from.first_chunk::<SHORT>() {
+            Some(chunk) if len <= SHORT => {
+                let end = out.len() + len;
+                out.extend_from_slice(chunk);
+                out.truncate(end);
+            }
+            _ => out.extend_from_slice(from.get(..len).unwrap_or_default()),
+        }
+    }
+
+    #[inline]
+    fn buffer(&self, piece: Piece) -> &[u8] {
+        match piece.state {
+            State::Kept | State::KeptCut => &self.kept,
+            _ => &self.passing,
+        }
+    }
+
     /// The bytes of a piece.
     #[inline]
     pub(super) fn bytes(&self, piece: Piece) -> &[u8] {
-        let buffer = match piece.state {
-            State::Kept | State::KeptCut => &self.kept,
-            _ => &self.passing,
-        };
         let start = piece.start as usize;
-        buffer.get(start..start + usize::from(piece.len)).unwrap_or_default()
+        self.buffer(piece).get(start..start + usize::from(piece.len)).unwrap_or_default()
     }
 }
 

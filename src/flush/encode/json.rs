@@ -32,7 +32,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Whether none of eight bytes needs a look: no control character, quote, backslash, or non-ASCII
 /// byte.
 #[inline]
-const fn is_plain(word: u64) -> bool {
+pub(super) const fn is_plain(word: u64) -> bool {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
     // A byte below n borrows from its high bit; a byte that equals c is zero after the exclusive

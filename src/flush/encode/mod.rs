@@ -196,7 +196,7 @@ impl Encoder {
         page.out.extend_from_slice(b"{\"type\":\"transaction\",\"event_id\":\"");
         page.out.extend_from_slice(&event_id_hex);
         page.out.extend_from_slice(b"\",\"transaction\":");
-        page.out.extend_from_slice(page.fragments.bytes(name));
+        page.fragments.put(page.out, name);
         page.out.extend_from_slice(
             b",\"transaction_info\":{\"source\":\"custom\"},\"start_timestamp\":",
         );
@@ -437,7 +437,7 @@ pub(super) fn times(record: &SpanRecord, anchor: &Anchor) -> (u64, u64) {
 #[inline]
 fn fragment(page: &mut Page<'_>, piece: Option<Piece>) {
     if let Some(piece) = piece {
-        page.out.extend_from_slice(page.fragments.bytes(piece));
+        page.fragments.put(page.out, piece);
     }
 }
 

@@ -1,7 +1,9 @@
 //! The index of a run: which slot is the root, where the children are, whose each attribute is.
 //!
-//! One pass over the slots and two sorts of small vectors, which are reused. A run comes nearly
-//! sorted (keys count up), so the sorts are mostly one more pass.
+//! One pass over the slots into small vectors, which are reused. A run comes sorted nearly always:
+//! keys count up, what is set on a child stands in front of its record, and the root's own
+//! attributes, which may stand anywhere, go into a list of their own. That is noticed in passing,
+//! and only a run that is out of order is sorted.
 
 use crate::shared::layout::{self, AttributeHeader, Kind, Slot, SpanRecord};
 
@@ -30,8 +32,10 @@ pub(super) struct Child {
 pub(super) struct Scan {
     /// By key.
     pub(super) children: Vec<Child>,
-    /// Span key and first slot of each attribute, in this order.
+    /// Span key and first slot of each attribute, in this order; the root's come last.
     pub(super) attributes: Vec<(u64, usize)>,
+    /// The root's, while they are found.
+    of_root: Vec<(u64, usize)>,
     /// The root's attributes.
     pub(super) root_first: usize,
     pub(super) root_count: usize,
@@ -46,19 +50,33 @@ impl Scan {
     pub(super) fn run(&mut self, run: &[Slot]) -> Result<SpanRecord, Invalid> {
         self.children.clear();
         self.attributes.clear();
+        self.of_root.clear();
         self.attributes_lost = 0;
+        // The root's record is the last slot (L3). What is found by this key is looked at again if
+        // it is not.
+        let expected = run.last().map_or(0, |[_, key, ..]| *key);
+        let (mut last_child, mut last_key) = (expected, 0);
+        let (mut is_children_sorted, mut is_sorted) = (true, true);
         let mut root = None;
         let mut at = 0;
         while let Some(slot) = run.get(at) {
             let [header, key, ..] = *slot;
             match Kind::of(header) {
                 Some(Kind::Child) => {
-                    self.children.push(Child { key, slot: at, first: 0, count: 0 })
+                    is_children_sorted &= key > last_child;
+                    last_child = key;
+                    self.children.push(Child { key, slot: at, first: 0, count: 0 });
                 }
                 Some(Kind::Root) if root.is_some() => return Err(Invalid::TwoRoots),
                 Some(Kind::Root) => root = SpanRecord::of(slot),
                 Some(_) => {
-                    self.attributes.push((key, at));
+                    if key == expected {
+                        self.of_root.push((key, at));
+                    } else {
+                        is_sorted &= key >= last_key;
+                        last_key = key;
+                        self.attributes.push((key, at));
+                    }
                     at += layout::slots_of(slot);
                     continue;
                 }
@@ -67,36 +85,51 @@ impl Scan {
             at += 1;
         }
         let root = root.ok_or(Invalid::NoRoot)?;
-        self.order(root.key);
+        self.children_unfit = 0;
+        if !is_children_sorted || expected != root.key {
+            self.sort_children(root.key);
+        }
+        if !is_sorted || expected != root.key {
+            self.sort_attributes(root.key);
+        }
+        self.join();
         Ok(root)
     }
 
-    /// Sorts both vectors and joins them.
-    fn order(&mut self, root: u64) {
+    #[cold]
+    fn sort_children(&mut self, root: u64) {
         let found = self.children.len();
         self.children.retain(|child| child.key != root && child.key != 0);
         self.children.sort_unstable_by_key(|child| (child.key, child.slot));
         self.children.dedup_by_key(|child| child.key);
         self.children_unfit = (found - self.children.len()) as u64;
+    }
 
+    #[cold]
+    fn sort_attributes(&mut self, root: u64) {
+        self.attributes.append(&mut self.of_root);
         self.attributes.sort_unstable();
-        (self.root_first, self.root_count) = (0, 0);
-        let mut children = self.children.iter_mut();
+        let first = self.attributes.partition_point(|(key, _)| *key < root);
+        let behind = self.attributes.partition_point(|(key, _)| *key <= root);
+        self.of_root.extend(self.attributes.drain(first..behind));
+    }
+
+    /// Gives each child its attributes, and the root its own.
+    fn join(&mut self) {
+        let mut rest = self.attributes.as_slice();
         let mut at = 0;
-        let mut child = children.next();
         // A merge: each step moves one of the two on.
-        for group in self.attributes.chunk_by(|(one, _), (other, _)| one == other) {
-            let key = group.first().map_or(0, |(key, _)| *key);
-            while child.as_ref().is_some_and(|child| child.key < key) {
-                child = children.next();
-            }
-            match &mut child {
-                _ if key == root => (self.root_first, self.root_count) = (at, group.len()),
-                Some(child) if child.key == key => (child.first, child.count) = (at, group.len()),
-                _ => self.attributes_lost += group.len() as u64,
-            }
-            at += group.len();
+        for child in &mut self.children {
+            let foreign = rest.iter().take_while(|(key, _)| *key < child.key).count();
+            let own = rest.iter().skip(foreign).take_while(|(key, _)| *key == child.key).count();
+            self.attributes_lost += foreign as u64;
+            (child.first, child.count) = (at + foreign, own);
+            at += foreign + own;
+            rest = rest.get(foreign + own..).unwrap_or_default();
         }
+        self.attributes_lost += rest.len() as u64;
+        (self.root_first, self.root_count) = (self.attributes.len(), self.of_root.len());
+        self.attributes.append(&mut self.of_root);
     }
 
     /// The attributes from `first` on, as slots of the run.

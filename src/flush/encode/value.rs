@@ -80,6 +80,85 @@ pub(crate) fn text(bytes: &[u8], was_cut: bool) -> Option<&str> {
     }
 }
 
+/// Appends what most attributes are: an integer, or a text of a few plain characters, all in one
+/// slot. `false`, and nothing, for anything else, of which [`typed`] and [`tag`] know more.
+#[inline]
+pub(super) fn short(
+    out: &mut Vec<u8>,
+    header: &AttributeHeader,
+    slot: &Slot,
+    is_tag: bool,
+) -> bool {
+    const TEXT: u8 = Scalar::Text as u8;
+    const I64: u8 = Scalar::I64 as u8;
+    const U64: u8 = Scalar::U64 as u8;
+
+    let [_, _, _, words @ ..] = slot;
+    let [first, ..] = words;
+    match (header.code, usize::from(header.len)) {
+        _ if header.name == NameId::INLINE => false,
+        (TEXT, len) => len <= INLINE_BYTES && short_text(out, words, len, is_tag),
+        (U64, 8) => {
+            short_integer(out, *first, is_tag);
+            true
+        }
+        (I64, 8) if first.cast_signed() >= 0 => {
+            short_integer(out, *first, is_tag);
+            true
+        }
+        _ => false,
+    }
+}
+
+#[inline]
+fn short_integer(out: &mut Vec<u8>, value: u64, is_tag: bool) {
+    if is_tag {
+        quoted(out, |out| json::integer(out, value));
+    } else {
+        json::integer(out, value);
+    }
+}
+
+/// The text in these words between quotes, if nothing in it is to be escaped, or might not be
+/// UTF-8, or is white space at an end of a tag.
+#[inline]
+fn short_text(
+    out: &mut Vec<u8>,
+    words: &[u64; INLINE_BYTES / 8],
+    len: usize,
+    is_tag: bool,
+) -> bool {
+    /// Both quotes around a whole payload, and up to a power of two.
+    const ROOM: usize = 64;
+    const PLAIN: u64 = u64::from_ne_bytes([b'x'; 8]);
+
+    let mut text = [b'"'; ROOM];
+    let [_, room @ ..] = &mut text;
+    let mut left = len;
+    for (bytes, word) in room.chunks_exact_mut(8).zip(words) {
+        if left == 0 {
+            break;
+        }
+        bytes.copy_from_slice(&word.to_le_bytes());
+        // What lies behind the end does not count.
+        let mask = if left < 8 { (1 << (8 * left)) - 1 } else { u64::MAX };
+        if !json::is_plain(word & mask | PLAIN & !mask) {
+            return false;
+        }
+        left = left.saturating_sub(8);
+    }
+    if is_tag && (len == 0 || room.first() == Some(&b' ') || room.get(len - 1) == Some(&b' ')) {
+        return false;
+    }
+    if let Some(quote) = room.get_mut(len) {
+        *quote = b'"';
+    }
+    let end = out.len() + len + 2;
+    out.extend_from_slice(&text);
+    out.truncate(end);
+    true
+}
+
 /// Appends a value with its type kept.
 pub(super) fn typed(out: &mut Vec<u8>, code: u8, mut bytes: &[u8]) -> Written {
     let Some(scalar) = Scalar::of(code) else { return Written::Unfit };
