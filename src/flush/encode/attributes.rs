@@ -2,7 +2,7 @@
 //! by section. The same key set twice leaves the later one; no object gets a key twice.
 
 use crate::shared::id::NameId;
-use crate::shared::layout::{CUT, Kind, Scalar, Slot, UNIT_MAX};
+use crate::shared::layout::{AttributeHeader, CUT, Kind, Scalar, Slot, UNIT_MAX};
 use crate::shared::names;
 use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
@@ -160,7 +160,7 @@ impl Attributes {
         keys: &Keys,
         fragments: &mut Fragments,
     ) -> Option<()> {
-        let (header, slots) = scan::attribute(run, at)?;
+        let header = AttributeHeader::of(run.get(at)?)?;
         let (section, role) = match header.kind {
             Kind::Tag => (Section::Tags, Role::TagKey),
             Kind::Data => (Section::Data, Role::DataKey),
@@ -178,13 +178,13 @@ impl Attributes {
                 return Some(());
             }
             Kind::Status => {
-                let payload = self.payload.of(slots, &header)?;
+                let payload = self.payload.at(run, at, &header)?;
                 let [code] = payload else { return None };
                 self.status = Some(SpanStatus::from_code(*code)?);
                 return Some(());
             }
             Kind::HttpStatus => {
-                let payload = self.payload.of(slots, &header)?;
+                let payload = self.payload.at(run, at, &header)?;
                 let code = u64::from_le_bytes(payload.try_into().ok()?);
                 let code = u16::try_from(code).ok()?;
                 self.status = Some(SpanStatus::from_http(code));
@@ -194,7 +194,7 @@ impl Attributes {
                 return Some(());
             }
             Kind::Link => {
-                let payload = self.payload.of(slots, &header)?;
+                let payload = self.payload.at(run, at, &header)?;
                 let link = Link::of(&header, payload)?;
                 if self.links.len() >= LINKS_MAX {
                     return None;
@@ -204,7 +204,7 @@ impl Attributes {
             }
             Kind::Trace => {
                 if self.continued.is_none() {
-                    let payload = self.payload.of(slots, &header)?;
+                    let payload = self.payload.at(run, at, &header)?;
                     self.continued = Some(Continued::of(payload)?);
                 }
                 return Some(());
@@ -214,7 +214,7 @@ impl Attributes {
             Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
         };
         let key = if header.name == NameId::INLINE {
-            let payload = self.payload.of(slots, &header)?;
+            let payload = self.payload.at(run, at, &header)?;
             let (name, _) = value::split_name(header.name, payload)?;
             fragments.text(role, name, false)?
         } else {
@@ -299,6 +299,7 @@ impl Attributes {
 
     /// Appends a section with at most `members_max` members; nothing if it has none. Returns how
     /// many were written.
+    #[inline]
     pub(super) fn write(
         &mut self,
         page: &mut Page<'_>,
@@ -306,9 +307,19 @@ impl Attributes {
         members_max: usize,
     ) -> usize {
         #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
-        if !self.has[section as usize] {
-            return 0;
+        match self.has[section as usize] {
+            true => self.write_members(page, section, members_max),
+            false => 0,
         }
+    }
+
+    #[inline(never)]
+    fn write_members(
+        &mut self,
+        page: &mut Page<'_>,
+        section: Section,
+        members_max: usize,
+    ) -> usize {
         let mark = page.out.len();
         let mut written = 0;
         for item in self.items.iter().filter(|item| item.section == section && !item.is_replaced) {
@@ -366,13 +377,12 @@ fn write_value(
             return Written::Whole;
         }
     };
-    let Some((header, slots)) = scan::attribute(run, at) else { return Written::Unfit };
     if section != Section::Measurements
-        && let Some(slot) = slots.first()
-        && value::short(out, &header, slot, section == Section::Tags)
+        && run.get(at).is_some_and(|slot| value::short(out, slot, section == Section::Tags))
     {
         return Written::Whole;
     }
+    let Some((header, slots)) = scan::attribute(run, at) else { return Written::Unfit };
     let bytes = payload.of(slots, &header);
     let Some((_, bytes)) = bytes.and_then(|bytes| value::split_name(header.name, bytes)) else {
         return Written::Unfit;

@@ -60,6 +60,17 @@ impl Scan {
         let mut root = None;
         let mut at = 0;
         while let Some(slot) = run.get(at) {
+            if let Some(header) = AttributeHeader::of(slot) {
+                if header.key == expected {
+                    self.of_root.push((expected, at));
+                } else {
+                    is_sorted &= header.key >= last_key;
+                    last_key = header.key;
+                    self.attributes.push((last_key, at));
+                }
+                at += layout::slots_for(usize::from(header.len));
+                continue;
+            }
             let [header, key, ..] = *slot;
             match Kind::of(header) {
                 Some(Kind::Child) => {
@@ -69,18 +80,7 @@ impl Scan {
                 }
                 Some(Kind::Root) if root.is_some() => return Err(Invalid::TwoRoots),
                 Some(Kind::Root) => root = SpanRecord::of(slot),
-                Some(_) => {
-                    if key == expected {
-                        self.of_root.push((key, at));
-                    } else {
-                        is_sorted &= key >= last_key;
-                        last_key = key;
-                        self.attributes.push((key, at));
-                    }
-                    at += layout::slots_of(slot);
-                    continue;
-                }
-                None => self.attributes_lost += 1,
+                _ => self.attributes_lost += 1,
             }
             at += 1;
         }

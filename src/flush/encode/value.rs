@@ -83,16 +83,12 @@ pub(crate) fn text(bytes: &[u8], was_cut: bool) -> Option<&str> {
 /// Appends what most attributes are: an integer, or a text of a few plain characters, all in one
 /// slot. `false`, and nothing, for anything else, of which [`typed`] and [`tag`] know more.
 #[inline]
-pub(super) fn short(
-    out: &mut Vec<u8>,
-    header: &AttributeHeader,
-    slot: &Slot,
-    is_tag: bool,
-) -> bool {
+pub(super) fn short(out: &mut Vec<u8>, slot: &Slot, is_tag: bool) -> bool {
     const TEXT: u8 = Scalar::Text as u8;
     const I64: u8 = Scalar::I64 as u8;
     const U64: u8 = Scalar::U64 as u8;
 
+    let Some(header) = AttributeHeader::of(slot) else { return false };
     let [_, _, _, words @ ..] = slot;
     let [first, ..] = words;
     match (header.code, usize::from(header.len)) {
@@ -299,6 +295,16 @@ impl Default for Payload {
 }
 
 impl Payload {
+    /// The payload of the attribute that begins at this slot of the run, and has this header.
+    pub(super) fn at(
+        &mut self,
+        run: &[Slot],
+        at: usize,
+        header: &AttributeHeader,
+    ) -> Option<&[u8]> {
+        self.of(run.get(at..)?, header)
+    }
+
     /// The payload of the attribute that begins these slots; `None` if some of them are missing.
     #[inline]
     pub(super) fn of(&mut self, slots: &[Slot], header: &AttributeHeader) -> Option<&[u8]> {
