@@ -321,11 +321,9 @@ impl Attributes {
         members_max: usize,
     ) -> usize {
         let mark = page.out.len();
+        page.out.extend_from_slice(section.opening().as_bytes());
         let mut written = 0;
         for item in self.items.iter().filter(|item| item.section == section && !item.is_replaced) {
-            if written == 0 {
-                page.out.extend_from_slice(section.opening().as_bytes());
-            }
             let before = page.out.len();
             if before - mark > SECTION_MAX || written >= members_max {
                 page.trims.dropped += 1;
@@ -344,13 +342,10 @@ impl Attributes {
                     written += 1;
                 }
             }
-            if written == 0 {
-                page.out.truncate(mark);
-            }
         }
         match page.out.last_mut() {
             Some(comma) if written > 0 => *comma = b'}',
-            _ => {}
+            _ => page.out.truncate(mark),
         }
         written
     }
@@ -368,7 +363,7 @@ fn write_value(
         Source::Number(number) => {
             let quote: &[u8] = if section == Section::Tags { b"\"" } else { b"" };
             out.extend_from_slice(quote);
-            json::integer(out, number);
+            json::small(out, number);
             out.extend_from_slice(quote);
             return Written::Whole;
         }

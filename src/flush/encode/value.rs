@@ -109,9 +109,9 @@ pub(super) fn short(out: &mut Vec<u8>, slot: &Slot, is_tag: bool) -> bool {
 #[inline]
 fn short_integer(out: &mut Vec<u8>, value: u64, is_tag: bool) {
     if is_tag {
-        quoted(out, |out| json::integer(out, value));
+        quoted(out, |out| json::small(out, value));
     } else {
-        json::integer(out, value);
+        json::small(out, value);
     }
 }
 
@@ -124,24 +124,21 @@ fn short_text(
     len: usize,
     is_tag: bool,
 ) -> bool {
-    /// Both quotes around a whole payload, and up to a power of two.
-    const ROOM: usize = 64;
+    /// Both quotes around a whole payload, and up to a whole number of words.
+    const ROOM: usize = 48;
     const PLAIN: u64 = u64::from_ne_bytes([b'x'; 8]);
 
+    // What lies behind the end of the text does not count.
+    let (whole, behind) = words.split_at_checked(len / 8).unwrap_or((words, &[]));
+    let mask = (1 << (8 * (len % 8))) - 1;
+    let tail = behind.first().map_or(PLAIN, |word| word & mask | PLAIN & !mask);
+    if !json::is_plain(tail) || !whole.iter().all(|word| json::is_plain(*word)) {
+        return false;
+    }
     let mut text = [b'"'; ROOM];
     let [_, room @ ..] = &mut text;
-    let mut left = len;
     for (bytes, word) in room.chunks_exact_mut(8).zip(words) {
-        if left == 0 {
-            break;
-        }
         bytes.copy_from_slice(&word.to_le_bytes());
-        // What lies behind the end does not count.
-        let mask = if left < 8 { (1 << (8 * left)) - 1 } else { u64::MAX };
-        if !json::is_plain(word & mask | PLAIN & !mask) {
-            return false;
-        }
-        left = left.saturating_sub(8);
     }
     if is_tag && (len == 0 || room.first() == Some(&b' ') || room.get(len - 1) == Some(&b' ')) {
         return false;
