@@ -123,8 +123,10 @@ pub(super) struct Attributes {
     order: Vec<usize>,
     payload: Payload,
     plain: Vec<u8>,
-    /// Whether anything was set, for each section.
-    has: [bool; 3],
+    /// Of each section, the lengths of its keys, as bits: nothing was set where there is none.
+    lengths: [u64; 3],
+    /// Two keys of one section had one length: they may be the same.
+    may_repeat: bool,
     pub(super) status: Option<SpanStatus>,
     pub(super) response: Option<u16>,
     pub(super) description: Option<Text>,
@@ -139,7 +141,7 @@ impl Attributes {
     /// Reads the attributes at these slots of the run.
     pub(super) fn gather(&mut self, page: &mut Page<'_>, slots: &[(u64, usize)], keys: &Keys) {
         self.items.clear();
-        self.has = [false; 3];
+        (self.lengths, self.may_repeat) = ([0; 3], false);
         (self.status, self.response, self.description, self.op) = (None, None, None, None);
         self.links.clear();
         (self.continued, self.frozen) = (None, None);
@@ -237,14 +239,22 @@ impl Attributes {
     #[inline]
     fn push(&mut self, section: Section, key: Piece, value: Source) {
         #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
-        {
-            self.has[section as usize] = true;
-        }
+        let lengths = &mut self.lengths[section as usize];
+        let before = *lengths;
+        *lengths |= key.length_bit();
+        self.may_repeat |= *lengths == before;
         self.items.push(Item { section, is_replaced: false, key, value });
     }
 
     /// Marks what a later item of the same section and key replaces.
+    #[inline]
     pub(super) fn keep_last(&mut self, fragments: &Fragments) {
+        if self.may_repeat {
+            self.mark_replaced(fragments);
+        }
+    }
+
+    fn mark_replaced(&mut self, fragments: &Fragments) {
         if self.items.len() <= PAIRWISE_MAX {
             let mut rest = self.items.as_mut_slice();
             while let Some((item, later)) = rest.split_first_mut() {
@@ -307,9 +317,9 @@ impl Attributes {
         members_max: usize,
     ) -> usize {
         #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
-        match self.has[section as usize] {
-            true => self.write_members(page, section, members_max),
-            false => 0,
+        match self.lengths[section as usize] {
+            0 => 0,
+            _ => self.write_members(page, section, members_max),
         }
     }
 

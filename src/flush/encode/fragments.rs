@@ -79,6 +79,11 @@ impl Piece {
     pub(super) const fn is_cut(self) -> bool {
         matches!(self.state, State::KeptCut | State::PassingCut)
     }
+
+    /// One of 64 bits, the same for pieces of one length.
+    pub(super) const fn length_bit(self) -> u64 {
+        1 << (self.len % 64)
+    }
 }
 
 /// The escaped names.
