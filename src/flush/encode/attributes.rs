@@ -167,6 +167,29 @@ impl Attributes {
             Kind::Tag => (Section::Tags, Role::TagKey),
             Kind::Data => (Section::Data, Role::DataKey),
             Kind::Measurement => (Section::Measurements, Role::Measurement),
+            _ => return self.add_other(run, at, &header, keys),
+        };
+        let key = if header.name == NameId::INLINE {
+            let payload = self.payload.at(run, at, &header)?;
+            let (name, _) = value::split_name(header.name, payload)?;
+            fragments.text(role, name, false)?
+        } else {
+            fragments.name(role, header.name)?
+        };
+        self.push(section, key, Source::Slot(at));
+        Some(())
+    }
+
+    /// Takes in what is not set by a key.
+    #[inline(never)]
+    fn add_other(
+        &mut self,
+        run: &[Slot],
+        at: usize,
+        header: &AttributeHeader,
+        keys: &Keys,
+    ) -> Option<()> {
+        match header.kind {
             Kind::Description | Kind::Op | Kind::Frozen => {
                 let text = match header.name {
                     NameId::NONE | NameId::INLINE => Text::Slot(at),
@@ -177,52 +200,41 @@ impl Attributes {
                     Kind::Description => self.description = Some(text),
                     _ => self.frozen = self.frozen.or(Some(text)),
                 }
-                return Some(());
             }
             Kind::Status => {
-                let payload = self.payload.at(run, at, &header)?;
+                let payload = self.payload.at(run, at, header)?;
                 let [code] = payload else { return None };
                 self.status = Some(SpanStatus::from_code(*code)?);
-                return Some(());
             }
             Kind::HttpStatus => {
-                let payload = self.payload.at(run, at, &header)?;
+                let payload = self.payload.at(run, at, header)?;
                 let code = u64::from_le_bytes(payload.try_into().ok()?);
                 let code = u16::try_from(code).ok()?;
                 self.status = Some(SpanStatus::from_http(code));
                 self.response = Some(code);
                 self.number(Section::Tags, keys.status_tag, u64::from(code));
                 self.number(Section::Data, keys.status_data, u64::from(code));
-                return Some(());
             }
             Kind::Link => {
-                let payload = self.payload.at(run, at, &header)?;
-                let link = Link::of(&header, payload)?;
+                let payload = self.payload.at(run, at, header)?;
+                let link = Link::of(header, payload)?;
                 if self.links.len() >= LINKS_MAX {
                     return None;
                 }
                 self.links.push(link);
-                return Some(());
             }
             Kind::Trace => {
                 if self.continued.is_none() {
-                    let payload = self.payload.at(run, at, &header)?;
+                    let payload = self.payload.at(run, at, header)?;
                     self.continued = Some(Continued::of(payload)?);
                 }
-                return Some(());
             }
             // Read when the header is written; what decided whether there is an envelope.
             Kind::Dsc | Kind::Asked => return Some(()),
+            // The three that are set by a key are not seen here.
+            Kind::Tag | Kind::Data | Kind::Measurement => return None,
             Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
-        };
-        let key = if header.name == NameId::INLINE {
-            let payload = self.payload.at(run, at, &header)?;
-            let (name, _) = value::split_name(header.name, payload)?;
-            fragments.text(role, name, false)?
-        } else {
-            fragments.name(role, header.name)?
-        };
-        self.push(section, key, Source::Slot(at));
+        }
         Some(())
     }
 
