@@ -40,11 +40,12 @@ pub(super) enum Section {
 }
 
 impl Section {
-    const fn opening(self) -> &'static str {
+    /// Appends what stands in front of its members. Each of the three is a copy of known length.
+    fn open(self, out: &mut Vec<u8>) {
         match self {
-            Self::Tags => ",\"tags\":{",
-            Self::Data => ",\"data\":{",
-            Self::Measurements => ",\"measurements\":{",
+            Self::Tags => out.extend_from_slice(b",\"tags\":{"),
+            Self::Data => out.extend_from_slice(b",\"data\":{"),
+            Self::Measurements => out.extend_from_slice(b",\"measurements\":{"),
         }
     }
 }
@@ -343,7 +344,7 @@ impl Attributes {
         members_max: usize,
     ) -> usize {
         let mark = page.out.len();
-        page.out.extend_from_slice(section.opening().as_bytes());
+        section.open(page.out);
         let mut written = 0;
         for item in self.items.iter().filter(|item| item.section == section && !item.is_replaced) {
             let before = page.out.len();
@@ -352,6 +353,15 @@ impl Attributes {
                 continue;
             }
             page.fragments.put(page.out, item.key);
+            if section != Section::Measurements
+                && let Source::Slot(at) = item.value
+                && let Some(slot) = page.run.get(at)
+                && value::short(page.out, slot, section == Section::Tags)
+            {
+                page.out.push(b',');
+                written += 1;
+                continue;
+            }
             let scratch = (&mut self.payload, &mut self.plain);
             match write_value(page.out, page.run, section, item.value, scratch) {
                 Written::Unfit => {
@@ -373,6 +383,7 @@ impl Attributes {
     }
 }
 
+#[inline(never)]
 fn write_value(
     out: &mut Vec<u8>,
     run: &[Slot],
@@ -394,11 +405,6 @@ fn write_value(
             return Written::Whole;
         }
     };
-    if section != Section::Measurements
-        && run.get(at).is_some_and(|slot| value::short(out, slot, section == Section::Tags))
-    {
-        return Written::Whole;
-    }
     let Some((header, slots)) = scan::attribute(run, at) else { return Written::Unfit };
     let bytes = payload.of(slots, &header);
     let Some((_, bytes)) = bytes.and_then(|bytes| value::split_name(header.name, bytes)) else {

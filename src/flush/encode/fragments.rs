@@ -90,6 +90,7 @@ impl Piece {
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     tables: [Vec<Piece>; ROLES],
+    /// Zeros stand behind the last one, so that it can be copied as a short one.
     kept: Vec<u8>,
     passing: Vec<u8>,
 }
@@ -97,11 +98,13 @@ pub(super) struct Fragments {
 impl Fragments {
     /// A fragment that the encoder itself needs, kept for ever.
     pub(super) fn fixed(&mut self, role: Role, text: &str) -> Piece {
-        let start = self.kept.len();
-        match render(&mut self.kept, role, text, false) {
-            Some(cut) => {
-                piece(start, self.kept.len(), if cut { State::KeptCut } else { State::Kept })
-            }
+        let start = self.kept.len().saturating_sub(SHORT);
+        self.kept.truncate(start);
+        let cut = render(&mut self.kept, role, text, false);
+        let end = self.kept.len();
+        self.kept.resize(end + SHORT, 0);
+        match cut {
+            Some(cut) => piece(start, end, if cut { State::KeptCut } else { State::Kept }),
             None => Piece { state: State::Unfit, ..Piece::default() },
         }
     }
@@ -160,31 +163,26 @@ impl Fragments {
     /// so many bytes at once are a few instructions, and any other number is a call.
     #[inline]
     pub(super) fn put(&self, out: &mut Vec<u8>, piece: Piece) {
-        let len = usize::from(piece.len);
-        let from = self.buffer(piece).get(piece.start as usize..).unwrap_or_default();
-        match from.first_chunk::<SHORT>() {
-            Some(chunk) if len <= SHORT => {
+        let (start, len) = (piece.start as usize, usize::from(piece.len));
+        match self.kept.get(start..start + SHORT).and_then(<[u8]>::first_chunk::<SHORT>) {
+            Some(chunk) if len <= SHORT && piece.state == State::Kept => {
                 let end = out.len() + len;
                 out.extend_from_slice(chunk);
                 out.truncate(end);
             }
-            _ => out.extend_from_slice(from.get(..len).unwrap_or_default()),
-        }
-    }
-
-    #[inline]
-    fn buffer(&self, piece: Piece) -> &[u8] {
-        match piece.state {
-            State::Kept | State::KeptCut => &self.kept,
-            _ => &self.passing,
+            _ => out.extend_from_slice(self.bytes(piece)),
         }
     }
 
     /// The bytes of a piece.
     #[inline]
     pub(super) fn bytes(&self, piece: Piece) -> &[u8] {
+        let buffer = match piece.state {
+            State::Kept | State::KeptCut => &self.kept,
+            _ => &self.passing,
+        };
         let start = piece.start as usize;
-        self.buffer(piece).get(start..start + usize::from(piece.len)).unwrap_or_default()
+        buffer.get(start..start + usize::from(piece.len)).unwrap_or_default()
     }
 }
 

@@ -118,7 +118,7 @@ pub(super) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
 #[inline]
 pub(super) fn small(out: &mut Vec<u8>, value: u64) {
     if value >= 100_000_000 {
-        return integer(out, value);
+        return large(out, value);
     }
     let digits = u64::from_le_bytes(time::eight_digits(value));
     // The last one stays if it is a zero.
@@ -126,6 +126,11 @@ pub(super) fn small(out: &mut Vec<u8>, value: u64) {
     let end = out.len() + 8 - zeros as usize;
     out.extend_from_slice(&(digits >> (8 * zeros)).to_le_bytes());
     out.truncate(end);
+}
+
+#[inline(never)]
+fn large(out: &mut Vec<u8>, value: u64) {
+    integer(out, value);
 }
 
 /// Appends a float as the shortest digits that read back as it; `false`, and nothing, for what JSON
