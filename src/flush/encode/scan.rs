@@ -117,9 +117,11 @@ impl Scan {
     /// Gives each child its attributes, and the root its own.
     fn join(&mut self) {
         let mut rest = self.attributes.as_slice();
+        // Most spans have nothing set on them.
+        let children = if rest.is_empty() { &mut [][..] } else { &mut self.children };
         let mut at = 0;
         // A merge: each step moves one of the two on.
-        for child in &mut self.children {
+        for child in children {
             let foreign = rest.iter().take_while(|(key, _)| *key < child.key).count();
             let own = rest.iter().skip(foreign).take_while(|(key, _)| *key == child.key).count();
             self.attributes_lost += foreign as u64;
