@@ -57,6 +57,8 @@ impl Scan {
         let expected = run.last().map_or(0, |[_, key, ..]| *key);
         let (mut last_child, mut last_key) = (expected, 0);
         let (mut is_children_sorted, mut is_sorted) = (true, true);
+        // Where those of the last key begin, and how many stand in front of their span's record.
+        let (mut group, mut claimed) = (0, 0);
         let mut root = None;
         let mut at = 0;
         while let Some(slot) = run.get(at) {
@@ -64,8 +66,11 @@ impl Scan {
                 if header.key == expected {
                     self.of_root.push((expected, at));
                 } else {
-                    is_sorted &= header.key >= last_key;
-                    last_key = header.key;
+                    if header.key != last_key {
+                        is_sorted &= header.key > last_key;
+                        last_key = header.key;
+                        group = self.attributes.len();
+                    }
                     self.attributes.push((last_key, at));
                 }
                 at += layout::slots_for(usize::from(header.len));
@@ -76,7 +81,9 @@ impl Scan {
                 Some(Kind::Child) => {
                     is_children_sorted &= key > last_child;
                     last_child = key;
-                    self.children.push(Child { key, slot: at, first: 0, count: 0 });
+                    let count = if key == last_key { self.attributes.len() - group } else { 0 };
+                    claimed += count;
+                    self.children.push(Child { key, slot: at, first: group, count });
                 }
                 Some(Kind::Root) if root.is_some() => return Err(Invalid::TwoRoots),
                 Some(Kind::Root) => root = SpanRecord::of(slot),
@@ -86,13 +93,18 @@ impl Scan {
         }
         let root = root.ok_or(Invalid::NoRoot)?;
         self.children_unfit = 0;
-        if !is_children_sorted || expected != root.key {
+        let is_expected = expected == root.key;
+        if !is_children_sorted || !is_expected {
             self.sort_children(root.key);
         }
-        if !is_sorted || expected != root.key {
+        if !is_sorted || !is_expected {
             self.sort_attributes(root.key);
         }
-        self.join();
+        if !is_children_sorted || !is_sorted || !is_expected || claimed != self.attributes.len() {
+            self.join();
+        }
+        (self.root_first, self.root_count) = (self.attributes.len(), self.of_root.len());
+        self.attributes.append(&mut self.of_root);
         Ok(root)
     }
 
@@ -114,14 +126,13 @@ impl Scan {
         self.of_root.extend(self.attributes.drain(first..behind));
     }
 
-    /// Gives each child its attributes, and the root its own.
+    /// Gives each child its attributes, where they do not all stand in front of their records.
+    #[cold]
     fn join(&mut self) {
         let mut rest = self.attributes.as_slice();
-        // Most spans have nothing set on them.
-        let children = if rest.is_empty() { &mut [][..] } else { &mut self.children };
         let mut at = 0;
         // A merge: each step moves one of the two on.
-        for child in children {
+        for child in &mut self.children {
             let foreign = rest.iter().take_while(|(key, _)| *key < child.key).count();
             let own = rest.iter().skip(foreign).take_while(|(key, _)| *key == child.key).count();
             self.attributes_lost += foreign as u64;
@@ -130,8 +141,6 @@ impl Scan {
             rest = rest.get(foreign + own..).unwrap_or_default();
         }
         self.attributes_lost += rest.len() as u64;
-        (self.root_first, self.root_count) = (self.attributes.len(), self.of_root.len());
-        self.attributes.append(&mut self.of_root);
     }
 
     /// The attributes from `first` on, as slots of the run.
