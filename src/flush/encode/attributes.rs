@@ -168,7 +168,7 @@ impl Attributes {
             Kind::Tag => (Section::Tags, Role::TagKey),
             Kind::Data => (Section::Data, Role::DataKey),
             Kind::Measurement => (Section::Measurements, Role::Measurement),
-            _ => return self.add_other(run, at, &header, keys),
+            _ => return self.add_other(run, at, keys),
         };
         let key = if header.name == NameId::INLINE {
             let payload = self.payload.at(run, at, &header)?;
@@ -183,13 +183,8 @@ impl Attributes {
 
     /// Takes in what is not set by a key.
     #[inline(never)]
-    fn add_other(
-        &mut self,
-        run: &[Slot],
-        at: usize,
-        header: &AttributeHeader,
-        keys: &Keys,
-    ) -> Option<()> {
+    fn add_other(&mut self, run: &[Slot], at: usize, keys: &Keys) -> Option<()> {
+        let header = AttributeHeader::of(run.get(at)?)?;
         match header.kind {
             Kind::Description | Kind::Op | Kind::Frozen => {
                 let text = match header.name {
@@ -203,12 +198,12 @@ impl Attributes {
                 }
             }
             Kind::Status => {
-                let payload = self.payload.at(run, at, header)?;
+                let payload = self.payload.at(run, at, &header)?;
                 let [code] = payload else { return None };
                 self.status = Some(SpanStatus::from_code(*code)?);
             }
             Kind::HttpStatus => {
-                let payload = self.payload.at(run, at, header)?;
+                let payload = self.payload.at(run, at, &header)?;
                 let code = u64::from_le_bytes(payload.try_into().ok()?);
                 let code = u16::try_from(code).ok()?;
                 self.status = Some(SpanStatus::from_http(code));
@@ -217,8 +212,8 @@ impl Attributes {
                 self.number(Section::Data, keys.status_data, u64::from(code));
             }
             Kind::Link => {
-                let payload = self.payload.at(run, at, header)?;
-                let link = Link::of(header, payload)?;
+                let payload = self.payload.at(run, at, &header)?;
+                let link = Link::of(&header, payload)?;
                 if self.links.len() >= LINKS_MAX {
                     return None;
                 }
@@ -226,7 +221,7 @@ impl Attributes {
             }
             Kind::Trace => {
                 if self.continued.is_none() {
-                    let payload = self.payload.at(run, at, header)?;
+                    let payload = self.payload.at(run, at, &header)?;
                     self.continued = Some(Continued::of(payload)?);
                 }
             }
