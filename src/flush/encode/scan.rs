@@ -158,3 +158,62 @@ pub(super) fn attribute(run: &[Slot], at: usize) -> Option<(AttributeHeader, &[S
     // later.
     Some((header, slots.get(..layout::slots_for(usize::from(header.len))).unwrap_or(slots)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::id::NameId;
+
+    fn attribute(key: u64) -> Slot {
+        [layout::attribute_header(Kind::Tag, 1, 1, NameId(1)), key, 1, 0, 0, 0, 0, 0]
+    }
+
+    fn record(kind: Kind, key: u64) -> Slot {
+        [kind as u64, key, 1, 0, 0, 0, 0, 0]
+    }
+
+    /// In any order, and with keys that are zero, the root's, or there twice.
+    #[test]
+    fn each_attribute_goes_to_the_span_of_its_key() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut scan = Scan::default();
+        for _ in 0..20_000 {
+            let mut run: Vec<Slot> = (0..random.usize(0..9))
+                .map(|_| match random.bool() {
+                    true => attribute(random.u64(0..6)),
+                    false => record(Kind::Child, random.u64(0..6)),
+                })
+                .collect();
+            if random.bool() {
+                run.sort_by_key(|slot| (slot[1], slot[0] & 0xff == Kind::Child as u64));
+            }
+            let at = if random.bool() { run.len() } else { random.usize(0..=run.len()) };
+            let key = random.u64(1..3);
+            run.insert(at, record(Kind::Root, key));
+            assert_eq!(scan.run(&run).unwrap().key, key);
+
+            let of = |key: u64| {
+                let slots = run.iter().enumerate();
+                let own =
+                    slots.filter(|(_, slot)| slot[1] == key && AttributeHeader::of(slot).is_some());
+                own.map(|(at, _)| (key, at)).collect::<Vec<_>>()
+            };
+            let is_child = |slot: &&Slot| Kind::of(slot[0]) == Some(Kind::Child);
+            let mut keys: Vec<u64> = run.iter().filter(is_child).map(|slot| slot[1]).collect();
+            let records = keys.len();
+            keys.retain(|child| *child != 0 && *child != key);
+            keys.sort_unstable();
+            keys.dedup();
+            assert_eq!(scan.children.iter().map(|child| child.key).collect::<Vec<_>>(), keys);
+            assert_eq!(scan.children_unfit, (records - keys.len()) as u64);
+            let mut found = 0;
+            for child in &scan.children {
+                assert_eq!(scan.attributes(child.first, child.count), of(child.key), "{run:?}");
+                found += child.count;
+            }
+            assert_eq!(scan.attributes(scan.root_first, scan.root_count), of(key));
+            let all = run.len() - records - 1;
+            assert_eq!(scan.attributes_lost, (all - found - scan.root_count) as u64);
+        }
+    }
+}

@@ -317,3 +317,66 @@ impl Payload {
         self.inline.get(..len)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::layout::{Kind, attribute_header};
+
+    /// What is written in one go, and what the long way writes; behind the payload stands what was
+    /// in the slot before.
+    fn both_ways(code: u8, payload: &[u8], is_tag: bool) -> (Option<Vec<u8>>, Vec<u8>) {
+        let mut slot = [u64::from_ne_bytes([b'"'; 8]); 8];
+        let len = u16::try_from(payload.len()).unwrap();
+        slot[0] = attribute_header(Kind::Data, code, len, NameId(1));
+        let mut bytes = [0xff; INLINE_BYTES];
+        bytes[..payload.len()].copy_from_slice(payload);
+        for (word, bytes) in slot[3..].iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().unwrap());
+        }
+        let (mut fast, mut slow) = (vec![b':'], vec![b':']);
+        let is_short = short(&mut fast, &slot, is_tag);
+        let fate = match is_tag {
+            true => tag(&mut slow, code, payload, &mut Vec::new()),
+            false => typed(&mut slow, code, payload),
+        };
+        assert!(is_short || fast == b":", "nothing is left behind");
+        assert!(!is_short || fate == Written::Whole);
+        (is_short.then_some(fast), slow)
+    }
+
+    #[test]
+    fn short_texts_are_what_the_long_way_writes() {
+        for (len, is_tag) in (0..=INLINE_BYTES).flat_map(|len| [(len, false), (len, true)]) {
+            let plain = vec![b'p'; len];
+            let (fast, slow) = both_ways(Scalar::Text as u8, &plain, is_tag);
+            assert_eq!(fast.is_none(), len == 0 && is_tag);
+            assert!(fast.is_none_or(|fast| fast == slow));
+            for special in (0..=0x20).chain([b'"', b'\\', 0x7e, 0x7f, 0x80, 0xe2, 0xff]) {
+                for at in 0..len {
+                    let mut text = plain.clone();
+                    text[at] = special;
+                    let (fast, slow) = both_ways(Scalar::Text as u8, &text, is_tag);
+                    assert!(fast.is_none_or(|fast| fast == slow), "{special} at {at} of {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn short_integers_are_what_the_long_way_writes() {
+        let edges = (0..64).flat_map(|shift| [1 << shift, (1 << shift) - 1, !0 << shift]);
+        let tens = (0..19).flat_map(|tens| [10_u64.pow(tens), 10_u64.pow(tens) - 1]);
+        for value in edges.chain(tens).chain(0..200) {
+            for (code, is_tag) in [Scalar::I64, Scalar::U64]
+                .into_iter()
+                .flat_map(|code| [(code as u8, false), (code as u8, true)])
+            {
+                let (fast, slow) = both_ways(code, &value.to_le_bytes(), is_tag);
+                let is_negative = code == Scalar::I64 as u8 && value >> 63 == 1;
+                assert_eq!(fast.is_none(), is_negative);
+                assert!(fast.is_none_or(|fast| fast == slow), "{value}");
+            }
+        }
+    }
+}
