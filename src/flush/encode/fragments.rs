@@ -159,6 +159,19 @@ impl Fragments {
         one.len == other.len && self.bytes(one) == self.bytes(other)
     }
 
+    /// Appends a name that was escaped before and was not cut, as nearly all are; `false`, and
+    /// nothing, for any other.
+    #[inline]
+    pub(super) fn put_name(&self, out: &mut Vec<u8>, role: Role, id: NameId) -> bool {
+        #[expect(clippy::indexing_slicing, reason = "one table per role")]
+        let table = &self.tables[role as usize];
+        match table.get(id.0 as usize) {
+            Some(piece) if piece.state == State::Kept => self.put(out, *piece),
+            _ => return false,
+        }
+        true
+    }
+
     /// Appends a piece. A short one is copied with what stands behind it, and that taken away again:
     /// so many bytes at once are a few instructions, and any other number is a call.
     #[inline]

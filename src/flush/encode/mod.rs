@@ -349,11 +349,12 @@ impl Children<'_> {
         let fixed = self.template.child(self.wire.span_id(child.key).0, start, end);
         page.out.extend_from_slice(fixed);
         if child.count == 0 {
-            let op = attributes::text(page, Role::Op, record.op, None, self.scratch);
-            fragment(page, op);
-            let description =
-                attributes::text(page, Role::Description, record.description, None, self.scratch);
-            fragment(page, description);
+            for (role, name) in [(Role::Op, record.op), (Role::Description, record.description)] {
+                if !page.fragments.put_name(page.out, role, name) {
+                    let piece = attributes::text(page, role, name, None, self.scratch);
+                    fragment(page, piece);
+                }
+            }
             status(page.out, record, None);
         } else {
             self.set_on(page, child, record);
