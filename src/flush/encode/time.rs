@@ -66,11 +66,11 @@ pub(super) const fn six(value: u64) -> [u8; 6] {
 /// word.
 #[inline]
 pub(super) const fn eight_digits(value: u64) -> [u8; 8] {
-    let fours = value / 10_000 | (value % 10_000) << 32;
+    let fours = (value / 10_000) | ((value % 10_000) << 32);
     // So many bits are enough for what is left to divide: 10,486 / 2^20, 103 / 2^10.
-    let hundreds = (fours * 10_486 >> 20) & 0x0000_007f_0000_007f;
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
     let pairs = hundreds | (fours - hundreds * 100) << 16;
-    let tens = (pairs * 103 >> 10) & 0x000f_000f_000f_000f;
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
     let digits = tens | (pairs - tens * 10) << 8;
     (digits | u64::from_ne_bytes([b'0'; 8])).to_le_bytes()
 }
