@@ -172,8 +172,8 @@ impl Fragments {
         true
     }
 
-    /// Appends a piece. A short one is copied with what stands behind it, and that taken away again:
-    /// so many bytes at once are a few instructions, and any other number is a call.
+    /// Appends a piece. A short one is copied with what stands behind it, and that is taken away
+    /// again: so many bytes at once are a few instructions, and any other number is a call.
     #[inline]
     pub(super) fn put(&self, out: &mut Vec<u8>, piece: Piece) {
         let (start, len) = (piece.start as usize, usize::from(piece.len));
