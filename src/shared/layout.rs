@@ -389,7 +389,8 @@ impl AttributeHeader {
 /// Slots that an attribute with `len` payload bytes takes, its first one included.
 #[inline]
 pub(crate) const fn slots_for(len: usize) -> usize {
-    1 + len.saturating_sub(INLINE_BYTES).div_ceil(CONTINUATION_BYTES)
+    // One, and one for each further piece that is begun, in one division.
+    (len + 2 * CONTINUATION_BYTES - 1 - INLINE_BYTES) / CONTINUATION_BYTES
 }
 
 /// Slots that the attribute or record beginning with `slot` takes.

@@ -2,7 +2,7 @@
 //! by section. The same key set twice leaves the later one; no object gets a key twice.
 
 use crate::shared::id::NameId;
-use crate::shared::layout::{CUT, Kind, Scalar, Slot, UNIT_MAX};
+use crate::shared::layout::{AttributeHeader, CUT, Kind, Scalar, Slot, UNIT_MAX};
 use crate::shared::names;
 use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
@@ -40,11 +40,12 @@ pub(super) enum Section {
 }
 
 impl Section {
-    const fn opening(self) -> &'static str {
+    /// Appends what stands in front of its members. Each of the three is a copy of known length.
+    fn open(self, out: &mut Vec<u8>) {
         match self {
-            Self::Tags => ",\"tags\":{",
-            Self::Data => ",\"data\":{",
-            Self::Measurements => ",\"measurements\":{",
+            Self::Tags => out.extend_from_slice(b",\"tags\":{"),
+            Self::Data => out.extend_from_slice(b",\"data\":{"),
+            Self::Measurements => out.extend_from_slice(b",\"measurements\":{"),
         }
     }
 }
@@ -123,8 +124,10 @@ pub(super) struct Attributes {
     order: Vec<usize>,
     payload: Payload,
     plain: Vec<u8>,
-    /// Whether anything was set, for each section.
-    has: [bool; 3],
+    /// Of each section, the lengths of its keys, as bits: nothing was set where there is none.
+    lengths: [u64; 3],
+    /// Two keys of one section had one length: they may be the same.
+    may_repeat: bool,
     pub(super) status: Option<SpanStatus>,
     pub(super) response: Option<u16>,
     pub(super) description: Option<Text>,
@@ -139,7 +142,7 @@ impl Attributes {
     /// Reads the attributes at these slots of the run.
     pub(super) fn gather(&mut self, page: &mut Page<'_>, slots: &[(u64, usize)], keys: &Keys) {
         self.items.clear();
-        self.has = [false; 3];
+        (self.lengths, self.may_repeat) = ([0; 3], false);
         (self.status, self.response, self.description, self.op) = (None, None, None, None);
         self.links.clear();
         (self.continued, self.frozen) = (None, None);
@@ -160,11 +163,29 @@ impl Attributes {
         keys: &Keys,
         fragments: &mut Fragments,
     ) -> Option<()> {
-        let (header, slots) = scan::attribute(run, at)?;
+        let header = AttributeHeader::of(run.get(at)?)?;
         let (section, role) = match header.kind {
             Kind::Tag => (Section::Tags, Role::TagKey),
             Kind::Data => (Section::Data, Role::DataKey),
             Kind::Measurement => (Section::Measurements, Role::Measurement),
+            _ => return self.add_other(run, at, keys),
+        };
+        let key = if header.name == NameId::INLINE {
+            let payload = self.payload.at(run, at, &header)?;
+            let (name, _) = value::split_name(header.name, payload)?;
+            fragments.text(role, name, false)?
+        } else {
+            fragments.name(role, header.name)?
+        };
+        self.push(section, key, Source::Slot(at));
+        Some(())
+    }
+
+    /// Takes in what is not set by a key.
+    #[inline(never)]
+    fn add_other(&mut self, run: &[Slot], at: usize, keys: &Keys) -> Option<()> {
+        let header = AttributeHeader::of(run.get(at)?)?;
+        match header.kind {
             Kind::Description | Kind::Op | Kind::Frozen => {
                 let text = match header.name {
                     NameId::NONE | NameId::INLINE => Text::Slot(at),
@@ -175,52 +196,41 @@ impl Attributes {
                     Kind::Description => self.description = Some(text),
                     _ => self.frozen = self.frozen.or(Some(text)),
                 }
-                return Some(());
             }
             Kind::Status => {
-                let payload = self.payload.of(slots, &header)?;
+                let payload = self.payload.at(run, at, &header)?;
                 let [code] = payload else { return None };
                 self.status = Some(SpanStatus::from_code(*code)?);
-                return Some(());
             }
             Kind::HttpStatus => {
-                let payload = self.payload.of(slots, &header)?;
+                let payload = self.payload.at(run, at, &header)?;
                 let code = u64::from_le_bytes(payload.try_into().ok()?);
                 let code = u16::try_from(code).ok()?;
                 self.status = Some(SpanStatus::from_http(code));
                 self.response = Some(code);
                 self.number(Section::Tags, keys.status_tag, u64::from(code));
                 self.number(Section::Data, keys.status_data, u64::from(code));
-                return Some(());
             }
             Kind::Link => {
-                let payload = self.payload.of(slots, &header)?;
+                let payload = self.payload.at(run, at, &header)?;
                 let link = Link::of(&header, payload)?;
                 if self.links.len() >= LINKS_MAX {
                     return None;
                 }
                 self.links.push(link);
-                return Some(());
             }
             Kind::Trace => {
                 if self.continued.is_none() {
-                    let payload = self.payload.of(slots, &header)?;
+                    let payload = self.payload.at(run, at, &header)?;
                     self.continued = Some(Continued::of(payload)?);
                 }
-                return Some(());
             }
             // Read when the header is written; what decided whether there is an envelope.
             Kind::Dsc | Kind::Asked => return Some(()),
+            // The three that are set by a key are not seen here.
+            Kind::Tag | Kind::Data | Kind::Measurement => return None,
             Kind::Child | Kind::Root | Kind::Turn | Kind::Parted => return None,
-        };
-        let key = if header.name == NameId::INLINE {
-            let payload = self.payload.of(slots, &header)?;
-            let (name, _) = value::split_name(header.name, payload)?;
-            fragments.text(role, name, false)?
-        } else {
-            fragments.name(role, header.name)?
-        };
-        self.push(section, key, Source::Slot(at));
+        }
         Some(())
     }
 
@@ -237,14 +247,22 @@ impl Attributes {
     #[inline]
     fn push(&mut self, section: Section, key: Piece, value: Source) {
         #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
-        {
-            self.has[section as usize] = true;
-        }
+        let lengths = &mut self.lengths[section as usize];
+        let before = *lengths;
+        *lengths |= key.length_bit();
+        self.may_repeat |= *lengths == before;
         self.items.push(Item { section, is_replaced: false, key, value });
     }
 
     /// Marks what a later item of the same section and key replaces.
+    #[inline]
     pub(super) fn keep_last(&mut self, fragments: &Fragments) {
+        if self.may_repeat {
+            self.mark_replaced(fragments);
+        }
+    }
+
+    fn mark_replaced(&mut self, fragments: &Fragments) {
         if self.items.len() <= PAIRWISE_MAX {
             let mut rest = self.items.as_mut_slice();
             while let Some((item, later)) = rest.split_first_mut() {
@@ -299,6 +317,7 @@ impl Attributes {
 
     /// Appends a section with at most `members_max` members; nothing if it has none. Returns how
     /// many were written.
+    #[inline]
     pub(super) fn write(
         &mut self,
         page: &mut Page<'_>,
@@ -306,21 +325,38 @@ impl Attributes {
         members_max: usize,
     ) -> usize {
         #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
-        if !self.has[section as usize] {
-            return 0;
+        match self.lengths[section as usize] {
+            0 => 0,
+            _ => self.write_members(page, section, members_max),
         }
+    }
+
+    #[inline(never)]
+    fn write_members(
+        &mut self,
+        page: &mut Page<'_>,
+        section: Section,
+        members_max: usize,
+    ) -> usize {
         let mark = page.out.len();
+        section.open(page.out);
         let mut written = 0;
         for item in self.items.iter().filter(|item| item.section == section && !item.is_replaced) {
-            if written == 0 {
-                page.out.extend_from_slice(section.opening().as_bytes());
-            }
             let before = page.out.len();
             if before - mark > SECTION_MAX || written >= members_max {
                 page.trims.dropped += 1;
                 continue;
             }
-            page.out.extend_from_slice(page.fragments.bytes(item.key));
+            page.fragments.put(page.out, item.key);
+            if section != Section::Measurements
+                && let Source::Slot(at) = item.value
+                && let Some(slot) = page.run.get(at)
+                && value::short(page.out, slot, section == Section::Tags)
+            {
+                page.out.push(b',');
+                written += 1;
+                continue;
+            }
             let scratch = (&mut self.payload, &mut self.plain);
             match write_value(page.out, page.run, section, item.value, scratch) {
                 Written::Unfit => {
@@ -333,18 +369,16 @@ impl Attributes {
                     written += 1;
                 }
             }
-            if written == 0 {
-                page.out.truncate(mark);
-            }
         }
         match page.out.last_mut() {
             Some(comma) if written > 0 => *comma = b'}',
-            _ => {}
+            _ => page.out.truncate(mark),
         }
         written
     }
 }
 
+#[inline(never)]
 fn write_value(
     out: &mut Vec<u8>,
     run: &[Slot],
@@ -357,7 +391,7 @@ fn write_value(
         Source::Number(number) => {
             let quote: &[u8] = if section == Section::Tags { b"\"" } else { b"" };
             out.extend_from_slice(quote);
-            json::integer(out, number);
+            json::small(out, number);
             out.extend_from_slice(quote);
             return Written::Whole;
         }

@@ -18,6 +18,9 @@ const IDS_MAX: usize = 16 * 1024;
 /// Bytes of remembered fragments.
 const KEPT_MAX: usize = 1024 * 1024;
 
+/// Pieces of at most so many bytes are copied as if they had so many.
+const SHORT: usize = 64;
+
 /// The longest op, in characters.
 pub(super) const OP_MAX: usize = 128;
 /// The longest transaction name, tag key, tag value, in characters.
@@ -76,12 +79,18 @@ impl Piece {
     pub(super) const fn is_cut(self) -> bool {
         matches!(self.state, State::KeptCut | State::PassingCut)
     }
+
+    /// One of 64 bits, the same for pieces of one length.
+    pub(super) const fn length_bit(self) -> u64 {
+        1 << (self.len % 64)
+    }
 }
 
 /// The escaped names.
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     tables: [Vec<Piece>; ROLES],
+    /// Zeros stand behind the last one, so that it can be copied as a short one.
     kept: Vec<u8>,
     passing: Vec<u8>,
 }
@@ -89,11 +98,13 @@ pub(super) struct Fragments {
 impl Fragments {
     /// A fragment that the encoder itself needs, kept for ever.
     pub(super) fn fixed(&mut self, role: Role, text: &str) -> Piece {
-        let start = self.kept.len();
-        match render(&mut self.kept, role, text, false) {
-            Some(cut) => {
-                piece(start, self.kept.len(), if cut { State::KeptCut } else { State::Kept })
-            }
+        let start = self.kept.len().saturating_sub(SHORT);
+        self.kept.truncate(start);
+        let cut = render(&mut self.kept, role, text, false);
+        let end = self.kept.len();
+        self.kept.resize(end + SHORT, 0);
+        match cut {
+            Some(cut) => piece(start, end, if cut { State::KeptCut } else { State::Kept }),
             None => Piece { state: State::Unfit, ..Piece::default() },
         }
     }
@@ -146,6 +157,34 @@ impl Fragments {
     #[inline]
     pub(super) fn is_same(&self, one: Piece, other: Piece) -> bool {
         one.len == other.len && self.bytes(one) == self.bytes(other)
+    }
+
+    /// Appends a name that was escaped before and was not cut, as nearly all are; `false`, and
+    /// nothing, for any other.
+    #[inline]
+    pub(super) fn put_name(&self, out: &mut Vec<u8>, role: Role, id: NameId) -> bool {
+        #[expect(clippy::indexing_slicing, reason = "one table per role")]
+        let table = &self.tables[role as usize];
+        match table.get(id.0 as usize) {
+            Some(piece) if piece.state == State::Kept => self.put(out, *piece),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Appends a piece. A short one is copied with what stands behind it, and that is taken away
+    /// again: so many bytes at once are a few instructions, and any other number is a call.
+    #[inline]
+    pub(super) fn put(&self, out: &mut Vec<u8>, piece: Piece) {
+        let (start, len) = (piece.start as usize, usize::from(piece.len));
+        match self.kept.get(start..start + SHORT).and_then(<[u8]>::first_chunk::<SHORT>) {
+            Some(chunk) if len <= SHORT && piece.state == State::Kept => {
+                let end = out.len() + len;
+                out.extend_from_slice(chunk);
+                out.truncate(end);
+            }
+            _ => out.extend_from_slice(self.bytes(piece)),
+        }
     }
 
     /// The bytes of a piece.

@@ -4,6 +4,8 @@
 //! needs no escape is copied as it stands. U+2028 and U+2029 are escaped though JSON allows them:
 //! they end a line elsewhere, and an envelope is read by lines.
 
+use super::time;
+
 /// What [`escape`] does with a byte: 0 copies it, [`CODE`] writes `\u00..`, [`WIDE`] looks at the
 /// next two, everything else is the letter behind the backslash.
 #[expect(clippy::indexing_slicing, reason = "at compile time")]
@@ -32,7 +34,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Whether none of eight bytes needs a look: no control character, quote, backslash, or non-ASCII
 /// byte.
 #[inline]
-const fn is_plain(word: u64) -> bool {
+pub(super) const fn is_plain(word: u64) -> bool {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
     // A byte below n borrows from its high bit; a byte that equals c is zero after the exclusive
@@ -109,6 +111,26 @@ pub(super) fn string(out: &mut Vec<u8>, text: &str) {
 /// Appends an integer.
 pub(super) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// The same for a number that is small most times: its eight digits, and the zeros in front of them
+/// taken away.
+#[inline]
+pub(super) fn small(out: &mut Vec<u8>, value: u64) {
+    if value >= 100_000_000 {
+        return large(out, value);
+    }
+    let digits = u64::from_le_bytes(time::eight_digits(value));
+    // The last one stays if it is a zero.
+    let zeros = ((digits ^ u64::from_ne_bytes([b'0'; 8])) | 1 << 63).trailing_zeros() / 8;
+    let end = out.len() + 8 - zeros as usize;
+    out.extend_from_slice(&(digits >> (8 * zeros)).to_le_bytes());
+    out.truncate(end);
+}
+
+#[inline(never)]
+fn large(out: &mut Vec<u8>, value: u64) {
+    integer(out, value);
 }
 
 /// Appends a float as the shortest digits that read back as it; `false`, and nothing, for what JSON

@@ -54,14 +54,17 @@ const BLANK: [u8; FIXED] = {
 #[derive(Debug)]
 pub(super) struct Template {
     bytes: [u8; FIXED],
-    start_seconds: u64,
-    end_seconds: u64,
+    /// The second that stands in each place, in nanoseconds.
+    start_second: u64,
+    end_second: u64,
 }
 
 impl Template {
-    pub(super) const fn new() -> Self {
-        // No moment has so many seconds, so the first ones are always written.
-        Self { bytes: BLANK, start_seconds: u64::MAX, end_seconds: u64::MAX }
+    pub(super) fn new() -> Self {
+        let mut template = Self { bytes: BLANK, start_second: 0, end_second: 0 };
+        template.put(START_AT, &time::seconds(0));
+        template.put(END_AT, &time::seconds(0));
+        template
     }
 
     pub(super) fn set_trace(&mut self, trace: &[u8; TRACE]) {
@@ -76,19 +79,24 @@ impl Template {
     #[inline]
     pub(super) fn child(&mut self, span: u64, start: u64, end: u64) -> &[u8; FIXED] {
         self.put(SPAN_AT, &time::hex(span));
-        let (seconds, micros) = time::split(start);
-        if seconds != self.start_seconds {
-            self.start_seconds = seconds;
-            self.put(START_AT, &time::seconds(seconds));
-        }
-        self.put(START_AT + SECONDS + 1, &time::six(micros));
-        let (seconds, micros) = time::split(end);
-        if seconds != self.end_seconds {
-            self.end_seconds = seconds;
-            self.put(END_AT, &time::seconds(seconds));
-        }
-        self.put(END_AT + SECONDS + 1, &time::six(micros));
+        self.start_second = self.moment(START_AT, start, self.start_second);
+        self.end_second = self.moment(END_AT, end, self.end_second);
         &self.bytes
+    }
+
+    /// Writes a moment where this second stands already, and returns the second that stands there
+    /// now.
+    #[inline(always)]
+    fn moment(&mut self, at: usize, nanos: u64, mut second: u64) -> u64 {
+        let mut micros = nanos.wrapping_sub(second) / 1000;
+        if micros >= 1_000_000 {
+            let seconds;
+            (seconds, micros) = time::split(nanos);
+            second = seconds * 1_000_000_000;
+            self.put(at, &time::seconds(seconds));
+        }
+        self.put(at + SECONDS + 1, &time::six(micros));
+        second
     }
 
     #[inline(always)]

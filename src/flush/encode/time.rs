@@ -62,6 +62,19 @@ pub(super) const fn six(value: u64) -> [u8; 6] {
     [a, b, c, d, e, f]
 }
 
+/// Eight digits of a number below 100,000,000: halves, then pairs, then digits, side by side in one
+/// word.
+#[inline]
+pub(super) const fn eight_digits(value: u64) -> [u8; 8] {
+    let fours = (value / 10_000) | ((value % 10_000) << 32);
+    // So many bits are enough for what is left to divide: 10,486 / 2^20, 103 / 2^10.
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let pairs = hundreds | (fours - hundreds * 100) << 16;
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    let digits = tens | (pairs - tens * 10) << 8;
+    (digits | u64::from_ne_bytes([b'0'; 8])).to_le_bytes()
+}
+
 /// Appends a moment in seconds with six decimals.
 pub(super) fn append(out: &mut Vec<u8>, nanos: u64) {
     let (whole, micros) = split(nanos);
@@ -123,6 +136,13 @@ mod tests {
         assert_eq!(time(u64::MAX), "9999999999.999999");
         assert_eq!(&seconds(0), b"         0");
         assert_eq!(&seconds(1_000_000_001), b"1000000001");
+    }
+
+    #[test]
+    fn eight_digits_are_what_format_writes() {
+        for value in (0..10_000).chain((0..10_000).map(|value| value * 10_000 + 9_999 - value)) {
+            assert_eq!(eight_digits(value), *format!("{value:08}").as_bytes());
+        }
     }
 
     #[test]

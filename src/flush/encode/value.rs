@@ -80,6 +80,78 @@ pub(crate) fn text(bytes: &[u8], was_cut: bool) -> Option<&str> {
     }
 }
 
+/// Appends what most attributes are: an integer, or a text of a few plain characters, all in one
+/// slot. `false`, and nothing, for anything else, of which [`typed`] and [`tag`] know more.
+#[inline]
+pub(super) fn short(out: &mut Vec<u8>, slot: &Slot, is_tag: bool) -> bool {
+    const TEXT: u8 = Scalar::Text as u8;
+    const I64: u8 = Scalar::I64 as u8;
+    const U64: u8 = Scalar::U64 as u8;
+
+    let Some(header) = AttributeHeader::of(slot) else { return false };
+    let [_, _, _, words @ ..] = slot;
+    let [first, ..] = words;
+    match (header.code, usize::from(header.len)) {
+        _ if header.name == NameId::INLINE => false,
+        (TEXT, len) => len <= INLINE_BYTES && short_text(out, words, len, is_tag),
+        (U64, 8) => {
+            short_integer(out, *first, is_tag);
+            true
+        }
+        (I64, 8) if first.cast_signed() >= 0 => {
+            short_integer(out, *first, is_tag);
+            true
+        }
+        _ => false,
+    }
+}
+
+#[inline]
+fn short_integer(out: &mut Vec<u8>, value: u64, is_tag: bool) {
+    if is_tag {
+        quoted(out, |out| json::small(out, value));
+    } else {
+        json::small(out, value);
+    }
+}
+
+/// The text in these words between quotes, if nothing in it is to be escaped, or might not be
+/// UTF-8, or is white space at an end of a tag.
+#[inline]
+fn short_text(
+    out: &mut Vec<u8>,
+    words: &[u64; INLINE_BYTES / 8],
+    len: usize,
+    is_tag: bool,
+) -> bool {
+    /// Both quotes around a whole payload, and up to a whole number of words.
+    const ROOM: usize = 48;
+    const PLAIN: u64 = u64::from_ne_bytes([b'x'; 8]);
+
+    // What lies behind the end of the text does not count.
+    let (whole, behind) = words.split_at_checked(len / 8).unwrap_or((words, &[]));
+    let mask = (1 << (8 * (len % 8))) - 1;
+    let tail = behind.first().map_or(PLAIN, |word| word & mask | PLAIN & !mask);
+    if !json::is_plain(tail) || !whole.iter().all(|word| json::is_plain(*word)) {
+        return false;
+    }
+    let mut text = [b'"'; ROOM];
+    let [_, room @ ..] = &mut text;
+    for (bytes, word) in room.chunks_exact_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    if is_tag && (len == 0 || room.first() == Some(&b' ') || room.get(len - 1) == Some(&b' ')) {
+        return false;
+    }
+    if let Some(quote) = room.get_mut(len) {
+        *quote = b'"';
+    }
+    let end = out.len() + len + 2;
+    out.extend_from_slice(&text);
+    out.truncate(end);
+    true
+}
+
 /// Appends a value with its type kept.
 pub(super) fn typed(out: &mut Vec<u8>, code: u8, mut bytes: &[u8]) -> Written {
     let Some(scalar) = Scalar::of(code) else { return Written::Unfit };
@@ -220,6 +292,16 @@ impl Default for Payload {
 }
 
 impl Payload {
+    /// The payload of the attribute that begins at this slot of the run, and has this header.
+    pub(super) fn at(
+        &mut self,
+        run: &[Slot],
+        at: usize,
+        header: &AttributeHeader,
+    ) -> Option<&[u8]> {
+        self.of(run.get(at..)?, header)
+    }
+
     /// The payload of the attribute that begins these slots; `None` if some of them are missing.
     #[inline]
     pub(super) fn of(&mut self, slots: &[Slot], header: &AttributeHeader) -> Option<&[u8]> {
@@ -233,5 +315,68 @@ impl Payload {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         self.inline.get(..len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::layout::{Kind, attribute_header};
+
+    /// What is written in one go, and what the long way writes; behind the payload stands what was
+    /// in the slot before.
+    fn both_ways(code: u8, payload: &[u8], is_tag: bool) -> (Option<Vec<u8>>, Vec<u8>) {
+        let mut slot = [u64::from_ne_bytes([b'"'; 8]); 8];
+        let len = u16::try_from(payload.len()).unwrap();
+        slot[0] = attribute_header(Kind::Data, code, len, NameId(1));
+        let mut bytes = [0xff; INLINE_BYTES];
+        bytes[..payload.len()].copy_from_slice(payload);
+        for (word, bytes) in slot[3..].iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().unwrap());
+        }
+        let (mut fast, mut slow) = (vec![b':'], vec![b':']);
+        let is_short = short(&mut fast, &slot, is_tag);
+        let fate = match is_tag {
+            true => tag(&mut slow, code, payload, &mut Vec::new()),
+            false => typed(&mut slow, code, payload),
+        };
+        assert!(is_short || fast == b":", "nothing is left behind");
+        assert!(!is_short || fate == Written::Whole);
+        (is_short.then_some(fast), slow)
+    }
+
+    #[test]
+    fn short_texts_are_what_the_long_way_writes() {
+        for (len, is_tag) in (0..=INLINE_BYTES).flat_map(|len| [(len, false), (len, true)]) {
+            let plain = vec![b'p'; len];
+            let (fast, slow) = both_ways(Scalar::Text as u8, &plain, is_tag);
+            assert_eq!(fast.is_none(), len == 0 && is_tag);
+            assert!(fast.is_none_or(|fast| fast == slow));
+            for special in (0..=0x20).chain([b'"', b'\\', 0x7e, 0x7f, 0x80, 0xe2, 0xff]) {
+                for at in 0..len {
+                    let mut text = plain.clone();
+                    text[at] = special;
+                    let (fast, slow) = both_ways(Scalar::Text as u8, &text, is_tag);
+                    assert!(fast.is_none_or(|fast| fast == slow), "{special} at {at} of {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn short_integers_are_what_the_long_way_writes() {
+        let edges = (0..64).flat_map(|shift| [1 << shift, (1 << shift) - 1, !0 << shift]);
+        let tens = (0..19).flat_map(|tens| [10_u64.pow(tens), 10_u64.pow(tens) - 1]);
+        for value in edges.chain(tens).chain(0..200) {
+            for (code, is_tag) in [Scalar::I64, Scalar::U64]
+                .into_iter()
+                .flat_map(|code| [(code as u8, false), (code as u8, true)])
+            {
+                let (fast, slow) = both_ways(code, &value.to_le_bytes(), is_tag);
+                let is_negative = code == Scalar::I64 as u8 && value >> 63 == 1;
+                assert_eq!(fast.is_none(), is_negative);
+                assert!(fast.is_none_or(|fast| fast == slow), "{value}");
+            }
+        }
     }
 }
