@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::shared::layout::{Kind, Slot, slots_of};
+use crate::shared::layout::{Kind, Slot, is_folded, slots_of, unfold};
 use crate::shared::ledger::{Count, Reason};
 
 use super::assemble::{Assembler, Bounds, Sink};
@@ -28,10 +28,12 @@ pub(super) trait Keeper: Sink {
     fn in_hand(&self) -> Count;
 }
 
-/// What was copied out of a ring, and the transactions in the making.
+/// What was copied out of a ring and [unfolded](unfold), and the transactions in the making.
 #[derive(Debug)]
 pub(super) struct Intake {
     batch: Vec<Slot>,
+    /// The next of them, as they lay in the ring.
+    raw: Vec<Slot>,
     /// Slots copied at a time.
     batch_slots: u64,
     assembler: Assembler,
@@ -39,7 +41,7 @@ pub(super) struct Intake {
 
 impl Intake {
     pub(super) fn new(bounds: Bounds, batch_slots: u64) -> Self {
-        Self { batch: Vec::new(), batch_slots, assembler: Assembler::new(bounds) }
+        Self { batch: Vec::new(), raw: Vec::new(), batch_slots, assembler: Assembler::new(bounds) }
     }
 
     /// Drains one ring up to where it stood on entry.
@@ -53,17 +55,17 @@ impl Intake {
         let mut done = 0;
         self.batch.clear();
         while done < waiting {
-            let before = self.batch.len();
-            let count = source.collect(&mut self.batch, self.batch_slots.min(waiting - done));
+            self.raw.clear();
+            let count = source.collect(&mut self.raw, self.batch_slots.min(waiting - done));
             if count == 0 {
                 break;
             }
             done += count;
-            // What is carried over from the last batch was counted then.
-            let (fresh, missing) = records(self.batch.get(before..).unwrap_or_default());
+            let (fresh, missing) = records(&self.raw);
             // The rest of an attribute is published with it (L2 of the layout). Left for the next
             // look it would be read as slots of its own, should a panic come between.
-            done += source.collect(&mut self.batch, missing.min(waiting - done));
+            done += source.collect(&mut self.raw, missing.min(waiting - done));
+            unfold(&self.raw, &mut self.batch);
             out.taken_in(fresh);
             let more = done < waiting;
             let taken = self.assembler.take(source.number(), &self.batch, more, now, out);
@@ -87,6 +89,7 @@ impl Intake {
     pub(super) fn recover(&mut self, bounds: Bounds, out: &mut impl Keeper) {
         out.lost(Reason::Internal, out.in_hand());
         self.batch = Vec::new();
+        self.raw = Vec::new();
         self.assembler = Assembler::new(bounds);
     }
 
@@ -115,6 +118,7 @@ pub(super) fn records(run: &[Slot]) -> (Count, u64) {
         match Kind::of(slot[0]) {
             Some(Kind::Root) => count += Count::transaction(0),
             Some(Kind::Child) => count += Count::spans(1),
+            None if is_folded(slot[0]) => count += Count::spans(1),
             _ => {}
         }
         at += slots_of(slot);

@@ -5,8 +5,8 @@ use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::{
     AtomicSlot, CUT, INLINE_BYTES, INLINE_NAME_MAX, Kind, LIST, PAYLOAD_MAX, Scalar, Slot,
-    VALUE_MAX, WORDS, attribute_header, bounded, kind_and_name, put_attribute, slots_for, turn,
-    with_len, words,
+    VALUE_MAX, WORDS, attribute_header, bounded, is_folded, kind_and_name, one_word, put_attribute,
+    slots_for, turn, two_words, with_len, words,
 };
 use crate::shared::payload::Link;
 use crate::shared::registry::Lane;
@@ -17,6 +17,7 @@ use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
 use crate::value::{List, Value};
 
+use super::fold::{HOLDS_NONE, fold};
 use super::handle::{FROZEN_SHIFT, Handle, is_live};
 use super::local::{LOCAL, Local};
 
@@ -81,31 +82,78 @@ pub(crate) fn attribute(handle: Handle, kind: Kind, name: NameId, value: Value<'
     }
 }
 
-/// A scalar of one word. (How this is cut into functions: `open.rs`.)
+/// A value of one word. (How this is cut into functions: `open.rs`.)
 #[inline(never)]
 fn word(local: &Local, handle: Handle, header: u64, word: u64) {
     let Some(lane) = local.enter() else { return local.reentered_attribute() };
-    let Some(slot) = local.attribute_slot(lane, handle) else {
+    let Some((line, bits)) = usual(lane, handle) else {
         return word_slowly(local, handle, header, word, lane);
     };
-    put_attribute(slot, header, lane.spans.at(handle.depth()), &word.to_le_bytes());
-    local.writer.took_slot();
+    if bits & HOLDS_NONE == 0 {
+        if !fold(line, header, word) {
+            return word_behind(local, handle, header, word, lane);
+        }
+    } else {
+        let Some(slot) = local.writer.next_slot() else {
+            return word_slowly(local, handle, header, word, lane);
+        };
+        put_attribute(slot, header, line, &word.to_le_bytes());
+        local.writer.took_slot();
+    }
+    local.leave(lane);
+}
+
+/// A value of one word on a span in whose line another one waits. Leaves the lane.
+#[inline(never)]
+fn word_behind(local: &Local, handle: Handle, header: u64, word: u64, lane: &'static Lane) {
+    let line = lane.spans.at(handle.depth());
+    if !local.unfold(line) {
+        return word_slowly(local, handle, header, word, lane);
+    }
+    fold(line, header, word);
     local.leave(lane);
 }
 
 /// A text, to whose header its length is added.
 #[inline(never)]
 fn text(local: &Local, handle: Handle, header: u64, text: &str) {
-    if text.len() > INLINE_BYTES {
-        return long_text(handle, header, text);
+    let bytes = text.as_bytes();
+    let header = with_len(header, bytes.len());
+    match bytes.len() {
+        0..=8 => word(local, handle, header, one_word(bytes)),
+        9..=16 => {
+            let (first, second) = two_words(bytes);
+            words_in_slot(local, handle, header, first, second);
+        }
+        17..=INLINE_BYTES => text_in_slot(local, handle, header, bytes),
+        _ => long_text(handle, header, text),
     }
+}
+
+/// A text of two words.
+#[inline(never)]
+fn words_in_slot(local: &Local, handle: Handle, header: u64, first: u64, second: u64) {
     let Some(lane) = local.enter() else { return local.reentered_attribute() };
-    let Some(slot) = local.attribute_slot(lane, handle) else {
+    let Some((slot, line)) = local.attribute_slot(lane, handle) else {
         local.leave(lane);
-        return text_slowly(local, handle, header, text);
+        return words_slowly(local, handle, header, first, second);
     };
-    let header = with_len(header, text.len());
-    put_attribute(slot, header, lane.spans.at(handle.depth()), text.as_bytes());
+    let [.., to_first, to_second, _, _, _] = slot;
+    put_attribute(slot, header, line, &[]);
+    to_first.store(first, Ordering::Relaxed);
+    to_second.store(second, Ordering::Relaxed);
+    local.writer.took_slot();
+    local.leave(lane);
+}
+
+/// A text of more.
+#[inline(never)]
+fn text_in_slot(local: &Local, handle: Handle, header: u64, text: &[u8]) {
+    let Some(lane) = local.enter() else { return local.reentered_attribute() };
+    let Some((slot, line)) = local.attribute_slot(lane, handle) else {
+        return local.one_slot_slowly(lane, handle, header, words(text));
+    };
+    put_attribute(slot, header, line, text);
     local.writer.took_slot();
     local.leave(lane);
 }
@@ -117,10 +165,9 @@ fn word_slowly(local: &Local, handle: Handle, header: u64, word: u64, lane: &'st
 }
 
 #[inline(never)]
-fn text_slowly(local: &Local, handle: Handle, header: u64, text: &str) {
+fn words_slowly(local: &Local, handle: Handle, header: u64, first: u64, second: u64) {
     if let Some(lane) = local.enter() {
-        let header = with_len(header, text.len());
-        local.one_slot_slowly(lane, handle, header, words(text.as_bytes()));
+        local.one_slot_slowly(lane, handle, header, [first, second, 0, 0, 0]);
     }
 }
 
@@ -158,12 +205,26 @@ pub(crate) fn attribute_with_name(handle: Handle, kind: Kind, name: &str, value:
     });
 }
 
+/// The line of a span and its `meta`, if the span is open (T2), and what is set on it written as
+/// mostly.
+#[inline(always)]
+fn usual(lane: &Lane, handle: Handle) -> Option<(&AtomicSlot, u64)> {
+    let line = lane.spans.at(handle.depth());
+    let [key, _, _, _, _, bits, ..] = line;
+    if key.load(Ordering::Relaxed) != handle.key() || handle.depth() >= lane.spans.len() {
+        return None;
+    }
+    let bits = bits.load(Ordering::Relaxed);
+    (bits & (meta::REFUSED | meta::MOVED) == 0).then_some((line, bits))
+}
+
 /// Runs `write` if the span is open (T1, T2).
 #[inline]
 fn write(handle: Handle, write: impl FnOnce(&Local, &Lane)) {
     let _ = LOCAL.try_with(|local| {
         let Some(lane) = local.enter() else { return local.reentered_attribute() };
         if is_live(lane, handle) {
+            local.settle_attribute(lane, handle.depth());
             // Of a transaction that found no room, nothing is written.
             if lane.spans.entry(handle.depth()).meta & meta::REFUSED == 0 {
                 write(local, lane);
@@ -176,14 +237,20 @@ fn write(handle: Handle, write: impl FnOnce(&Local, &Lane)) {
 }
 
 impl Local {
-    /// The slot for an attribute of an open span, if that takes no more than writing it.
-    #[inline]
-    fn attribute_slot(&self, lane: &Lane, handle: Handle) -> Option<&'static AtomicSlot> {
-        let [key, _, _, _, _, bits, ..] = lane.spans.at(handle.depth());
-        let is_usual = key.load(Ordering::Relaxed) == handle.key()
-            && bits.load(Ordering::Relaxed) & (meta::REFUSED | meta::MOVED) == 0
-            && handle.depth() < lane.spans.len();
-        if is_usual { self.writer.next_slot() } else { None }
+    /// The slot for an attribute of an open span, and the span's line, if no more has to be done than
+    /// writing the one.
+    #[inline(always)]
+    fn attribute_slot<'a>(
+        &self,
+        lane: &'a Lane,
+        handle: Handle,
+    ) -> Option<(&'static AtomicSlot, &'a AtomicSlot)> {
+        let (line, _) = usual(lane, handle)?;
+        let [.., waiting, _] = line;
+        if is_folded(waiting.load(Ordering::Relaxed)) {
+            return None;
+        }
+        Some((self.writer.next_slot()?, line))
     }
 
     /// Writes an attribute of one slot, if its span is open (T2), and leaves the lane.
@@ -192,6 +259,7 @@ impl Local {
         if !is_live(lane, handle) {
             return self.leave(lane);
         }
+        self.settle_attribute(lane, handle.depth());
         let [a, b, c, d, e] = payload;
         let slot = [header, handle.key(), self.root_key(lane, handle), a, b, c, d, e];
         // Making room may publish.

@@ -244,6 +244,7 @@ impl Local {
         let entry = lane.spans.entry(depth);
         self.note_keys(lane);
         if entry.key == handle.key && entry.meta & meta::ENTERED == 0 {
+            self.settle_attribute(lane, depth);
             let mut record = child_record(&entry, end);
             adorn(&mut record, &entry, at);
             let limit = || SETTINGS.ring_slots();
@@ -346,6 +347,7 @@ impl Local {
         for above in depth + 1..lane.spans.len() {
             let entry = lane.spans.entry(above);
             if entry.key != 0 && entry.root == root && entry.meta & meta::ENTERED == 0 {
+                self.settle_attribute(lane, above);
                 lane.spans.write(above, &Entry::default(), lane.spans.len());
                 open += 1;
             }

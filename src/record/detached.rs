@@ -257,6 +257,7 @@ impl Local {
 
     /// D2. What the thread itself sets on the span from here on takes its turn among the others.
     fn share(&self, lane: &Lane, depth: usize) {
+        self.settle_attribute(lane, depth);
         let root = lane.spans.entry(depth).root_depth();
         for (depth, mark) in [(depth, meta::MOVED), (root, meta::MOVED | meta::SHARED)] {
             let mut entry = lane.spans.entry(depth);

@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 
-use crate::shared::layout::{Kind, Slot, slots_of};
+use crate::shared::layout::{Slot, contents, slots_of};
 use crate::shared::ledger::{self, Count, Reason};
 use crate::shared::registry::{self, KEY_BITS, Lane};
 use crate::shared::ring::Writer;
@@ -178,6 +178,7 @@ impl Local {
         for depth in 0..lane.spans.len() {
             let entry = lane.spans.entry(depth);
             forget_trace(&entry);
+            self.settle_attribute(lane, depth);
             if entry.key != 0 && entry.meta & meta::ENTERED == 0 {
                 let root = entry.meta & meta::ROOT != 0;
                 lost += if root { Count::transaction(0) } else { Count::spans(1) };
@@ -203,9 +204,9 @@ impl Local {
                 return;
             }
             skip = slots_of(slot) - 1;
-            let kind = Kind::of(slot[0]);
-            spans += u64::from(kind.is_some_and(Kind::is_span));
-            attributes += u64::from(kind.is_some_and(Kind::is_attribute));
+            let (its_spans, its_attributes) = contents(slot);
+            spans += its_spans;
+            attributes += its_attributes;
         });
         self.writer.retreat(&lane.ring);
         self.note_keys(lane);

@@ -27,6 +27,7 @@ mod cache;
 mod close;
 mod detached;
 mod draw;
+mod fold;
 mod handle;
 mod local;
 mod open;

@@ -9,7 +9,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::sampling::{Sampling, Table, live};
 use crate::shared::arena::{Arena, BYTES_MAX};
 use crate::shared::id::{NameId, WireIds};
-use crate::shared::layout::{AttributeHeader, Kind, Slot, SpanRecord, flag, payload, slots_of};
+use crate::shared::layout::{
+    AttributeHeader, Kind, Slot, SpanRecord, flag, payload, slots_of, unfold,
+};
 use crate::shared::ledger::{Count, Reason};
 use crate::shared::registry::Lane;
 use crate::shared::settings::{ON, RULED, SETTINGS, sampling, threshold_of};
@@ -17,6 +19,8 @@ use crate::shared::{clock, names};
 use crate::{Hub, SpanStatus, start_child, start_transaction};
 
 use super::local::LOCAL;
+
+mod fold;
 
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -40,8 +44,9 @@ impl Session {
 
     /// What this thread has published, split into records and attributes.
     fn published(&self) -> (Vec<SpanRecord>, Vec<(AttributeHeader, Vec<u8>)>) {
-        let mut slots: Vec<Slot> = Vec::new();
-        lane().ring.collect(&mut slots, 1 << 40);
+        let (mut raw, mut slots): (Vec<Slot>, Vec<Slot>) = Default::default();
+        lane().ring.collect(&mut raw, 1 << 40);
+        unfold(&raw, &mut slots);
         let (mut records, mut attributes) = (Vec::new(), Vec::new());
         let mut rest = &slots[..];
         while let Some(first) = rest.first() {

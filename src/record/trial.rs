@@ -22,7 +22,7 @@ use crate::sampling::decide::{Facts, Why, end};
 use crate::sampling::plan::Plan;
 use crate::shared::clock::{self, Anchor};
 use crate::shared::id::mix;
-use crate::shared::layout::{Kind, Slot, SpanRecord, flag, slots_of};
+use crate::shared::layout::{Slot, SpanRecord, contents, flag, slots_of};
 use crate::shared::ledger::Count;
 use crate::shared::registry::Lane;
 use crate::shared::ring::{Mark, RESERVE};
@@ -215,9 +215,9 @@ impl Local {
                 return;
             }
             skip = slots_of(slot) - 1;
-            let [header, _, root, ..] = slot;
+            let [_, _, root, ..] = slot;
             alone &= *root == trial.key;
-            children += u64::from(Kind::of(*header).is_some_and(Kind::is_span));
+            children += contents(slot).0;
         });
         alone.then_some(children)
     }

@@ -42,6 +42,9 @@
 //! trace: the name that went out with its headers. [`Kind::Link`], on any span. What the payloads
 //! of `Trace` and `Link` hold is in `shared/payload.rs`.
 //!
+//! A child's record may hold an attribute of one word, and is then neither of the two as it lies in
+//! the ring (`layout/fold.rs`).
+//!
 //! A name that found no room in the name table is [`NameId::INLINE`]; the payload then begins with
 //! the name itself: one byte of length, then its UTF-8.
 //!
@@ -55,9 +58,11 @@
 use super::id::NameId;
 use super::sync::AtomicU64;
 
+mod fold;
 mod put;
 
-pub(crate) use put::{put_attribute, put_child, put_root, with_len, words};
+pub(crate) use fold::{FOLDED, PLAIN, contents, is_folded, unfold};
+pub(crate) use put::{one_word, put_attribute, put_child, put_root, two_words, with_len, words};
 
 /// Words in a slot.
 pub(crate) const WORDS: usize = 8;

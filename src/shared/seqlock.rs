@@ -5,9 +5,12 @@
 //! owner never waits; a reader tries again, a bounded number of times.
 //!
 //! ```text
-//!   entry:  key | root | parent | start | names | meta | lost | plan  one cache line
+//!   entry:  key | root | parent | start | names | meta | two more  one cache line
 //!   meta:   flags:8 | (threshold:20) | flags:2 | generation:12 | flags:9 | root's depth:9
 //! ```
+//!
+//! The last two words are the owner's alone. Of a transaction: what was lost of it, and its plan; of a
+//! child: how its record will begin, and end (`layout/fold.rs`).
 //!
 //! # Invariants
 //! * S1: one thread writes. `seq` is odd while it writes entries, and grows by 2 each time.
@@ -25,7 +28,7 @@
 //!
 //! This is the form of Boehm (MSPC 2012), with every word an atomic.
 
-use super::layout::Slot;
+use super::layout::{PLAIN, Slot};
 use super::sync::{AtomicU64, Ordering, fence};
 
 /// Open spans on one thread that can be told apart. What is opened deeper is not recorded, and
@@ -215,7 +218,7 @@ impl OpenSpans {
     pub(crate) fn push_child(&self, depth: usize, above: usize, child: &NewChild) {
         let [its_key, its_root, _, _, _, its_meta, ..] = self.at(above);
         self.change(depth, depth + 1, |line| {
-            let [key, root, parent, start, names, meta, ..] = line;
+            let [key, root, parent, start, names, meta, header, value] = line;
             key.store(child.key, Ordering::Relaxed);
             root.store(its_root.load(Ordering::Relaxed), Ordering::Relaxed);
             parent.store(its_key.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -223,6 +226,8 @@ impl OpenSpans {
             names.store(child.names, Ordering::Relaxed);
             let inherited = its_meta.load(Ordering::Relaxed) & child.inherits;
             meta.store(inherited | child.flags, Ordering::Relaxed);
+            header.store(PLAIN, Ordering::Relaxed);
+            value.store(0, Ordering::Relaxed);
         });
     }
 

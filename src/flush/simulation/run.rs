@@ -34,6 +34,8 @@ pub(super) struct Tallies {
     evicted: u64,
     too_many: u64,
     attributes_lost: u64,
+    /// Read in their span's record.
+    folded: u64,
     panics: u64,
 }
 
@@ -41,8 +43,10 @@ impl Tallies {
     /// Whether everything happened that may.
     pub(super) fn is_varied(&self) -> bool {
         let Self { worlds, exact, slots, handed_on, shared, late, .. } = *self;
-        let Self { evicted, too_many, attributes_lost, panics, tried, discarded, .. } = *self;
-        let rare = [shared, late, evicted, too_many, attributes_lost, panics, tried, discarded];
+        let Self { evicted, too_many, attributes_lost, folded, panics, tried, discarded, .. } =
+            *self;
+        let rare =
+            [shared, late, evicted, too_many, attributes_lost, folded, panics, tried, discarded];
         exact > worlds / 3
             && exact < worlds
             && slots > 100 * worlds
@@ -64,6 +68,7 @@ impl AddAssign for Tallies {
         self.evicted += other.evicted;
         self.too_many += other.too_many;
         self.attributes_lost += other.attributes_lost;
+        self.folded += other.folded;
         self.panics += other.panics;
     }
 }
@@ -164,6 +169,7 @@ pub(super) fn world(seed: u64, tallies: &mut Tallies) {
 
     tallies.worlds += 1;
     tallies.exact += u64::from(run.exact);
+    tallies.folded += run.world.rings.iter().map(|ring| ring.folded.get()).sum::<u64>();
     tallies.slots += run.world.rings.iter().map(|ring| ring.read.get() as u64).sum::<u64>();
     tallies.handed_on += run.watch.handed.len() as u64;
     let kept = |handed: &&Handed| matches!(handed.verdict, Verdict::Kept(_));

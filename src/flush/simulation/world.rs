@@ -14,7 +14,9 @@ use fastrand::Rng;
 use crate::flush::intake::Source;
 use crate::shared::clock::Anchor;
 use crate::shared::id::NameId;
-use crate::shared::layout::{Kind, Scalar, Slot, SpanRecord, attribute_header, flag, parted};
+use crate::shared::layout::{
+    AttributeHeader, FOLDED, Kind, PLAIN, Scalar, Slot, SpanRecord, attribute_header, flag, parted,
+};
 use crate::shared::names;
 
 use super::Fuse;
@@ -81,6 +83,8 @@ pub(super) struct Ring<'a> {
     pub(super) items: Vec<Item>,
     published: usize,
     pub(super) read: Cell<usize>,
+    /// Pairs of slots that were read as one.
+    pub(super) folded: Cell<u64>,
 }
 
 impl Source for Ring<'_> {
@@ -96,9 +100,39 @@ impl Source for Ring<'_> {
     fn collect(&self, out: &mut Vec<Slot>, slots_max: u64) -> u64 {
         let from = self.read.get();
         let to = self.published.min(from.saturating_add(usize::try_from(slots_max).unwrap()));
-        out.extend_from_slice(&self.slots[from..to]);
+        let mut at = from;
+        while at < to {
+            let folded = self.folded(at).filter(|_| at + 2 <= to);
+            out.push(folded.unwrap_or(self.slots[at]));
+            at += if folded.is_some() { 2 } else { 1 };
+            self.folded.set(self.folded.get() + u64::from(folded.is_some()));
+        }
         self.read.set(to);
         (to - from) as u64
+    }
+}
+
+impl Ring<'_> {
+    /// An attribute and the child that it was set on in one slot, as some of those that may lie so
+    /// do.
+    fn folded(&self, at: usize) -> Option<Slot> {
+        let first = self.items.binary_search_by_key(&at, |item| item.at).ok()?;
+        let [first, second] = self.items.get(first..first + 2)? else { return None };
+        let [attribute, record] = [first, second].map(|item| self.slots[item.at]);
+        let [header, _, _, value, ..] = attribute;
+        let is_one_word = AttributeHeader::of(&attribute).is_some_and(|header| header.len <= 8);
+        match (first.what, second.what) {
+            (What::Attribute { key, .. }, What::Child { key: of, .. })
+                if key == of
+                    && is_one_word
+                    && record[0] == PLAIN
+                    && (key ^ value >> 8) & 1 == 0 =>
+            {
+                let [_, key, root, parent, start, end, names, _] = record;
+                Some([header | FOLDED, key, root, parent, start, end, names, value])
+            }
+            _ => None,
+        }
     }
 }
 
@@ -181,6 +215,7 @@ impl<'a> World<'a> {
             items: Vec::new(),
             published: 0,
             read: Cell::new(0),
+            folded: Cell::new(0),
         };
         Self {
             rings: (0..count).map(ring).collect(),

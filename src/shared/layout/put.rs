@@ -5,19 +5,24 @@
 use super::{AtomicSlot, Kind};
 use crate::shared::sync::Ordering;
 
-/// Writes the record of a child that ended as most do, out of its line (`seqlock.rs`): each word
-/// goes from there to here at once, so that no register has to hold it meanwhile.
+/// Writes the record of a child that ended as most do, out of its line (`seqlock.rs`), the
+/// attribute that waits there with it (`fold.rs`).
 #[inline(always)]
 pub(crate) fn put_child(slot: &AtomicSlot, line: &AtomicSlot, end: u64) {
-    let [header, key, root, parent, start, to_end, names, extra] = slot;
-    let [its_key, its_root, its_parent, its_start, its_names, ..] = line;
-    header.store(Kind::Child as u64, Ordering::Relaxed);
-    for (to, from) in [(key, its_key), (root, its_root), (parent, its_parent), (start, its_start)] {
+    let [header, key, root, parent, start, to_end, names, value] = slot;
+    let [its_key, its_root, its_parent, its_start, its_names, _, its_header, its_value] = line;
+    for (to, from) in [
+        (header, its_header),
+        (key, its_key),
+        (root, its_root),
+        (parent, its_parent),
+        (start, its_start),
+        (names, its_names),
+        (value, its_value),
+    ] {
         to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
     }
     to_end.store(end, Ordering::Relaxed);
-    names.store(its_names.load(Ordering::Relaxed), Ordering::Relaxed);
-    extra.store(0, Ordering::Relaxed);
 }
 
 /// The same for a transaction.
@@ -76,6 +81,27 @@ pub(crate) fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     out
 }
 
+/// The word of up to eight bytes, zeros behind them.
+#[inline]
+pub(crate) fn one_word(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(whole) => u64::from_le_bytes(*whole),
+        None => short_word(bytes),
+    }
+}
+
+/// The words of nine to sixteen bytes, zeros behind them: by two reads that overlap.
+#[inline]
+pub(crate) fn two_words(bytes: &[u8]) -> (u64, u64) {
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => {
+            let [first, last] = [first, last].map(|part| u64::from_le_bytes(*part));
+            (first, last >> (8 * (16 - bytes.len().clamp(9, 16))))
+        }
+        _ => (short_word(bytes), 0),
+    }
+}
+
 /// The word of the bytes behind the last whole word: `rest`, the end of `bytes`, and zeros.
 #[inline]
 fn last_word(bytes: &[u8], rest: &[u8]) -> u64 {
@@ -103,7 +129,7 @@ fn short_word(bytes: &[u8]) -> u64 {
 
 #[cfg(all(test, not(hotspan_loom)))]
 mod tests {
-    use super::super::{NameId, Slot, SpanRecord, attribute_header};
+    use super::super::{NameId, PLAIN, Slot, SpanRecord, attribute_header};
     use super::*;
     use crate::shared::sync::AtomicU64;
 
@@ -120,7 +146,7 @@ mod tests {
         // key, root, parent, start, names, meta
         let child = SpanRecord::of(&[Kind::Child as u64, 3, 1, 2, 40, 50, 7 << 32 | 6, 0]).unwrap();
         let slot = atomic([u64::MAX; 8]);
-        put_child(&slot, &atomic([3, 1, 2, 40, 7 << 32 | 6, u64::MAX, 9, 9]), 50);
+        put_child(&slot, &atomic([3, 1, 2, 40, 7 << 32 | 6, u64::MAX, PLAIN, 0]), 50);
         assert_eq!(read(&slot), child.words());
         let root = SpanRecord {
             kind: Kind::Root,
@@ -133,6 +159,17 @@ mod tests {
         };
         put_root(&slot, &atomic([1, 1, 0, 40, 7 << 32 | 6, u64::MAX, 5, 9]), 50, 5, 250_000);
         assert_eq!(read(&slot), root.words());
+    }
+
+    #[test]
+    fn one_word_and_two_are_words() {
+        for len in 0..=16 {
+            let bytes: Vec<u8> = (1..=len).map(|n| n * 15).collect();
+            match len {
+                0..=8 => assert_eq!([one_word(&bytes)], words(&bytes)),
+                _ => assert_eq!(<[u64; 2]>::from(two_words(&bytes)), words(&bytes)),
+            }
+        }
     }
 
     #[test]

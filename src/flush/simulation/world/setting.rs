@@ -4,7 +4,9 @@
 use fastrand::Rng;
 
 use crate::shared::id::NameId;
-use crate::shared::layout::{Kind, LIST, Scalar, Slot, attribute_header, flag, slots_for, turn};
+use crate::shared::layout::{
+    FOLDED, Kind, LIST, Scalar, Slot, attribute_header, flag, slots_for, turn,
+};
 
 use super::{Span, What, World};
 
@@ -84,11 +86,15 @@ impl World<'_> {
         let transaction = &self.transactions[rng.usize(..self.transactions.len())];
         let key = self.spans[rng.usize(..self.spans.len())].key;
         let shared = u64::from(flag::SHARED) << 8;
-        match rng.u32(..5) {
+        match rng.u32(..6) {
             0 => [Kind::Root as u64 | shared, transaction.root, transaction.root, 0, 0, 1, 0, 0],
             1 => [Kind::Root as u64, transaction.root, transaction.root, 0, 0, 1, 0, 0],
             2 => [Kind::Child as u64, key, transaction.root, 0, 0, 1, 0, 0],
             3 => turn(key, transaction.root, u64::MAX),
+            4 => {
+                let header = attribute_header(Kind::Data, Scalar::U64 as u8, 8, self.names[0]);
+                [header | FOLDED, key, transaction.root, 0, 0, 1, 0, 0]
+            }
             _ => {
                 let header = attribute_header(Kind::Data, 5, 1000, self.names[0]);
                 [header, key, transaction.root, 0, 0, 0, 0, 0]

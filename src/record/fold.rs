@@ -1,0 +1,69 @@
+//! What was set last on a child, and waits in the child's line for its record
+//! (`shared/layout/fold.rs` says how).
+//!
+//! # Invariants
+//! * W1: only lines of this thread's own children hold one: `push_child` writes the words, and those
+//!   of a line that is a root's or was entered are not looked at.
+//! * W2: nothing is written for a span behind the back of what waits: whatever writes, but a child's
+//!   record in its usual form, settles it first.
+
+use crate::shared::layout::{AtomicSlot, FOLDED, PLAIN, is_folded, put_attribute};
+use crate::shared::registry::Lane;
+use crate::shared::seqlock::meta;
+use crate::shared::settings::SETTINGS;
+use crate::shared::sync::Ordering;
+
+use super::local::Local;
+
+/// W1: lines in which nothing waits.
+pub(super) const HOLDS_NONE: u64 = meta::ROOT | meta::ENTERED;
+
+/// Leaves an attribute of one word in a line that may hold one. False: another one waits there, and
+/// nothing was done.
+#[inline(always)]
+pub(super) fn fold(line: &AtomicSlot, header: u64, word: u64) -> bool {
+    let [.., waiting, value] = line;
+    let is_free = waiting.load(Ordering::Relaxed) == PLAIN;
+    if is_free {
+        waiting.store(header | FOLDED, Ordering::Relaxed);
+        value.store(word, Ordering::Relaxed);
+    }
+    is_free
+}
+
+impl Local {
+    /// Writes what waits in a line into a slot of its own, if that takes no more than writing it.
+    /// False: nothing was done.
+    #[inline(always)]
+    pub(super) fn unfold(&self, line: &AtomicSlot) -> bool {
+        let [.., waiting, value] = line;
+        let Some(slot) = self.writer.next_slot() else { return false };
+        let header = waiting.load(Ordering::Relaxed) & !FOLDED;
+        put_attribute(slot, header, line, &value.load(Ordering::Relaxed).to_le_bytes());
+        self.writer.took_slot();
+        waiting.store(PLAIN, Ordering::Relaxed);
+        true
+    }
+
+    /// Writes what waits in a line, if anything does, into a slot of its own (W2). What finds no
+    /// room is counted.
+    #[inline(never)]
+    pub(super) fn settle_attribute(&self, lane: &Lane, depth: usize) {
+        let line = lane.spans.at(depth);
+        let [key, root, .., bits, waiting, value] =
+            line.each_ref().map(|word| word.load(Ordering::Relaxed));
+        if !is_folded(waiting) || bits & HOLDS_NONE != 0 {
+            return;
+        }
+        let [.., to_waiting, to_value] = line;
+        to_waiting.store(PLAIN, Ordering::Relaxed);
+        to_value.store(0, Ordering::Relaxed);
+        // Making room may publish.
+        self.note_keys(lane);
+        let slot = [waiting & !FOLDED, key, root, value, 0, 0, 0, 0];
+        if !self.writer.push(&lane.ring, &slot, || SETTINGS.ring_slots()) {
+            lane.counters.attributes_lost.add(1);
+            self.lost_slot(lane, depth);
+        }
+    }
+}
