@@ -17,7 +17,7 @@ use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
 use crate::value::{List, Value};
 
-use super::fold::{HOLDS_NONE, fold};
+use super::fold::{HOLDS_NONE, fold, is_free};
 use super::handle::{FROZEN_SHIFT, Handle, is_live};
 use super::local::{LOCAL, Local};
 
@@ -90,9 +90,10 @@ fn word(local: &Local, handle: Handle, header: u64, word: u64) {
         return word_slowly(local, handle, header, word, lane);
     };
     if bits & HOLDS_NONE == 0 {
-        if !fold(line, header, word) {
+        if !is_free(line) {
             return word_behind(local, handle, header, word, lane);
         }
+        fold(line, header, word);
     } else {
         let Some(slot) = local.writer.next_slot() else {
             return word_slowly(local, handle, header, word, lane);
@@ -107,7 +108,7 @@ fn word(local: &Local, handle: Handle, header: u64, word: u64) {
 #[inline(never)]
 fn word_behind(local: &Local, handle: Handle, header: u64, word: u64, lane: &'static Lane) {
     let line = lane.spans.at(handle.depth());
-    if !local.unfold(line) {
+    if !local.put_waiting(line) {
         return word_slowly(local, handle, header, word, lane);
     }
     fold(line, header, word);

@@ -18,30 +18,31 @@ use super::local::Local;
 /// W1: lines in which nothing waits.
 pub(super) const HOLDS_NONE: u64 = meta::ROOT | meta::ENTERED;
 
-/// Leaves an attribute of one word in a line that may hold one. False: another one waits there, and
-/// nothing was done.
+/// Whether nothing waits in a line that may hold something.
 #[inline(always)]
-pub(super) fn fold(line: &AtomicSlot, header: u64, word: u64) -> bool {
+pub(super) fn is_free(line: &AtomicSlot) -> bool {
+    let [.., waiting, _] = line;
+    waiting.load(Ordering::Relaxed) == PLAIN
+}
+
+/// Leaves an attribute of one word in a line in which nothing waits any more.
+#[inline(always)]
+pub(super) fn fold(line: &AtomicSlot, header: u64, word: u64) {
     let [.., waiting, value] = line;
-    let is_free = waiting.load(Ordering::Relaxed) == PLAIN;
-    if is_free {
-        waiting.store(header | FOLDED, Ordering::Relaxed);
-        value.store(word, Ordering::Relaxed);
-    }
-    is_free
+    waiting.store(header | FOLDED, Ordering::Relaxed);
+    value.store(word, Ordering::Relaxed);
 }
 
 impl Local {
-    /// Writes what waits in a line into a slot of its own, if that takes no more than writing it.
-    /// False: nothing was done.
+    /// Writes what waits in a line into a slot of its own, if that takes no more than writing it;
+    /// the line's words are left as they are. False: nothing was done.
     #[inline(always)]
-    pub(super) fn unfold(&self, line: &AtomicSlot) -> bool {
+    pub(super) fn put_waiting(&self, line: &AtomicSlot) -> bool {
         let [.., waiting, value] = line;
         let Some(slot) = self.writer.next_slot() else { return false };
         let header = waiting.load(Ordering::Relaxed) & !FOLDED;
         put_attribute(slot, header, line, &value.load(Ordering::Relaxed).to_le_bytes());
         self.writer.took_slot();
-        waiting.store(PLAIN, Ordering::Relaxed);
         true
     }
 
