@@ -23,25 +23,29 @@ use super::local::{LOCAL, Local};
 
 /// Writes the status: one byte.
 pub(crate) fn status(handle: Handle, status: SpanStatus) {
-    if !handle.is_recording() {
-        return;
-    }
-    write(handle, |local, lane| {
-        let payload = [status as u8];
-        local.bytes(lane, handle, Kind::Status, Scalar::U64 as u8, NameId::NONE, &payload);
-        local.note_status(lane, handle, status == SpanStatus::Ok);
-    });
+    let header = attribute_header(Kind::Status, Scalar::U64 as u8, 1, NameId::NONE);
+    outcome(handle, header, status as u64, status == SpanStatus::Ok);
 }
 
 /// Writes an HTTP status code.
 pub(crate) fn http_status(handle: Handle, code: u16) {
+    let header = attribute_header(Kind::HttpStatus, Scalar::U64 as u8, 8, NameId::NONE);
+    outcome(handle, header, u64::from(code), SpanStatus::from_http(code) == SpanStatus::Ok);
+}
+
+/// Writes how a span fared, and notes it where that decides.
+fn outcome(handle: Handle, header: u64, value: u64, ok: bool) {
     if !handle.is_recording() {
         return;
     }
-    write(handle, |local, lane| {
-        let payload = u64::from(code).to_le_bytes();
-        local.bytes(lane, handle, Kind::HttpStatus, Scalar::U64 as u8, NameId::NONE, &payload);
-        local.note_status(lane, handle, SpanStatus::from_http(code) == SpanStatus::Ok);
+    let _ = LOCAL.try_with(|local| {
+        word(local, handle, header, value);
+        if let Some(lane) = local.enter() {
+            if is_live(lane, handle) {
+                local.note_status(lane, handle, ok);
+            }
+            local.leave(lane);
+        }
     });
 }
 

@@ -152,7 +152,7 @@ fn nothing_is_set_on_what_has_ended() {
     // It stood where the second one stands now; and with none above, its line is as it was.
     first.set_data("m", 2).set_tag("o", "longer than a word");
     transaction.end_step();
-    second.set_data("m", 2).set_tag("o", "longer than a word");
+    second.set_tag("o", "longer than a word").set_data("m", 2).set_tag("o", "once again");
     drop(transaction);
     assert_eq!(session.attributes().len(), 1);
 }
@@ -205,8 +205,13 @@ fn one_that_finds_no_room_is_counted() {
 #[test]
 fn what_a_thread_leaves_behind_is_counted() {
     let _session = Session::recording();
-    let lane = std::thread::spawn(|| {
+    let given_up = |lane: &Lane| {
+        let lost = lane.counters.lost(Reason::Unfinished).unwrap().get();
+        (lost, lane.counters.attributes_lost.get())
+    };
+    let (lane, before) = std::thread::spawn(move || {
         warm();
+        let before = given_up(lane());
         let transaction = start_transaction("op", "t");
         // One in a record, one in a line.
         start_child("op", "ended").set_data("n", 1);
@@ -214,9 +219,11 @@ fn what_a_thread_leaves_behind_is_counted() {
         open.set_data("n", 1);
         std::mem::forget(open);
         std::mem::forget(transaction);
-        lane()
+        (lane(), before)
     })
     .join()
     .unwrap();
-    assert_eq!(lane.counters.attributes_lost.get(), 2);
+    let (lost, attributes) = given_up(lane);
+    assert_eq!(lost - before.0, Count { transactions: 1, spans: 3 });
+    assert_eq!(attributes - before.1, 2);
 }
