@@ -290,7 +290,7 @@ impl Local {
         let has_room = self.writer.push(&lane.ring, &slot, || SETTINGS.ring_slots());
         if has_room {
             entry.meta &= !meta::MOVED;
-            lane.spans.write(handle.depth(), &entry, lane.spans.len());
+            lane.spans.write(handle.depth(), &entry);
         }
         has_room
     }

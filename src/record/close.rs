@@ -142,9 +142,10 @@ impl Local {
         let depth = handle.depth();
         let line = lane.spans.at(depth);
         let [key, .., bits, _, _] = line;
+        let now = lane.spans.state();
         if key.load(Ordering::Relaxed) != handle.key
             || bits.load(Ordering::Relaxed) & meta::UNUSUAL != 0
-            || lane.spans.len() != depth + 1
+            || now.len() != depth + 1
         {
             return false;
         }
@@ -155,7 +156,7 @@ impl Local {
         let Some(slot) = self.writer.next_slot() else { return false };
         put_child(slot, line, end);
         self.writer.took_slot();
-        lane.spans.shorten(depth);
+        lane.spans.pop(now);
         self.parent.set(parent);
         true
     }
@@ -168,10 +169,11 @@ impl Local {
         let line = lane.spans.at(depth);
         let [key, .., bits, lost, _] = line;
         let bits = bits.load(Ordering::Relaxed);
+        let now = lane.spans.state();
         if key.load(Ordering::Relaxed) != handle.key
             || bits & meta::UNUSUAL != 0
             || (bits ^ SETTINGS.state()) & GENERATION != 0
-            || lane.spans.len() != depth + 1
+            || now.len() != depth + 1
         {
             return false;
         }
@@ -185,7 +187,7 @@ impl Local {
         self.note_keys(lane);
         self.writer.publish(&lane.ring);
         self.roots.set(self.roots.get().saturating_sub(1));
-        lane.spans.shorten(depth);
+        lane.spans.pop(now);
         self.parent.set(parent);
         true
     }
@@ -197,15 +199,15 @@ impl Local {
         let depth = handle.depth();
         let [_, root, _, _, _, bits, ..] = lane.spans.at(depth);
         let kind = bits.load(Ordering::Relaxed) & (meta::CONTINUED | meta::ENTERED);
-        if root.load(Ordering::Relaxed) != handle.key || kind != 0 || lane.spans.len() != depth + 1
-        {
+        let now = lane.spans.state();
+        if root.load(Ordering::Relaxed) != handle.key || kind != 0 || now.len() != depth + 1 {
             return false;
         }
         let parent = if depth == 0 { 0 } else { lane.spans.key(depth - 1) };
         if depth != 0 && parent == 0 {
             return false;
         }
-        lane.spans.shorten(depth);
+        lane.spans.pop(now);
         self.parent.set(parent);
         true
     }
@@ -348,7 +350,7 @@ impl Local {
             let entry = lane.spans.entry(above);
             if entry.key != 0 && entry.root == root && entry.meta & meta::ENTERED == 0 {
                 self.settle_attribute(lane, above);
-                lane.spans.write(above, &Entry::default(), lane.spans.len());
+                lane.spans.write(above, &Entry::default());
                 open += 1;
             }
         }
@@ -381,7 +383,7 @@ impl Local {
     #[inline(never)]
     fn mark(&self, lane: &Lane, depth: usize) {
         lane.counters.misnested.add(1);
-        lane.spans.write(depth, &Entry::default(), lane.spans.len());
+        lane.spans.write(depth, &Entry::default());
         self.settle(lane, lane.spans.len());
     }
 

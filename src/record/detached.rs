@@ -263,7 +263,7 @@ impl Local {
             let mut entry = lane.spans.entry(depth);
             if entry.key != 0 && entry.meta & mark != mark {
                 entry.meta |= mark;
-                lane.spans.write(depth, &entry, lane.spans.len());
+                lane.spans.write(depth, &entry);
             }
         }
     }
@@ -314,13 +314,14 @@ impl Local {
             let mut entry = lane.spans.entry(above);
             if entry.key != 0 && entry.root == root {
                 entry.meta |= meta::FOREIGN;
-                lane.spans.write(above, &entry, lane.spans.len());
+                lane.spans.write(above, &entry);
             }
         }
     }
 
     fn enter_line(&self, lane: &Lane, carried: &Carried) -> Handle {
-        let base = lane.spans.len();
+        let now = lane.spans.state();
+        let base = now.len();
         // A root takes one line, a child two; the second may find no room.
         let two = !carried.is_root() && !carried.is_unsampled();
         let depth = base + usize::from(two && base + 1 < DEPTH);
@@ -331,7 +332,7 @@ impl Local {
         let mut entry = carried.entry;
         if carried.is_unsampled() {
             entry.meta |= depth as u64 | meta::ENTERED;
-            lane.spans.write(depth, &entry, depth + 1);
+            lane.spans.push(now, &entry);
             self.parent.set(0);
             return Handle { key: entry.root, place: depth as u64 | UNSAMPLED | VISITING };
         }
@@ -352,10 +353,10 @@ impl Local {
                 names: carried.root_names,
                 meta: base as u64 | meta::ROOT | visiting | inherited,
             };
-            lane.spans.write(base, &root, base + 1);
+            lane.spans.push(now, &root);
         }
         entry.meta |= base as u64 | visiting;
-        lane.spans.write(depth, &entry, depth + 1);
+        lane.spans.push(lane.spans.state(), &entry);
         self.parent.set(entry.key);
         Handle { key: entry.key, place: depth as u64 | VISITING }
     }
@@ -393,7 +394,7 @@ impl Local {
             let Entry { start, names, meta, .. } = lane.spans.entry(line);
             let meta = meta & (meta::START_UNIX | meta::CONTINUED | THRESHOLD);
             let rest = Entry { start, names, meta, ..Entry::NONE };
-            lane.spans.write(line, &rest, len);
+            lane.spans.write(line, &rest);
         }
         self.settle(lane, len);
     }

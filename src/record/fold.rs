@@ -48,14 +48,21 @@ impl Local {
 
     /// Writes what waits in a line, if anything does, into a slot of its own (W2). What finds no
     /// room is counted.
-    #[inline(never)]
+    #[inline]
     pub(super) fn settle_attribute(&self, lane: &Lane, depth: usize) {
-        let line = lane.spans.at(depth);
-        let [key, root, .., bits, waiting, value] =
-            line.each_ref().map(|word| word.load(Ordering::Relaxed));
-        if !is_folded(waiting) || bits & HOLDS_NONE != 0 {
-            return;
+        let [.., bits, waiting, _] = lane.spans.at(depth);
+        if is_folded(waiting.load(Ordering::Relaxed))
+            && bits.load(Ordering::Relaxed) & HOLDS_NONE == 0
+        {
+            self.write_waiting(lane, depth);
         }
+    }
+
+    #[inline(never)]
+    fn write_waiting(&self, lane: &Lane, depth: usize) {
+        let line = lane.spans.at(depth);
+        let [key, root, .., waiting, value] =
+            line.each_ref().map(|word| word.load(Ordering::Relaxed));
         let [.., to_waiting, to_value] = line;
         to_waiting.store(PLAIN, Ordering::Relaxed);
         to_value.store(0, Ordering::Relaxed);

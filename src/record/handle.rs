@@ -143,7 +143,7 @@ fn change(handle: Handle, change: impl FnOnce(&mut Entry)) {
         if handle.is_recording() && is_live(lane, handle) {
             let mut entry = lane.spans.entry(handle.depth());
             change(&mut entry);
-            lane.spans.write(handle.depth(), &entry, lane.spans.len());
+            lane.spans.write(handle.depth(), &entry);
         }
         local.leave(lane);
     });

@@ -183,7 +183,7 @@ impl Local {
                 let root = entry.meta & meta::ROOT != 0;
                 lost += if root { Count::transaction(0) } else { Count::spans(1) };
             }
-            lane.spans.write(depth, &Entry::default(), lane.spans.len());
+            lane.spans.write(depth, &Entry::default());
         }
         lane.spans.shorten(0);
         self.note_keys(lane);

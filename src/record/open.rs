@@ -14,7 +14,7 @@ use crate::shared::id::{NameId, sample_rand};
 use crate::shared::ledger::{Count, Reason};
 use crate::shared::registry::Lane;
 use crate::shared::ring::RESERVE;
-use crate::shared::seqlock::{DEPTH, Entry, NewChild, meta};
+use crate::shared::seqlock::{DEPTH, Entry, NewChild, State, meta};
 use crate::shared::settings::{GENERATION, ON, RULED, SETTINGS, THRESHOLD, threshold_of};
 use crate::shared::sync::Ordering;
 
@@ -22,7 +22,7 @@ use super::handle::{Handle, UNSAMPLED, is_live, names};
 use super::local::{LOCAL, Local};
 
 /// What a child has of its parent's `meta`.
-const INHERITED: u64 = meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | GENERATION;
+pub(super) const INHERITED: u64 = meta::ROOT_DEPTH | meta::REFUSED | meta::FOREIGN | GENERATION;
 
 /// What a drawn transaction's `meta` has of its admission besides.
 const FROM_DRAW: u64 = meta::PLANNED | meta::CONTINUED | meta::FIRST;
@@ -130,7 +130,8 @@ fn open_root_in(local: &Local, admission: Admission, names: u64) -> Handle {
 #[inline(never)]
 fn open_root_calmly(local: &Local, admission: Admission, names: u64) -> Handle {
     let Some(lane) = local.enter() else { return Handle::NONE };
-    let depth = lane.spans.len();
+    let now = lane.spans.state();
+    let depth = now.len();
     let is_planned = admission.word & meta::PLANNED != 0;
     let Some(start) = local.root_start(depth).filter(|_| !is_planned) else {
         local.leave(lane);
@@ -139,7 +140,7 @@ fn open_root_calmly(local: &Local, admission: Admission, names: u64) -> Handle {
     let key = admission.key;
     let meta = depth as u64 | meta::ROOT | admission.word & FROM_WORD;
     local.roots.set(local.roots.get() + 1);
-    local.push_root(lane, &Entry { key, root: key, parent: 0, start, names, meta });
+    local.push_root(lane, now, &Entry { key, root: key, parent: 0, start, names, meta });
     local.leave(lane);
     Handle { key, place: depth as u64 }
 }
@@ -200,18 +201,13 @@ fn open_child_in(local: &Local, names: u64) -> Handle {
 
 #[inline(never)]
 fn open_child_calmly(local: &Local, names: u64) -> Handle {
-    let Some(start) = clock::ticks_in_line() else { return open_child_slowly(names) };
-    let Some(lane) = local.enter() else { return local.reentered_child() };
-    let depth = lane.spans.len();
-    if depth >= DEPTH {
-        return local.too_deep(lane);
+    match local.open_child_at_once(names) {
+        Some(handle) => handle,
+        None => open_child_slowly(names),
     }
-    let handle = local.open_child(lane, depth, depth, start, names, 0);
-    local.leave(lane);
-    handle
 }
 
-/// Where a panic unwinds, or the clock needs a call.
+/// Where a panic unwinds, the clock needs a call, or there is no lane or no room.
 #[cold]
 #[inline(never)]
 fn open_child_slowly(names: u64) -> Handle {
@@ -298,26 +294,27 @@ impl Local {
     #[inline]
     pub(super) fn leave_out(&self, lane: &Lane, key: u64, word: u64) -> Admission {
         lane.counters.unsampled.add(1);
-        let depth = lane.spans.len();
+        let now = lane.spans.state();
+        let depth = now.len();
         let given = word & (THRESHOLD | meta::CONTINUED);
         let bits = depth as u64 | meta::ROOT | meta::UNSAMPLED | given;
-        self.push(lane, depth, &Entry { root: key, meta: bits, ..Entry::default() });
+        self.push(lane, now, &Entry { root: key, meta: bits, ..Entry::default() });
         Admission::no(Handle { key, place: depth as u64 | UNSAMPLED })
     }
 
     /// Writes a line on top of the stack.
     #[inline]
-    fn push(&self, lane: &Lane, depth: usize, entry: &Entry) {
-        lane.spans.write(depth, entry, depth + 1);
+    fn push(&self, lane: &Lane, now: State, entry: &Entry) {
+        lane.spans.push(now, entry);
         self.parent.set(entry.key);
     }
 
     fn open_root(&self, lane: &Lane, key: u64, state: u64, names: u64) -> Handle {
-        let mut depth = lane.spans.len();
-        if depth >= DEPTH || self.roots.get() >= RESERVE {
+        if lane.spans.len() >= DEPTH || self.roots.get() >= RESERVE {
             self.abandon_open(lane);
-            depth = 0;
         }
+        let now = lane.spans.state();
+        let depth = now.len();
         let mut bits = depth as u64 | meta::ROOT | state & FROM_WORD;
         if std::thread::panicking() {
             bits |= meta::BORN_PANICKING;
@@ -330,7 +327,7 @@ impl Local {
             self.begin_trial(lane, key, depth, self.pending.get().of(key));
         }
         let start = clock::ticks();
-        self.push_root(lane, &Entry { key, root: key, parent: 0, start, names, meta: bits });
+        self.push_root(lane, now, &Entry { key, root: key, parent: 0, start, names, meta: bits });
         Handle { key, place: depth as u64 }
     }
 
@@ -343,19 +340,30 @@ impl Local {
 
     /// Writes a root's line on top of the stack.
     #[inline]
-    fn push_root(&self, lane: &Lane, entry: &Entry) {
-        let depth = entry.root_depth();
-        let [.., lost, _] = lane.spans.at(depth);
+    fn push_root(&self, lane: &Lane, now: State, entry: &Entry) {
+        let [.., lost, _] = lane.spans.at(now.len());
         lost.store(0, Ordering::Relaxed);
-        self.push(lane, depth, entry);
+        self.push(lane, now, entry);
     }
 
-    /// Starts a child at `depth`, of the line below `above`.
+    /// Starts a child of the innermost span as is usual. `None`: nothing was done.
+    #[inline]
+    fn open_child_at_once(&self, names: u64) -> Option<Handle> {
+        let start = clock::ticks_in_line()?;
+        let lane = self.enter()?;
+        let now = lane.spans.state();
+        let has_room = now.len() < DEPTH;
+        let handle = has_room.then(|| self.open_child(lane, now, now.len(), start, names, 0));
+        self.leave(lane);
+        handle
+    }
+
+    /// Starts a child of the line below `above`, on top.
     #[inline]
     pub(super) fn open_child(
         &self,
         lane: &Lane,
-        depth: usize,
+        now: State,
         above: usize,
         start: u64,
         names: u64,
@@ -363,9 +371,9 @@ impl Local {
     ) -> Handle {
         let key = self.take_key();
         let child = NewChild { key, start, names, inherits: INHERITED, flags };
-        lane.spans.push_child(depth, above.wrapping_sub(1), &child);
+        lane.spans.push_child(now, above.wrapping_sub(1), &child);
         self.parent.set(key);
-        Handle { key, place: depth as u64 }
+        Handle { key, place: now.len() as u64 }
     }
 
     /// Starts a child of the line below `above`, on top, and leaves the lane.
@@ -377,13 +385,13 @@ impl Local {
         names: u64,
         flags: u64,
     ) -> Handle {
-        let depth = lane.spans.len();
-        if depth >= DEPTH {
+        let now = lane.spans.state();
+        if now.len() >= DEPTH {
             return self.too_deep(lane);
         }
-        let handle = self.open_child(lane, depth, above, start, names, flags);
+        let handle = self.open_child(lane, now, above, start, names, flags);
         if std::thread::panicking() {
-            self.born_panicking(lane, depth);
+            self.born_panicking(lane, now.len());
         }
         self.leave(lane);
         handle
@@ -404,7 +412,7 @@ impl Local {
     fn born_panicking(&self, lane: &Lane, depth: usize) {
         let entry = lane.spans.entry(depth);
         let meta = entry.meta | meta::BORN_PANICKING;
-        lane.spans.write(depth, &Entry { meta, ..entry }, lane.spans.len());
+        lane.spans.write(depth, &Entry { meta, ..entry });
     }
 
     #[cold]

@@ -50,7 +50,7 @@ fn origin_at(lane: &Lane, depth: usize) -> Option<Origin> {
     let at = if is_unsampled { depth } else { entry.root_depth() };
     let root = lane.spans.entry(at);
     if root.key != 0 && root.meta & (meta::FROZEN | meta::ENTERED) == 0 {
-        lane.spans.write(at, &Entry { meta: root.meta | meta::FROZEN, ..root }, lane.spans.len());
+        lane.spans.write(at, &Entry { meta: root.meta | meta::FROZEN, ..root });
     }
     let [.., lost, _] = lane.spans.at(at);
     let frozen = match root.meta & (meta::FROZEN | meta::ENTERED) {

@@ -13,11 +13,12 @@ use crate::shared::clock;
 use crate::shared::id::NameId;
 use crate::shared::layout::put_child;
 use crate::shared::registry::Lane;
-use crate::shared::seqlock::meta;
+use crate::shared::seqlock::{NewChild, meta};
 use crate::shared::sync::Ordering;
 
 use super::handle::{Handle, is_live, names};
 use super::local::{LOCAL, Local};
+use super::open::INHERITED;
 
 /// Ends the step of a transaction, if one is open, and begins the next.
 #[inline]
@@ -88,7 +89,11 @@ impl Local {
         }
         put_child(self.writer.next_slot()?, line, now);
         self.writer.took_slot();
-        Some(self.open_child(lane, depth, depth, now, names, meta::STEP))
+        let key = self.take_key();
+        let step = NewChild { key, start: now, names, inherits: INHERITED, flags: meta::STEP };
+        lane.spans.write_child(depth, root.depth(), &step);
+        self.parent.set(key);
+        Some(Handle { key, place: depth as u64 })
     }
 
     /// The next step whatever there is; leaves the lane.

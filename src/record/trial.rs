@@ -85,7 +85,7 @@ pub(crate) fn ask(handle: Handle, keep: bool) {
                     plan.store(0, Ordering::Relaxed);
                 }
                 entry.meta = asked(entry.meta, keep);
-                lane.spans.write(depth, &entry, lane.spans.len());
+                lane.spans.write(depth, &entry);
             }
         }
         local.leave(lane);
@@ -228,7 +228,7 @@ impl Local {
         if entry.meta & (meta::PLANNED | meta::ROOT) == meta::PLANNED | meta::ROOT {
             let failed = if ok { 0 } else { meta::FAILED };
             entry.meta = entry.meta & !meta::FAILED | failed;
-            lane.spans.write(handle.depth(), &entry, lane.spans.len());
+            lane.spans.write(handle.depth(), &entry);
         }
     }
 }

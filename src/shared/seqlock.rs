@@ -12,10 +12,15 @@
 //! The last two words are the owner's alone. Of a transaction: what was lost of it, and its plan; of a
 //! child: how its record will begin, and end (`layout/fold.rs`).
 //!
+//! How long the stack is, and a version, are one word, the state. Starting a span writes an entry above
+//! the length and then one state; ending it writes one state. Only an entry that is in use and changes
+//! takes two, an odd version before and an even one after.
+//!
 //! # Invariants
-//! * S1: one thread writes. `seq` is odd while it writes entries, and grows by 2 each time.
-//! * S2: an entry at a depth below `len` is not written outside an odd `seq`.
-//! * S3: moving `len` needs no odd `seq`: what is above it stays as it was until S2 says so.
+//! * S1: one thread writes, and no two states are the same: each has another version.
+//! * S2: an entry below the length is written only while the version is odd.
+//! * S3: an entry at the length or above it may be written at any time. Whoever copies it meanwhile does
+//!   so by a state in which it lay below, and finds another one afterwards.
 //! * S4: an entry whose key is 0 is of no use to children: the span is over, or not recorded.
 //! * S5: an entry with `ENTERED` is not the thread's own: its span is counted, and ended,
 //!   elsewhere.
@@ -23,8 +28,8 @@
 //! # Orderings
 //! | here | pairs with | licenses |
 //! |---|---|---|
-//! | `change`: fence Release after `seq` odd | `consistently`: fence Acquire before the second load of `seq` | a reader that saw a new word sees the odd `seq` too, and throws its copy away |
-//! | `change`: store of `seq` even, Release | `consistently`: first load of `seq`, Acquire | a reader that starts from an even `seq` sees all words written before it |
+//! | `write_at`: fence Release before the words | `undisturbed`: fence Acquire before the second load of the state | a reader that saw a new word sees the state before it too (the odd one, or that which took the entry off), and throws its copy away |
+//! | `set`: store of the state, Release | `undisturbed`: first load of the state, Acquire | a reader that starts from a state sees all words written before it |
 //!
 //! This is the form of Boehm (MSPC 2012), with every word an atomic.
 
@@ -123,6 +128,15 @@ impl Entry {
         Self { key, root, parent, start, names, meta }
     }
 
+    #[inline]
+    fn writer(&self) -> impl FnOnce(&[AtomicU64; 8]) {
+        |line| {
+            for (to, from) in line.iter().zip(self.words()).take(USED) {
+                to.store(from, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// The depth at which the entry's root stands.
     #[inline]
     pub(crate) const fn root_depth(&self) -> usize {
@@ -149,11 +163,68 @@ pub(crate) struct NewChild {
     pub(crate) flags: u64,
 }
 
+impl NewChild {
+    #[inline]
+    fn writer(&self, parent: &[AtomicU64; 8]) -> impl FnOnce(&[AtomicU64; 8]) {
+        let [its_key, its_root, _, _, _, its_meta, ..] = parent;
+        |line| {
+            let [key, root, parent, start, names, meta, header, value] = line;
+            key.store(self.key, Ordering::Relaxed);
+            root.store(its_root.load(Ordering::Relaxed), Ordering::Relaxed);
+            parent.store(its_key.load(Ordering::Relaxed), Ordering::Relaxed);
+            start.store(self.start, Ordering::Relaxed);
+            names.store(self.names, Ordering::Relaxed);
+            let inherited = its_meta.load(Ordering::Relaxed) & self.inherits;
+            meta.store(inherited | self.flags, Ordering::Relaxed);
+            header.store(PLAIN, Ordering::Relaxed);
+            value.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How many entries there are, and which version of them that is: `version:48 | length:16`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State(u64);
+
+impl State {
+    const LENGTH: u64 = 0xffff;
+    const VERSION: u64 = 1 << 16;
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "at most DEPTH")]
+    pub(crate) const fn len(self) -> usize {
+        self.0 as u16 as usize
+    }
+
+    const fn is_odd(self) -> bool {
+        self.0 & Self::VERSION != 0
+    }
+
+    const fn odd(self) -> Self {
+        Self(self.0.wrapping_add(Self::VERSION))
+    }
+
+    #[inline]
+    const fn longer(self) -> Self {
+        Self(self.0.wrapping_add(2 * Self::VERSION + 1))
+    }
+
+    /// Of what is not empty.
+    #[inline]
+    const fn shorter(self) -> Self {
+        Self(self.0.wrapping_add(2 * Self::VERSION - 1))
+    }
+
+    #[inline]
+    const fn of_length(self, len: usize) -> Self {
+        Self((self.0 & !Self::LENGTH | len as u64).wrapping_add(2 * Self::VERSION))
+    }
+}
+
 /// The stack.
 #[derive(Debug)]
 pub(crate) struct OpenSpans {
-    seq: AtomicU64,
-    len: AtomicU64,
+    state: AtomicU64,
     entries: &'static [[AtomicU64; 8]; DEPTH],
 }
 
@@ -163,7 +234,7 @@ impl OpenSpans {
     pub(crate) fn leaked() -> Option<Self> {
         let memory = bytemuck::allocation::try_zeroed_slice_box::<[AtomicU64; 8]>(DEPTH).ok()?;
         let entries = Box::leak(memory).first_chunk::<DEPTH>()?;
-        Some(Self { seq: AtomicU64::new(0), len: AtomicU64::new(0), entries })
+        Some(Self { state: AtomicU64::new(0), entries })
     }
 
     #[cfg(hotspan_loom)]
@@ -171,7 +242,7 @@ impl OpenSpans {
         let entries = Box::leak(Box::new(std::array::from_fn(|_| {
             std::array::from_fn(|_| AtomicU64::new(0))
         })));
-        Some(Self { seq: AtomicU64::new(0), len: AtomicU64::new(0), entries })
+        Some(Self { state: AtomicU64::new(0), entries })
     }
 
     /// Owner: an entry of its own stack.
@@ -202,69 +273,85 @@ impl OpenSpans {
         }
     }
 
-    /// Owner: writes an entry and sets the length.
+    /// Owner: what there is now.
     #[inline]
-    pub(crate) fn write(&self, depth: usize, entry: &Entry, len: usize) {
-        self.change(depth, len, |line| {
-            for (to, from) in line.iter().zip(entry.words()).take(USED) {
-                to.store(from, Ordering::Relaxed);
-            }
-        });
+    pub(crate) fn state(&self) -> State {
+        State(self.state.load(Ordering::Relaxed))
     }
 
-    /// Owner: writes the entry of a child of the one at `above`, on top. Its words go from there to
-    /// here at once, so that no register has to hold them meanwhile.
+    /// Owner: how many entries there are.
     #[inline]
-    pub(crate) fn push_child(&self, depth: usize, above: usize, child: &NewChild) {
-        let [its_key, its_root, _, _, _, its_meta, ..] = self.at(above);
-        self.change(depth, depth + 1, |line| {
-            let [key, root, parent, start, names, meta, header, value] = line;
-            key.store(child.key, Ordering::Relaxed);
-            root.store(its_root.load(Ordering::Relaxed), Ordering::Relaxed);
-            parent.store(its_key.load(Ordering::Relaxed), Ordering::Relaxed);
-            start.store(child.start, Ordering::Relaxed);
-            names.store(child.names, Ordering::Relaxed);
-            let inherited = its_meta.load(Ordering::Relaxed) & child.inherits;
-            meta.store(inherited | child.flags, Ordering::Relaxed);
-            header.store(PLAIN, Ordering::Relaxed);
-            value.store(0, Ordering::Relaxed);
-        });
-    }
-
-    /// Owner: has an entry changed, and sets the length.
-    #[inline]
-    fn change(&self, depth: usize, len: usize, write: impl FnOnce(&[AtomicU64; 8])) {
-        let seq = self.seq.load(Ordering::Relaxed);
-        self.seq.store(seq + 1, Ordering::Relaxed);
-        // ORDERING: Release fence, with the Acquire fence in `consistently`: no word below is seen
-        // without the odd sequence above.
-        fence(Ordering::Release);
-        write(self.at(depth));
-        self.len.store(len as u64, Ordering::Relaxed);
-        // ORDERING: Release, with the first load in `consistently`: who sees this sequence sees the
-        // words.
-        self.seq.store(seq + 2, Ordering::Release);
-    }
-
-    /// Lines on the stack; readers check that it belongs to what they copied.
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "at most DEPTH")]
     pub(crate) fn len(&self) -> usize {
-        self.len.load(Ordering::Relaxed) as usize
+        self.state().len()
     }
 
-    /// Owner: moves the length back (S3).
+    /// Owner: writes an entry on top (S3).
+    #[inline]
+    pub(crate) fn push(&self, now: State, entry: &Entry) {
+        self.write_at(now.len(), entry.writer());
+        self.set(now.longer());
+    }
+
+    /// Owner: the same of a child of the entry at `above`. Its words go from there to here at once,
+    /// so that no register has to hold them meanwhile.
+    #[inline]
+    pub(crate) fn push_child(&self, now: State, above: usize, child: &NewChild) {
+        self.write_at(now.len(), child.writer(self.at(above)));
+        self.set(now.longer());
+    }
+
+    /// Owner: writes an entry that is there already (S2).
+    #[inline]
+    pub(crate) fn write(&self, depth: usize, entry: &Entry) {
+        self.rewrite(depth, entry.writer());
+    }
+
+    /// Owner: writes a child of the entry at `above` over one that is there already (S2).
+    #[inline]
+    pub(crate) fn write_child(&self, depth: usize, above: usize, child: &NewChild) {
+        self.rewrite(depth, child.writer(self.at(above)));
+    }
+
+    /// Owner: takes off the topmost entry.
+    #[inline]
+    pub(crate) fn pop(&self, now: State) {
+        self.set(now.shorter());
+    }
+
+    /// Owner: moves the length back.
     #[inline]
     pub(crate) fn shorten(&self, len: usize) {
-        self.len.store(len as u64, Ordering::Relaxed);
+        self.set(self.state().of_length(len));
+    }
+
+    #[inline]
+    fn rewrite(&self, depth: usize, write: impl FnOnce(&[AtomicU64; 8])) {
+        let now = self.state();
+        self.set(now.odd());
+        self.write_at(depth, write);
+        self.set(now.of_length(now.len()));
+    }
+
+    #[inline]
+    fn write_at(&self, depth: usize, write: impl FnOnce(&[AtomicU64; 8])) {
+        // ORDERING: Release fence, with the Acquire fence in `undisturbed`: no word below is seen
+        // without the state before it.
+        fence(Ordering::Release);
+        write(self.at(depth));
+    }
+
+    #[inline]
+    fn set(&self, state: State) {
+        // ORDERING: Release, with the first load in `undisturbed`: who sees this state sees the
+        // words.
+        self.state.store(state.0, Ordering::Release);
     }
 
     /// Anyone: how many recorded spans of this thread are open; exact when the owner stands still.
     #[cfg(not(hotspan_loom))]
     pub(crate) fn open(&self) -> super::ledger::Count {
-        let len = usize::try_from(self.len.load(Ordering::Relaxed)).unwrap_or(0).min(DEPTH);
         let mut open = super::ledger::Count::default();
-        for entry in (0..len).map(|depth| self.copy(depth)) {
+        for entry in (0..self.len().min(DEPTH)).map(|depth| self.copy(depth)) {
             if entry.key == 0 || entry.meta & meta::ENTERED != 0 {
                 continue;
             }
@@ -313,15 +400,15 @@ impl OpenSpans {
 
     /// One try of [`consistently`](Self::consistently): `None` when the owner was writing.
     fn undisturbed<T>(&self, copy: impl FnOnce(usize) -> T) -> Option<T> {
-        // ORDERING: Acquire, with the Release store in `change`.
-        let before = self.seq.load(Ordering::Acquire);
-        if !before.is_multiple_of(2) {
+        // ORDERING: Acquire, with the Release store in `set`.
+        let before = State(self.state.load(Ordering::Acquire));
+        if before.is_odd() {
             return None;
         }
-        let copied = copy(self.len());
-        // ORDERING: Acquire fence, with the Release fence in `change`.
+        let copied = copy(before.len());
+        // ORDERING: Acquire fence, with the Release fence in `write_at`.
         fence(Ordering::Acquire);
-        (self.seq.load(Ordering::Relaxed) == before).then_some(copied)
+        (self.state() == before).then_some(copied)
     }
 
     fn copy(&self, depth: usize) -> Entry {
@@ -345,8 +432,8 @@ mod tests {
     fn reads_what_was_written_last_and_nothing_when_empty() {
         let spans = OpenSpans::leaked().unwrap();
         assert_eq!(spans.read(), None);
-        spans.write(0, &entry(1 << 20), 1);
-        spans.write(1, &entry(2 << 20), 2);
+        spans.push(spans.state(), &entry(1 << 20));
+        spans.push(spans.state(), &entry(2 << 20));
         assert_eq!(spans.read(), Some((entry(2 << 20), entry(1 << 20))));
         let mut lines = Vec::new();
         assert!(spans.read_all(&mut lines));
@@ -381,10 +468,11 @@ mod tests {
                     }
                 });
             }
+            spans.push(spans.state(), &entry(0));
             for n in 1..300_000_u64 {
-                spans.write(0, &entry(n << 20), 1);
-                spans.write(1, &entry((n + 1) << 20), 2);
-                spans.shorten(1);
+                spans.write(0, &entry(n << 20));
+                spans.push(spans.state(), &entry((n + 1) << 20));
+                spans.pop(spans.state());
             }
             done.store(true, Ordering::Relaxed);
         });
@@ -427,9 +515,9 @@ mod tests {
         let mut n = 0;
         while (crate::shared::clock::monotonic() - begun).as_secs_f64() < seconds {
             for _ in 0..10_000 {
-                spans.write(0, &sealed(n, 0), 1);
-                spans.write(1, &sealed(n + 1, 0), 2);
-                spans.shorten(1);
+                spans.push(spans.state(), &sealed(n, 0));
+                spans.push(spans.state(), &sealed(n + 1, 0));
+                spans.pop(spans.state());
                 spans.shorten(0);
                 n += 2;
             }
@@ -517,12 +605,33 @@ mod models {
             let spans = Arc::new(OpenSpans::leaked().unwrap());
             let writer = Arc::clone(&spans);
             let thread = thread::spawn(move || {
-                writer.write(0, &entry(1), 1);
-                writer.write(0, &entry(2), 1);
+                writer.push(writer.state(), &entry(1));
+                writer.write(0, &entry(2));
             });
             if let Some((top, _)) = spans.read() {
                 assert_eq!(top.key, top.root, "torn");
                 assert_ne!(top.key, 0, "the length was seen without the entry");
+            }
+            thread.join().unwrap();
+        });
+    }
+
+    /// FORBIDDEN: when a span has ended, the one below it is not seen as it was written.
+    #[test]
+    fn length_moved_back_seen_without_the_entries_below_is_forbidden() {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(|| {
+            let spans = Arc::new(OpenSpans::leaked().unwrap());
+            let writer = Arc::clone(&spans);
+            let thread = thread::spawn(move || {
+                writer.push(writer.state(), &entry(1));
+                writer.push(writer.state(), &entry(2));
+                writer.pop(writer.state());
+            });
+            if let Some((top, root)) = spans.read() {
+                assert_eq!(top.key, top.root, "torn");
+                assert_eq!(root.key, 1);
             }
             thread.join().unwrap();
         });
@@ -535,12 +644,12 @@ mod models {
         builder.preemption_bound = Some(3);
         builder.check(|| {
             let spans = Arc::new(OpenSpans::leaked().unwrap());
-            spans.write(0, &entry(1), 1);
+            spans.push(spans.state(), &entry(1));
             let writer = Arc::clone(&spans);
             let thread = thread::spawn(move || {
-                writer.write(1, &entry(2), 2);
-                writer.shorten(1);
-                writer.write(1, &entry(3), 2);
+                writer.push(writer.state(), &entry(2));
+                writer.pop(writer.state());
+                writer.push(writer.state(), &entry(3));
             });
             if let Some((top, root)) = spans.read() {
                 assert_eq!(top.key, top.root, "torn");
@@ -558,11 +667,11 @@ mod models {
         builder.preemption_bound = Some(2);
         builder.check(|| {
             let spans = Arc::new(OpenSpans::leaked().unwrap());
-            spans.write(0, &entry(1), 1);
+            spans.push(spans.state(), &entry(1));
             let told = Arc::new(AtomicU64::new(0));
             let (writer, first, tell) = (Arc::clone(&spans), Arc::clone(&spans), Arc::clone(&told));
             let threads = [
-                thread::spawn(move || writer.write(0, &entry(2), 1)),
+                thread::spawn(move || writer.write(0, &entry(2))),
                 thread::spawn(move || {
                     if let Some(Some((top, _))) = first.undisturbed(|len| first.innermost(len)) {
                         assert_eq!(top.key, top.root, "torn");
