@@ -27,9 +27,11 @@ mod fragments;
 mod header;
 mod json;
 mod links;
+mod plain;
 mod scan;
 mod site;
 mod span;
+mod tails;
 mod time;
 pub(crate) mod value;
 
@@ -41,7 +43,7 @@ mod tests;
 use crate::flush::envelope::{Category, Parcel, Way};
 use crate::sampling::decide::Why;
 use crate::shared::clock::Anchor;
-use crate::shared::id::{TraceId, WireIds};
+use crate::shared::id::{NameId, TraceId, WireIds};
 use crate::shared::layout::{Slot, SpanRecord, flag};
 use crate::shared::ledger::Count;
 use crate::status::SpanStatus;
@@ -52,6 +54,7 @@ use header::{Header, Heading};
 use scan::{Child, Scan};
 use site::Pieces;
 use span::Template;
+use tails::Tails;
 use value::Payload;
 
 pub(crate) use scan::Invalid;
@@ -95,6 +98,7 @@ pub(crate) struct Encoder {
     keys: Keys,
     scan: Scan,
     template: Template,
+    tails: Tails,
     header: Header,
     root: Attributes,
     child: Attributes,
@@ -114,6 +118,7 @@ impl Encoder {
             keys,
             scan: Scan::default(),
             template: Template::new(),
+            tails: Tails::default(),
             header: Header::default(),
             root: Attributes::default(),
             child: Attributes::default(),
@@ -210,6 +215,7 @@ impl Encoder {
         let mut writer = Children {
             scan: &self.scan,
             template: &mut self.template,
+            tails: &mut self.tails,
             attributes: &mut self.child,
             keys: &self.keys,
             scratch: &mut self.scratch,
@@ -266,6 +272,7 @@ impl Encoder {
 struct Children<'a> {
     scan: &'a Scan,
     template: &'a mut Template,
+    tails: &'a mut Tails,
     attributes: &'a mut Attributes,
     keys: &'a Keys,
     scratch: &'a mut Payload,
@@ -346,36 +353,52 @@ impl Children<'_> {
     #[inline]
     fn child(&mut self, page: &mut Page<'_>, child: &Child, record: &SpanRecord) {
         let (start, end) = times(record, self.anchor);
-        let fixed = self.template.child(self.wire.span_id(child.key).0, start, end);
-        page.out.extend_from_slice(fixed);
-        if child.count == 0 {
-            for (role, name) in [(Role::Op, record.op), (Role::Description, record.description)] {
-                if !page.fragments.put_name(page.out, role, name) {
-                    let piece = attributes::text(page, role, name, None, self.scratch);
-                    fragment(page, piece);
-                }
-            }
-            status(page.out, record, None);
-        } else {
-            self.set_on(page, child, record);
+        self.template.append(page.out, self.wire.span_id(child.key).0, start, end);
+        let mark = page.out.len();
+        if !self.usual(page, child, record) {
+            page.out.truncate(mark);
+            self.any(page, child, record);
         }
         page.out.push(b'}');
     }
 
-    /// The rest of a child on which something was set.
-    fn set_on(&mut self, page: &mut Page<'_>, child: &Child, record: &SpanRecord) {
+    /// Appends the rest of a child as most are: named as others were, without a status, with at
+    /// most such tags and data as [`plain`] writes. `false`: it is another, and only a part of it
+    /// was appended.
+    #[inline]
+    fn usual(&self, page: &mut Page<'_>, child: &Child, record: &SpanRecord) -> bool {
+        record.flags & (flag::PANICKED | flag::CANCELLED) == 0
+            && child.kinds & !plain::KINDS == 0
+            && self.tails.put(page.out, record)
+            && (child.kinds == 0 || {
+                let slots = self.scan.attributes(child.first, child.count);
+                plain::write(page, slots, child.kinds)
+            })
+    }
+
+    /// Appends the rest of any child.
+    #[inline(never)]
+    fn any(&mut self, page: &mut Page<'_>, child: &Child, record: &SpanRecord) {
         let slots = self.scan.attributes(child.first, child.count);
         self.attributes.gather(page, slots, self.keys);
-        let op = attributes::text(page, Role::Op, record.op, self.attributes.op, self.scratch);
-        fragment(page, op);
-        let description = attributes::text(
-            page,
-            Role::Description,
-            record.description,
-            self.attributes.description,
-            self.scratch,
-        );
-        fragment(page, description);
+        let mark = page.out.len();
+        page.out.extend_from_slice(tails::ORIGIN);
+        let mut are_usual = true;
+        for (role, own, replaced_by) in [
+            (Role::Op, record.op, self.attributes.op),
+            (Role::Description, record.description, self.attributes.description),
+        ] {
+            let piece = attributes::text(page, role, own, replaced_by, self.scratch);
+            fragment(page, piece);
+            are_usual &= replaced_by.is_none()
+                && match piece {
+                    Some(piece) => !piece.is_cut(),
+                    None => own == NameId::NONE,
+                };
+        }
+        if are_usual {
+            self.tails.keep(record, page.out.get(mark..).unwrap_or_default());
+        }
         status(page.out, record, self.attributes.status);
         if self.attributes.is_empty() {
             return;

@@ -2,10 +2,10 @@
 
 /// Digits of a span id.
 pub(super) const ID: usize = 16;
-/// Bytes of a time: ten digits of seconds, a point, six of microseconds.
-pub(super) const TIME: usize = 17;
-/// Digits of the seconds alone.
+/// Digits of a time's seconds.
 pub(super) const SECONDS: usize = 10;
+/// Bytes of the rest: a point, six digits of microseconds, and the comma behind each time.
+pub(super) const FRACTION: usize = 8;
 
 /// The last moment that is written: year 2286, where the seconds take an eleventh digit.
 const MICROS_MAX: u64 = 9_999_999_999_999_999;
@@ -60,6 +60,14 @@ pub(super) const fn six(value: u64) -> [u8; 6] {
     let [c, d] = pair(value / 100);
     let [e, f] = pair(value);
     [a, b, c, d, e, f]
+}
+
+/// Microseconds behind a point, and a comma.
+#[inline]
+pub(super) const fn fraction(micros: u64) -> [u8; FRACTION] {
+    // Of the two zeros in front one makes room for the comma, the other is the point.
+    let digits = u64::from_le_bytes(eight_digits(micros)) >> 8;
+    (digits ^ (b'0' ^ b'.') as u64 | (b',' as u64) << 56).to_le_bytes()
 }
 
 /// Eight digits of a number below 100,000,000: halves, then pairs, then digits, side by side in one

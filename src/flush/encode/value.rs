@@ -135,21 +135,30 @@ fn short_text(
     if !json::is_plain(tail) || !whole.iter().all(|word| json::is_plain(*word)) {
         return false;
     }
-    let mut text = [b'"'; ROOM];
-    let [_, room @ ..] = &mut text;
+    let [first, ..] = words;
+    if is_tag && (len == 0 || first.to_le_bytes()[0] == b' ' || ends_in_space(words, len)) {
+        return false;
+    }
+    let at = out.len();
+    out.extend_from_slice(&[b'"'; ROOM]);
+    let Some(text) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<ROOM>) else {
+        return false;
+    };
+    let [_, room @ ..] = text;
     for (bytes, word) in room.chunks_exact_mut(8).zip(words) {
         bytes.copy_from_slice(&word.to_le_bytes());
-    }
-    if is_tag && (len == 0 || room.first() == Some(&b' ') || room.get(len - 1) == Some(&b' ')) {
-        return false;
     }
     if let Some(quote) = room.get_mut(len) {
         *quote = b'"';
     }
-    let end = out.len() + len + 2;
-    out.extend_from_slice(&text);
-    out.truncate(end);
+    out.truncate(at + len + 2);
     true
+}
+
+/// Whether the last byte of a text in these words is a space.
+fn ends_in_space(words: &[u64; INLINE_BYTES / 8], len: usize) -> bool {
+    let Some(last) = len.checked_sub(1) else { return false };
+    words.get(last / 8).is_some_and(|word| (word >> (8 * (last % 8))) as u8 == b' ')
 }
 
 /// Appends a value with its type kept.
