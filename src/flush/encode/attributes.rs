@@ -305,6 +305,9 @@ impl Attributes {
 
     /// Drops the tags that mean something else on a transaction.
     pub(super) fn drop_reserved(&mut self, page: &mut Page<'_>, has_server_name: bool) {
+        if self.has_none(Section::Tags) {
+            return;
+        }
         let Page { fragments, trims, .. } = page;
         self.items.retain(|item| {
             let key = fragments.bytes(item.key);
@@ -317,7 +320,18 @@ impl Attributes {
 
     /// How many members a section is going to have at most.
     pub(super) fn count(&self, section: Section) -> usize {
+        if self.has_none(section) {
+            return 0;
+        }
         self.items.iter().filter(|item| item.section == section && !item.is_replaced).count()
+    }
+
+    /// Whether nothing at all was set there.
+    #[inline]
+    fn has_none(&self, section: Section) -> bool {
+        #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
+        let bits = self.bits[section as usize];
+        bits == 0
     }
 
     /// Whether there is nothing to be written but texts and a status.
@@ -334,10 +348,9 @@ impl Attributes {
         section: Section,
         members_max: usize,
     ) -> usize {
-        #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
-        match self.bits[section as usize] {
-            0 => 0,
-            _ => self.write_members(page, section, members_max),
+        match self.has_none(section) {
+            true => 0,
+            false => self.write_members(page, section, members_max),
         }
     }
 

@@ -23,11 +23,13 @@
 //! 1 MiB that an item may have.
 
 mod attributes;
+mod form;
 mod fragments;
 mod header;
 mod json;
 mod links;
 mod plain;
+mod root;
 mod scan;
 mod site;
 mod span;
@@ -191,23 +193,10 @@ impl Encoder {
         };
         let sent_at = self.header.write(&mut page, &self.site, &heading);
 
-        page.out.extend_from_slice(b"{\"type\":\"transaction\",\"length\":");
-        let length_at = page.out.len();
-        page.out.resize(length_at + self.length_digits, b'0');
-        page.out.extend_from_slice(b"}\n");
-        let payload_at = page.out.len();
-
-        let (start, end) = times(&root, anchor);
-        page.out.extend_from_slice(b"{\"type\":\"transaction\",\"event_id\":\"");
-        page.out.extend_from_slice(&event_id_hex);
-        page.out.extend_from_slice(b"\",\"transaction\":");
+        let length_at = root::item(page.out, self.length_digits, &event_id_hex);
+        let payload_at = length_at + self.length_digits + root::LENGTH_END;
         page.fragments.put(page.out, name);
-        page.out.extend_from_slice(
-            b",\"transaction_info\":{\"source\":\"custom\"},\"start_timestamp\":",
-        );
-        time::append(page.out, start);
-        page.out.extend_from_slice(b",\"timestamp\":");
-        time::append(page.out, end);
+        root::times(page.out, times(&root, anchor));
         page.out.extend_from_slice(&self.site.facts);
 
         self.template.set_trace(&trace_id);
@@ -240,15 +229,15 @@ impl Encoder {
             self.root.word(self.keys.kept, why.as_str());
         }
         self.root.keep_last(page.fragments);
-        let ids = (&trace_id[..], &time::hex(wire.span_id(root.key).0)[..]);
-        contexts(&mut page, &self.site, &mut self.root, &mut self.scratch, &root, ids);
+        root::ids(page.out, &trace_id, wire.span_id(root.key).0, continued.map(|it| it.parent));
+        contexts(&mut page, &self.site, &mut self.root, &mut self.scratch, &root);
         self.root.write(&mut page, Section::Tags, usize::MAX);
         self.root.write(&mut page, Section::Measurements, MEASUREMENTS_MAX);
-        page.out.push(b'}');
+        page.out.extend_from_slice(b"}\n");
 
         let trims = page.trims;
-        self.length_digits = patch_length(&mut buffer, length_at, self.length_digits, payload_at);
-        buffer.push(b'\n');
+        let length = buffer.len() - 1 - payload_at;
+        self.length_digits = root::patch_length(&mut buffer, length_at, self.length_digits, length);
         let parcel = Parcel {
             bytes: buffer,
             sent_at,
@@ -283,9 +272,9 @@ struct Children<'a> {
 }
 
 impl Children<'_> {
-    /// Appends `,"spans":[…]` with the first children by key, at most `limit`; returns how many.
+    /// Appends `"spans":[…]` with the first children by key, at most `limit`; returns how many.
     fn write(&mut self, page: &mut Page<'_>, limit: usize) -> usize {
-        page.out.extend_from_slice(b",\"spans\":");
+        page.out.extend_from_slice(b"\"spans\":");
         let (mark, trims, left) = (page.out.len(), page.trims, self.measurements_left);
         let mut limit = limit.min(self.scan.children.len());
         let mut kept;
@@ -313,6 +302,8 @@ impl Children<'_> {
 
     /// How many of the first `limit` children found room, and how many of them must be kept for
     /// each child's parent to be there.
+    // By itself, for its loop to have all registers.
+    #[inline(never)]
     fn write_first(&mut self, page: &mut Page<'_>, limit: usize) -> (usize, usize) {
         let children = self.scan.children.get(..limit).unwrap_or_default();
         let mark = page.out.len();
@@ -320,7 +311,8 @@ impl Children<'_> {
         let (mut last_parent, mut previous) = (self.root, self.root);
         self.template.set_parent(self.wire.span_id(self.root).0);
         for child in children {
-            let Some(record) = page.run.get(child.slot).and_then(SpanRecord::of) else { break };
+            let Some(slot) = page.run.get(child.slot) else { break };
+            let Some(record) = SpanRecord::of(slot) else { break };
             let found = match record.parent {
                 parent if parent == self.root || parent == child.key => None,
                 parent if parent == last_parent || parent == previous => Some(parent),
@@ -339,7 +331,7 @@ impl Children<'_> {
                 self.template.set_parent(self.wire.span_id(parent).0);
             }
             let (before, trims, left) = (page.out.len(), page.trims, self.measurements_left);
-            self.child(page, child, &record);
+            self.child(page, child, record);
             if page.out.len() - mark + (kept + 1) * RELAY_ADDS > SPANS_MAX {
                 page.out.truncate(before);
                 (page.trims, self.measurements_left) = (trims, left);
@@ -351,13 +343,13 @@ impl Children<'_> {
     }
 
     #[inline]
-    fn child(&mut self, page: &mut Page<'_>, child: &Child, record: &SpanRecord) {
-        let (start, end) = times(record, self.anchor);
+    fn child(&mut self, page: &mut Page<'_>, child: &Child, record: SpanRecord) {
+        let (start, end) = times(&record, self.anchor);
         self.template.append(page.out, self.wire.span_id(child.key).0, start, end);
         let mark = page.out.len();
-        if !self.usual(page, child, record) {
+        if !self.usual(page, child, &record) {
             page.out.truncate(mark);
-            self.any(page, child, record);
+            self.any(page, child);
         }
         page.out.push(b'}');
     }
@@ -377,8 +369,10 @@ impl Children<'_> {
     }
 
     /// Appends the rest of any child.
+    // It decodes the record again, which in the loop then need not lie in memory.
     #[inline(never)]
-    fn any(&mut self, page: &mut Page<'_>, child: &Child, record: &SpanRecord) {
+    fn any(&mut self, page: &mut Page<'_>, child: &Child) {
+        let Some(record) = page.run.get(child.slot).and_then(SpanRecord::of) else { return };
         let slots = self.scan.attributes(child.first, child.count);
         self.attributes.gather(page, slots, self.keys);
         let mark = page.out.len();
@@ -397,9 +391,9 @@ impl Children<'_> {
                 };
         }
         if are_usual {
-            self.tails.keep(record, page.out.get(mark..).unwrap_or_default());
+            self.tails.keep(&record, page.out.get(mark..).unwrap_or_default());
         }
-        status(page.out, record, self.attributes.status);
+        status(page.out, &record, self.attributes.status);
         if self.attributes.is_empty() {
             return;
         }
@@ -411,24 +405,15 @@ impl Children<'_> {
     }
 }
 
-/// Appends `contexts`: the trace with the root's data, the response, and what the site knows.
+/// Appends the rest of `contexts`, behind the ids: the root's data, the response, and what the site
+/// knows.
 fn contexts(
     page: &mut Page<'_>,
     site: &Pieces,
     set: &mut Attributes,
     scratch: &mut Payload,
     root: &SpanRecord,
-    (trace, span): (&[u8], &[u8]),
 ) {
-    page.out.extend_from_slice(b",\"contexts\":{\"trace\":{\"type\":\"trace\",\"trace_id\":\"");
-    page.out.extend_from_slice(trace);
-    page.out.extend_from_slice(b"\",\"span_id\":\"");
-    page.out.extend_from_slice(span);
-    if let Some(continued) = &set.continued {
-        page.out.extend_from_slice(b"\",\"parent_span_id\":\"");
-        page.out.extend_from_slice(&time::hex(continued.parent));
-    }
-    page.out.extend_from_slice(b"\",\"origin\":\"manual\"");
     let op = attributes::text(page, Role::Op, root.op, set.op, scratch);
     fragment(page, op);
     status(page.out, root, set.status);
@@ -445,7 +430,6 @@ fn contexts(
         page.out.push(b'}');
     }
     page.out.extend_from_slice(&site.contexts);
-    page.out.push(b'}');
 }
 
 /// Start and end in unix nanoseconds; never an end before its start.
@@ -479,19 +463,4 @@ fn status(out: &mut Vec<u8>, record: &SpanRecord, set: Option<SpanStatus>) {
         out.extend_from_slice(status.as_str().as_bytes());
         out.push(b'"');
     }
-}
-
-/// Writes the payload's length over the digits that were reserved for it, and moves the payload if
-/// they were the wrong number; returns the right number.
-fn patch_length(bytes: &mut Vec<u8>, at: usize, reserved: usize, payload_at: usize) -> usize {
-    let mut buffer = itoa::Buffer::new();
-    let digits = buffer.format(bytes.len() - payload_at).as_bytes();
-    if digits.len() == reserved {
-        if let Some(place) = bytes.get_mut(at..at + reserved) {
-            place.copy_from_slice(digits);
-        }
-    } else {
-        bytes.splice(at..at + reserved, digits.iter().copied());
-    }
-    digits.len()
 }

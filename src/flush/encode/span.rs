@@ -1,15 +1,15 @@
-//! A child span's fixed part: one array that is copied out whole, with what is its own written over
-//! the copy.
+//! A child span's fixed part, a form.
 //!
 //! ```text
 //! ,{"trace_id":"…32…","span_id":"…16…","parent_span_id":"…16…",
 //! "start_timestamp":…17…,"timestamp":…17…,
 //! ```
 //!
-//! The trace id is written into the array once a transaction, the seconds only when they changed.
+//! The trace id is put into the form once a transaction, the seconds only when they changed.
 //! What varies in length follows: origin, op, description, status, tags, data, measurements, and
 //! the closing brace.
 
+use super::form::{self, put};
 use super::time::{self, FRACTION, ID, SECONDS};
 
 const TRACE: usize = 32;
@@ -27,30 +27,20 @@ const END_AT: usize = START_AT + SECONDS + FRACTION + P4.len();
 /// Bytes of the fixed part, the commas around it included.
 const FIXED: usize = END_AT + SECONDS + FRACTION;
 
-#[expect(clippy::indexing_slicing, reason = "at compile time")]
-const BLANK: [u8; FIXED] = {
-    let mut bytes = [b'.'; FIXED];
-    let parts = [
-        (0, P0),
-        (SPAN_AT - P1.len(), P1),
-        (PARENT_AT - P2.len(), P2),
-        (START_AT - P3.len(), P3),
-        (END_AT - P4.len(), P4),
-    ];
-    let mut part = 0;
-    while part < parts.len() {
-        let (at, text) = parts[part];
-        let mut index = 0;
-        while index < text.len() {
-            bytes[at + index] = text[index];
-            index += 1;
-        }
-        part += 1;
-    }
-    bytes
-};
+const BLANK: [u8; FIXED] = form::joined(&[
+    P0,
+    &[b'.'; TRACE],
+    P1,
+    &[b'.'; ID],
+    P2,
+    &[b'.'; ID],
+    P3,
+    &[b'.'; SECONDS + FRACTION],
+    P4,
+    &[b'.'; SECONDS + FRACTION],
+]);
 
-/// The array.
+/// The form.
 #[derive(Debug)]
 pub(super) struct Template {
     bytes: [u8; FIXED],
@@ -86,11 +76,7 @@ impl Template {
         if end_micros >= 1_000_000 {
             (self.end_second, end_micros) = self.turn(END_AT, end);
         }
-        let at = out.len();
-        out.extend_from_slice(&self.bytes);
-        // Into the copy: to write into the array and then read it as a whole would have the
-        // processor wait for each of these words.
-        let Some(copy) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut) else { return };
+        let Some(copy) = form::append(out, &self.bytes) else { return };
         put(copy, SPAN_AT, &time::hex(span));
         put(copy, START_AT + SECONDS, &time::fraction(start_micros));
         put(copy, END_AT + SECONDS, &time::fraction(end_micros));
@@ -105,10 +91,4 @@ impl Template {
         put(&mut self.bytes, at, &time::seconds(seconds));
         (seconds * 1_000_000_000, micros)
     }
-}
-
-#[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "callers name the fields above, all inside")]
-fn put<const N: usize>(bytes: &mut [u8; FIXED], at: usize, value: &[u8; N]) {
-    bytes[at..at + N].copy_from_slice(value);
 }
