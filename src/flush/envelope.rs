@@ -213,19 +213,22 @@ fn rfc3339(unix_nanos: u64) -> [u8; TIME_LEN] {
     let (year, month, day) = civil(seconds / SECONDS_IN_DAY);
     let second = seconds % SECONDS_IN_DAY;
     let mut text = *b"0000-00-00T00:00:00.000000Z";
+    let micros = unix_nanos / 1000 % 1_000_000;
     let fields = [
-        (0..4, year),
-        (5..7, month),
-        (8..10, day),
-        (11..13, second / 3600),
-        (14..16, second / 60 % 60),
-        (17..19, second % 60),
-        (20..26, unix_nanos / 1000 % 1_000_000),
+        (0, year / 100),
+        (2, year % 100),
+        (5, month),
+        (8, day),
+        (11, second / 3600),
+        (14, second / 60 % 60),
+        (17, second % 60),
+        (20, micros / 10_000),
+        (22, micros / 100 % 100),
+        (24, micros % 100),
     ];
-    for (place, mut value) in fields {
-        for digit in text.get_mut(place).unwrap_or_default().iter_mut().rev() {
-            *digit += (value % 10) as u8;
-            value /= 10;
+    for (at, value) in fields {
+        if let Some(pair) = text.get_mut(at..at + 2) {
+            pair.copy_from_slice(&[b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]);
         }
     }
     text

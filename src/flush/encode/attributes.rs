@@ -375,7 +375,7 @@ impl Attributes {
             if section != Section::Measurements
                 && let Source::Slot(at) = item.value
                 && let Some(slot) = page.run.get(at)
-                && value::short(page.out, slot, section == Section::Tags)
+                && put_short(page.out, slot, section == Section::Tags)
             {
                 written += 1;
                 continue;
@@ -400,6 +400,14 @@ impl Attributes {
     }
 }
 
+/// Appends a short value; `false`, and nothing, if it is another.
+fn put_short(out: &mut Vec<u8>, slot: &Slot, is_tag: bool) -> bool {
+    let mut room = [0; value::ROOM];
+    let written = value::short(&mut room, slot, is_tag);
+    out.extend_from_slice(written.and_then(|len| room.get(..len)).unwrap_or_default());
+    written.is_some()
+}
+
 #[inline(never)]
 fn write_value(
     out: &mut Vec<u8>,
@@ -413,7 +421,7 @@ fn write_value(
         Source::Number(number) => {
             let quote: &[u8] = if section == Section::Tags { b"\"" } else { b"" };
             out.extend_from_slice(quote);
-            json::small(out, number);
+            json::integer(out, number);
             out.extend_from_slice(quote);
             return Written::Whole;
         }

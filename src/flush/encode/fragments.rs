@@ -13,7 +13,7 @@ use std::ops::Range;
 use crate::shared::id::NameId;
 use crate::shared::names;
 
-use super::json;
+use super::{json, value};
 
 /// Name ids that are remembered; ids count up from 1 in the order of first use.
 const IDS_MAX: usize = 16 * 1024;
@@ -22,6 +22,8 @@ const KEPT_MAX: usize = 1024 * 1024;
 
 /// Pieces of at most so many bytes are copied as if they had so many.
 const SHORT: usize = 64;
+/// A short key, and room for a short value.
+pub(super) const MEMBER: usize = SHORT + value::ROOM;
 
 /// Bytes at its end that a piece is told by, at first sight.
 const MARKED: usize = 16;
@@ -103,7 +105,7 @@ impl Piece {
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     tables: [Vec<Piece>; ROLES],
-    /// Zeros stand behind the last one, so that it can be copied as a short one.
+    /// Zeros stand behind the last one, so that it can be copied as if it had [`MEMBER`] bytes.
     kept: Vec<u8>,
     passing: Vec<u8>,
 }
@@ -111,11 +113,11 @@ pub(super) struct Fragments {
 impl Fragments {
     /// A fragment that the encoder itself needs, kept for ever.
     pub(super) fn fixed(&mut self, role: Role, text: &str) -> Piece {
-        let start = self.kept.len().saturating_sub(SHORT);
+        let start = self.kept.len().saturating_sub(MEMBER);
         self.kept.truncate(start);
         let cut = render(&mut self.kept, role, text, false);
         let end = self.kept.len();
-        self.kept.resize(end + SHORT, 0);
+        self.kept.resize(end + MEMBER, 0);
         match cut {
             Some(cut) => {
                 piece(&self.kept, start..end, if cut { State::KeptCut } else { State::Kept })
@@ -176,9 +178,10 @@ impl Fragments {
         one.len == other.len && self.bytes(one) == self.bytes(other)
     }
 
-    /// The name as JSON, if it was asked for before and is short, as nearly all are.
+    /// The name as JSON, if it was asked for before and is short, as nearly all are; with what
+    /// happens to stand behind it.
     #[inline]
-    pub(super) fn short(&self, role: Role, id: NameId) -> Option<(Piece, &[u8; SHORT])> {
+    pub(super) fn short(&self, role: Role, id: NameId) -> Option<(Piece, &[u8; MEMBER])> {
         #[expect(clippy::indexing_slicing, reason = "one table per role")]
         let piece = *self.tables[role as usize].get(id.0 as usize)?;
         if piece.state != State::Kept || usize::from(piece.len) > SHORT {

@@ -44,12 +44,13 @@ fn section(page: &mut Page<'_>, slots: &[(u64, usize)], section: Section) -> boo
             return false;
         }
         bits |= key.bit();
-        let end = page.out.len() + key.len();
+        let at = page.out.len();
         page.out.extend_from_slice(bytes);
-        page.out.truncate(end);
-        if !value::short(page.out, slot, kind == Kind::Tag) {
+        let room = page.out.get_mut(at + key.len()..).and_then(<[u8]>::first_chunk_mut);
+        let Some(len) = room.and_then(|room| value::short(room, slot, kind == Kind::Tag)) else {
             return false;
-        }
+        };
+        page.out.truncate(at + key.len() + len);
     }
     close(page.out, members);
     true

@@ -25,12 +25,6 @@ static PAIRS: [[u8; 2]; 128] = {
     pairs
 };
 
-#[inline]
-#[expect(clippy::indexing_slicing, reason = "below 100 by the remainder")]
-const fn pair(value: u64) -> [u8; 2] {
-    PAIRS[(value % 100) as usize]
-}
-
 /// Seconds and microseconds of a moment in nanoseconds, saturating.
 #[inline]
 pub(super) const fn split(nanos: u64) -> (u64, u64) {
@@ -43,11 +37,9 @@ pub(super) const fn split(nanos: u64) -> (u64, u64) {
 /// zeros: spaces stand in for them, which JSON allows before a number.
 #[inline]
 pub(super) fn seconds(value: u64) -> [u8; SECONDS] {
-    let [a, b] = pair(value / 100_000_000);
-    let [c, d] = pair(value / 1_000_000);
-    let [e, f] = pair(value / 10_000);
-    let [g, h] = pair(value / 100);
-    let [i, j] = pair(value);
+    let [c, d, e, f, g, h, i, j] = eight_digits(value % 100_000_000);
+    #[expect(clippy::indexing_slicing, reason = "within 128 by the remainder")]
+    let [a, b] = PAIRS[(value / 100_000_000) as usize % PAIRS.len()];
     let mut digits = [a, b, c, d, e, f, g, h, i, j];
     if value < TEN_DIGITS {
         for digit in digits.iter_mut().take(SECONDS - 1).take_while(|digit| **digit == b'0') {
