@@ -401,9 +401,11 @@ impl Attributes {
 }
 
 /// Appends a short value; `false`, and nothing, if it is another.
+#[inline(never)]
 fn put_short(out: &mut Vec<u8>, slot: &Slot, is_tag: bool) -> bool {
     let mut room = [0; value::ROOM];
-    let written = value::short(&mut room, slot, is_tag);
+    let header = AttributeHeader::of(slot);
+    let written = header.and_then(|header| value::short(&mut room, &header, slot, is_tag));
     out.extend_from_slice(written.and_then(|len| room.get(..len)).unwrap_or_default());
     written.is_some()
 }

@@ -47,7 +47,8 @@ fn section(page: &mut Page<'_>, slots: &[(u64, usize)], section: Section) -> boo
         let at = page.out.len();
         page.out.extend_from_slice(bytes);
         let room = page.out.get_mut(at + key.len()..).and_then(<[u8]>::first_chunk_mut);
-        let Some(len) = room.and_then(|room| value::short(room, slot, kind == Kind::Tag)) else {
+        let is_tag = kind == Kind::Tag;
+        let Some(len) = room.and_then(|room| value::short(room, &header, slot, is_tag)) else {
             return false;
         };
         page.out.truncate(at + key.len() + len);

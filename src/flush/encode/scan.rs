@@ -49,6 +49,8 @@ pub(super) struct Scan {
 
 impl Scan {
     /// Indexes a run and returns its root.
+    // By itself, for its loop to have all registers.
+    #[inline(never)]
     pub(super) fn run(&mut self, run: &[Slot]) -> Result<SpanRecord, Invalid> {
         self.children.clear();
         self.attributes.clear();

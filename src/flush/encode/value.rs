@@ -87,13 +87,18 @@ pub(super) const ROOM: usize = 48;
 /// Writes what most attributes are: an integer, or a text of a few plain characters, all in one
 /// slot; returns how long that is. `None` for anything else, of which [`typed`] and [`tag`] know
 /// more.
-#[inline]
-pub(super) fn short(room: &mut [u8; ROOM], slot: &Slot, is_tag: bool) -> Option<usize> {
+// As calls, of this and of what it calls, 30 instructions more of about 150 an attribute.
+#[inline(always)]
+pub(super) fn short(
+    room: &mut [u8; ROOM],
+    header: &AttributeHeader,
+    slot: &Slot,
+    is_tag: bool,
+) -> Option<usize> {
     const TEXT: u8 = Scalar::Text as u8;
     const I64: u8 = Scalar::I64 as u8;
     const U64: u8 = Scalar::U64 as u8;
 
-    let header = AttributeHeader::of(slot)?;
     let [_, _, _, words @ ..] = slot;
     let [first, ..] = words;
     match (header.code, usize::from(header.len)) {
@@ -105,7 +110,7 @@ pub(super) fn short(room: &mut [u8; ROOM], slot: &Slot, is_tag: bool) -> Option<
     }
 }
 
-#[inline]
+#[inline(always)]
 fn short_integer(room: &mut [u8; ROOM], value: u64, is_tag: bool) -> usize {
     if !is_tag {
         return json::digits(room, value);
@@ -121,7 +126,7 @@ fn short_integer(room: &mut [u8; ROOM], value: u64, is_tag: bool) -> usize {
 
 /// The text in these words between quotes, if nothing in it is to be escaped, or might not be
 /// UTF-8, or is white space at an end of a tag.
-#[inline]
+#[inline(always)]
 fn short_text(
     room: &mut [u8; ROOM],
     words: &[u64; INLINE_BYTES / 8],
@@ -340,7 +345,7 @@ mod tests {
         }
         let (mut fast, mut slow) = (vec![b':'], vec![b':']);
         let mut room = [0; ROOM];
-        let len = short(&mut room, &slot, is_tag);
+        let len = short(&mut room, &AttributeHeader::of(&slot).unwrap(), &slot, is_tag);
         fast.extend_from_slice(&room[..len.unwrap_or(0)]);
         let fate = match is_tag {
             true => tag(&mut slow, code, payload, &mut Vec::new()),
