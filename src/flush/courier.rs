@@ -14,6 +14,7 @@
 //!   whenever somebody flushes or closes. What it held is put back unless the server took it. It is
 //!   never a loss.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,11 +74,16 @@ impl<Now: Fn() -> Moment> Courier<Now> {
 
     /// Waits for one thing to do, and does it. False when there will be no more.
     pub(crate) fn cycle(&mut self) -> bool {
-        let began = (self.now)().monotonic;
+        let before = Cell::new((self.now)());
+        let began = before.get().monotonic;
         let patience = self.depot.patience(began);
         let mut after = None;
-        match self.queue().pop(self.worker, began, patience, || (self.now)().monotonic) {
-            Popped::Parcel(parcel) => after = Some(self.deliver(parcel)),
+        let popped = self.queue().pop(self.worker, began, patience, || {
+            before.set((self.now)());
+            before.get().monotonic
+        });
+        match popped {
+            Popped::Parcel(parcel) => after = Some(self.deliver(parcel, before.get())),
             Popped::Report => {
                 self.report();
                 self.queue().reported();
@@ -110,10 +116,10 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         self.depot.queue()
     }
 
-    /// Returns when that was done.
-    fn deliver(&mut self, mut parcel: Parcel) -> Duration {
+    /// Delivers what was taken from the queue at this moment; returns when that was done.
+    fn deliver(&mut self, mut parcel: Parcel, before: Moment) -> Duration {
         let (event_id, way) = (parcel.event_id, parcel.way);
-        let (outcome, after) = self.attempt(&mut parcel);
+        let (outcome, after) = self.attempt(&mut parcel, before);
         let settled = self.queue().settle(self.worker, parcel, outcome, after);
         if settled == Settled::Again && outcome != Outcome::Limited && way.stored.is_none() {
             self.depot.books().retries.add(1);
@@ -126,9 +132,8 @@ impl<Now: Fn() -> Moment> Courier<Now> {
     }
 
     /// What became of it, and when.
-    fn attempt(&mut self, parcel: &mut Parcel) -> (Outcome, Duration) {
-        // Each look at the clocks costs as much as encoding a span: one before, one after.
-        let before = (self.now)();
+    // Each look at the clocks costs as much as encoding a span: one before, one after.
+    fn attempt(&mut self, parcel: &mut Parcel, before: Moment) -> (Outcome, Duration) {
         if let Err(outcome) = self.depot.may_send(parcel.category, before.monotonic) {
             return (outcome, before.monotonic);
         }

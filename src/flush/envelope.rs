@@ -212,23 +212,21 @@ fn rfc3339(unix_nanos: u64) -> [u8; TIME_LEN] {
     let seconds = unix_nanos / 1_000_000_000;
     let (year, month, day) = civil(seconds / SECONDS_IN_DAY);
     let second = seconds % SECONDS_IN_DAY;
-    let mut text = *b"0000-00-00T00:00:00.000000Z";
-    let fields = [
-        (0..4, year),
-        (5..7, month),
-        (8..10, day),
-        (11..13, second / 3600),
-        (14..16, second / 60 % 60),
-        (17..19, second % 60),
-        (20..26, unix_nanos / 1000 % 1_000_000),
-    ];
-    for (place, mut value) in fields {
-        for digit in text.get_mut(place).unwrap_or_default().iter_mut().rev() {
-            *digit += (value % 10) as u8;
-            value /= 10;
-        }
-    }
-    text
+    let micros = unix_nanos / 1000 % 1_000_000;
+    let [[c, d], [y, z]] = [pair(year / 100), pair(year % 100)];
+    let [[m, n], [e, f]] = [pair(month), pair(day)];
+    let [[g, h], [i, j], [k, l]] = [pair(second / 3600), pair(second / 60 % 60), pair(second % 60)];
+    let [[o, p], [q, r], [s, t]] =
+        [pair(micros / 10_000), pair(micros / 100 % 100), pair(micros % 100)];
+    [
+        c, d, y, z, b'-', m, n, b'-', e, f, b'T', g, h, b':', i, j, b':', k, l, b'.', o, p, q, r,
+        s, t, b'Z',
+    ]
+}
+
+/// Two digits of a number below 100.
+const fn pair(value: u64) -> [u8; 2] {
+    [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]
 }
 
 /// Days since 1970-01-01 as year, month and day of the Gregorian calendar.

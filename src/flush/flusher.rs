@@ -178,6 +178,10 @@ impl Keeper for Out {
 impl Out {
     /// So much is somewhere else now.
     fn leave(&mut self, count: Count) {
+        // Each entry in the books is a locked instruction, and most of what may be lost is not.
+        if count.is_zero() {
+            return;
+        }
         self.left += count;
         self.books.handed_on.add(count);
     }
@@ -230,8 +234,10 @@ impl Out {
                 let kept = parcel.count;
                 self.lost(Reason::TransactionLimit, Count::spans(encoded.children_over_limit));
                 self.lost(Reason::Invalid, Count::spans(encoded.children_unfit));
-                self.books.cut.add(encoded.cut);
-                self.books.attributes_dropped.add(encoded.dropped);
+                if encoded.cut + encoded.dropped > 0 {
+                    self.books.cut.add(encoded.cut);
+                    self.books.attributes_dropped.add(encoded.dropped);
+                }
                 match self.queue.push(parcel, self.now) {
                     Ok(()) => self.leave(kept),
                     Err(bytes) => {

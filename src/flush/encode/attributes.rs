@@ -20,16 +20,16 @@ pub(super) const MEASUREMENTS_MAX: usize = 10;
 const PAIRWISE_MAX: usize = 16;
 /// The tags of an event that mean something else to Relay, which takes them away.
 const RESERVED_TAGS: [&[u8]; 6] = [
-    b"\"release\":",
-    b"\"dist\":",
-    b"\"environment\":",
-    b"\"user\":",
-    b"\"filename\":",
-    b"\"function\":",
+    b",\"release\":",
+    b",\"dist\":",
+    b",\"environment\":",
+    b",\"user\":",
+    b",\"filename\":",
+    b",\"function\":",
 ];
 
 /// The same, when the event has a server name.
-const SERVER_NAME_TAG: &[u8] = b"\"server_name\":";
+const SERVER_NAME_TAG: &[u8] = b",\"server_name\":";
 
 /// An object of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,13 +41,23 @@ pub(super) enum Section {
 
 impl Section {
     /// Appends what stands in front of its members. Each of the three is a copy of known length.
-    fn open(self, out: &mut Vec<u8>) {
+    #[inline]
+    pub(super) fn open(self, out: &mut Vec<u8>) {
         match self {
-            Self::Tags => out.extend_from_slice(b",\"tags\":{"),
-            Self::Data => out.extend_from_slice(b",\"data\":{"),
-            Self::Measurements => out.extend_from_slice(b",\"measurements\":{"),
+            Self::Tags => out.extend_from_slice(b",\"tags\":"),
+            Self::Data => out.extend_from_slice(b",\"data\":"),
+            Self::Measurements => out.extend_from_slice(b",\"measurements\":"),
         }
     }
+}
+
+/// Makes an object of members that begin here, each with a comma in front.
+#[inline]
+pub(super) fn close(out: &mut Vec<u8>, members: usize) {
+    if let Some(comma) = out.get_mut(members) {
+        *comma = b'{';
+    }
+    out.push(b'}');
 }
 
 /// What is being read, and where to.
@@ -124,9 +134,9 @@ pub(super) struct Attributes {
     order: Vec<usize>,
     payload: Payload,
     plain: Vec<u8>,
-    /// Of each section, the lengths of its keys, as bits: nothing was set where there is none.
-    lengths: [u64; 3],
-    /// Two keys of one section had one length: they may be the same.
+    /// Of each section, the bits of its keys: nothing was set where there is none.
+    bits: [u64; 3],
+    /// Two keys of one section had one bit: they may be the same.
     may_repeat: bool,
     pub(super) status: Option<SpanStatus>,
     pub(super) response: Option<u16>,
@@ -142,7 +152,7 @@ impl Attributes {
     /// Reads the attributes at these slots of the run.
     pub(super) fn gather(&mut self, page: &mut Page<'_>, slots: &[(u64, usize)], keys: &Keys) {
         self.items.clear();
-        (self.lengths, self.may_repeat) = ([0; 3], false);
+        (self.bits, self.may_repeat) = ([0; 3], false);
         (self.status, self.response, self.description, self.op) = (None, None, None, None);
         self.links.clear();
         (self.continued, self.frozen) = (None, None);
@@ -247,10 +257,10 @@ impl Attributes {
     #[inline]
     fn push(&mut self, section: Section, key: Piece, value: Source) {
         #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
-        let lengths = &mut self.lengths[section as usize];
-        let before = *lengths;
-        *lengths |= key.length_bit();
-        self.may_repeat |= *lengths == before;
+        let bits = &mut self.bits[section as usize];
+        let before = *bits;
+        *bits |= key.bit();
+        self.may_repeat |= *bits == before;
         self.items.push(Item { section, is_replaced: false, key, value });
     }
 
@@ -295,6 +305,9 @@ impl Attributes {
 
     /// Drops the tags that mean something else on a transaction.
     pub(super) fn drop_reserved(&mut self, page: &mut Page<'_>, has_server_name: bool) {
+        if self.has_none(Section::Tags) {
+            return;
+        }
         let Page { fragments, trims, .. } = page;
         self.items.retain(|item| {
             let key = fragments.bytes(item.key);
@@ -307,7 +320,18 @@ impl Attributes {
 
     /// How many members a section is going to have at most.
     pub(super) fn count(&self, section: Section) -> usize {
+        if self.has_none(section) {
+            return 0;
+        }
         self.items.iter().filter(|item| item.section == section && !item.is_replaced).count()
+    }
+
+    /// Whether nothing at all was set there.
+    #[inline]
+    fn has_none(&self, section: Section) -> bool {
+        #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
+        let bits = self.bits[section as usize];
+        bits == 0
     }
 
     /// Whether there is nothing to be written but texts and a status.
@@ -324,10 +348,9 @@ impl Attributes {
         section: Section,
         members_max: usize,
     ) -> usize {
-        #[expect(clippy::indexing_slicing, reason = "one for each of the three sections")]
-        match self.lengths[section as usize] {
-            0 => 0,
-            _ => self.write_members(page, section, members_max),
+        match self.has_none(section) {
+            true => 0,
+            false => self.write_members(page, section, members_max),
         }
     }
 
@@ -340,10 +363,11 @@ impl Attributes {
     ) -> usize {
         let mark = page.out.len();
         section.open(page.out);
+        let members = page.out.len();
         let mut written = 0;
         for item in self.items.iter().filter(|item| item.section == section && !item.is_replaced) {
             let before = page.out.len();
-            if before - mark > SECTION_MAX || written >= members_max {
+            if before - mark >= SECTION_MAX || written >= members_max {
                 page.trims.dropped += 1;
                 continue;
             }
@@ -351,9 +375,8 @@ impl Attributes {
             if section != Section::Measurements
                 && let Source::Slot(at) = item.value
                 && let Some(slot) = page.run.get(at)
-                && value::short(page.out, slot, section == Section::Tags)
+                && put_short(page.out, slot, section == Section::Tags)
             {
-                page.out.push(b',');
                 written += 1;
                 continue;
             }
@@ -365,17 +388,26 @@ impl Attributes {
                 }
                 fate => {
                     page.trims.cut += u64::from(fate == Written::Cut);
-                    page.out.push(b',');
                     written += 1;
                 }
             }
         }
-        match page.out.last_mut() {
-            Some(comma) if written > 0 => *comma = b'}',
-            _ => page.out.truncate(mark),
+        match written {
+            0 => page.out.truncate(mark),
+            _ => close(page.out, members),
         }
         written
     }
+}
+
+/// Appends a short value; `false`, and nothing, if it is another.
+#[inline(never)]
+fn put_short(out: &mut Vec<u8>, slot: &Slot, is_tag: bool) -> bool {
+    let mut room = [0; value::ROOM];
+    let header = AttributeHeader::of(slot);
+    let written = header.and_then(|header| value::short(&mut room, &header, slot, is_tag));
+    out.extend_from_slice(written.and_then(|len| room.get(..len)).unwrap_or_default());
+    written.is_some()
 }
 
 #[inline(never)]
@@ -391,7 +423,7 @@ fn write_value(
         Source::Number(number) => {
             let quote: &[u8] = if section == Section::Tags { b"\"" } else { b"" };
             out.extend_from_slice(quote);
-            json::small(out, number);
+            json::integer(out, number);
             out.extend_from_slice(quote);
             return Written::Whole;
         }

@@ -8,10 +8,12 @@
 //! # Limits
 //! At most 6 tables of 128 KiB and one buffer of 1 MiB.
 
+use std::ops::Range;
+
 use crate::shared::id::NameId;
 use crate::shared::names;
 
-use super::json;
+use super::{json, value};
 
 /// Name ids that are remembered; ids count up from 1 in the order of first use.
 const IDS_MAX: usize = 16 * 1024;
@@ -20,6 +22,11 @@ const KEPT_MAX: usize = 1024 * 1024;
 
 /// Pieces of at most so many bytes are copied as if they had so many.
 const SHORT: usize = 64;
+/// A short key, and room for a short value.
+pub(super) const MEMBER: usize = SHORT + value::ROOM;
+
+/// Bytes at its end that a piece is told by, at first sight.
+const MARKED: usize = 16;
 
 /// The longest op, in characters.
 pub(super) const OP_MAX: usize = 128;
@@ -40,11 +47,11 @@ pub(super) enum Role {
     Description,
     /// `"…"`: the name of a transaction.
     Transaction,
-    /// `"…":` in `tags`.
+    /// `,"…":` in `tags`.
     TagKey,
-    /// `"…":` in `data`.
+    /// `,"…":` in `data`.
     DataKey,
-    /// `"…":` in `measurements`.
+    /// `,"…":` in `measurements`.
     Measurement,
 }
 
@@ -56,6 +63,7 @@ pub(super) struct Piece {
     start: u32,
     len: u16,
     state: State,
+    mark: u8,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,9 +88,16 @@ impl Piece {
         matches!(self.state, State::KeptCut | State::PassingCut)
     }
 
-    /// One of 64 bits, the same for pieces of one length.
-    pub(super) const fn length_bit(self) -> u64 {
-        1 << (self.len % 64)
+    /// Its bytes.
+    #[inline]
+    pub(super) const fn len(self) -> usize {
+        self.len as usize
+    }
+
+    /// One of 64 bits, the same for pieces that say the same.
+    #[inline]
+    pub(super) const fn bit(self) -> u64 {
+        1 << (self.mark % 64)
     }
 }
 
@@ -90,7 +105,7 @@ impl Piece {
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     tables: [Vec<Piece>; ROLES],
-    /// Zeros stand behind the last one, so that it can be copied as a short one.
+    /// Zeros stand behind the last one, so that it can be copied as if it had [`MEMBER`] bytes.
     kept: Vec<u8>,
     passing: Vec<u8>,
 }
@@ -98,13 +113,15 @@ pub(super) struct Fragments {
 impl Fragments {
     /// A fragment that the encoder itself needs, kept for ever.
     pub(super) fn fixed(&mut self, role: Role, text: &str) -> Piece {
-        let start = self.kept.len().saturating_sub(SHORT);
+        let start = self.kept.len().saturating_sub(MEMBER);
         self.kept.truncate(start);
         let cut = render(&mut self.kept, role, text, false);
         let end = self.kept.len();
-        self.kept.resize(end + SHORT, 0);
+        self.kept.resize(end + MEMBER, 0);
         match cut {
-            Some(cut) => piece(start, end, if cut { State::KeptCut } else { State::Kept }),
+            Some(cut) => {
+                piece(&self.kept, start..end, if cut { State::KeptCut } else { State::Kept })
+            }
             None => Piece { state: State::Unfit, ..Piece::default() },
         }
     }
@@ -150,7 +167,9 @@ impl Fragments {
     pub(super) fn text(&mut self, role: Role, text: &str, was_cut: bool) -> Option<Piece> {
         let start = self.passing.len();
         let cut = render(&mut self.passing, role, text, was_cut)?;
-        Some(piece(start, self.passing.len(), if cut { State::PassingCut } else { State::Passing }))
+        let (end, state) =
+            (self.passing.len(), if cut { State::PassingCut } else { State::Passing });
+        Some(piece(&self.passing, start..end, state))
     }
 
     /// Whether two pieces say the same.
@@ -159,17 +178,17 @@ impl Fragments {
         one.len == other.len && self.bytes(one) == self.bytes(other)
     }
 
-    /// Appends a name that was escaped before and was not cut, as nearly all are; `false`, and
-    /// nothing, for any other.
+    /// The name as JSON, if it was asked for before and is short, as nearly all are; with what
+    /// happens to stand behind it.
     #[inline]
-    pub(super) fn put_name(&self, out: &mut Vec<u8>, role: Role, id: NameId) -> bool {
+    pub(super) fn short(&self, role: Role, id: NameId) -> Option<(Piece, &[u8; MEMBER])> {
         #[expect(clippy::indexing_slicing, reason = "one table per role")]
-        let table = &self.tables[role as usize];
-        match table.get(id.0 as usize) {
-            Some(piece) if piece.state == State::Kept => self.put(out, *piece),
-            _ => return false,
+        let piece = *self.tables[role as usize].get(id.0 as usize)?;
+        if piece.state != State::Kept || usize::from(piece.len) > SHORT {
+            return None;
         }
-        true
+        let (_, bytes) = self.kept.split_at_checked(piece.start as usize)?;
+        Some((piece, bytes.first_chunk()?))
     }
 
     /// Appends a piece. A short one is copied with what stands behind it, and that is taken away
@@ -200,9 +219,12 @@ impl Fragments {
 }
 
 /// A piece that is too long or too far out for its fields comes out unfit, and not wrong.
-fn piece(start: usize, end: usize, state: State) -> Piece {
+fn piece(buffer: &[u8], Range { start, end }: Range<usize>, state: State) -> Piece {
+    // The ends of keys differ more than their beginnings do.
+    let last = buffer.get(start..end).unwrap_or_default().iter().rev().take(MARKED);
+    let mark = last.fold(0_u8, |mark, byte| mark.wrapping_mul(5).wrapping_add(*byte));
     match (u32::try_from(start), u16::try_from(end - start)) {
-        (Ok(start), Ok(len)) => Piece { start, len, state },
+        (Ok(start), Ok(len)) => Piece { start, len, state, mark },
         _ => Piece { state: State::Unfit, ..Piece::default() },
     }
 }
@@ -244,6 +266,7 @@ fn render(out: &mut Vec<u8>, role: Role, text: &str, was_cut: bool) -> Option<bo
             if text.is_empty() || json::cut_chars(text, NAME_MAX).1 {
                 return None;
             }
+            out.push(b',');
             json::string(out, text);
             out.push(b':');
             Some(false)
@@ -263,13 +286,13 @@ fn member(out: &mut Vec<u8>, opening: &str, text: &str, chars: usize, was_cut: b
     cut && !was_cut
 }
 
-/// Appends `"key":` with each byte mapped; `None`, and nothing, if one has no place in a key.
+/// Appends `,"key":` with each byte mapped; `None`, and nothing, if one has no place in a key.
 fn key(out: &mut Vec<u8>, text: &str, map: impl Fn(u8) -> Option<u8>) -> Option<()> {
     if text.is_empty() || text.len() > NAME_MAX {
         return None;
     }
     let mark = out.len();
-    out.push(b'"');
+    out.extend_from_slice(b",\"");
     for byte in text.bytes() {
         let Some(byte) = map(byte) else {
             out.truncate(mark);

@@ -20,9 +20,17 @@ use crate::shared::traces::Continued;
 
 use super::attributes::Page;
 use super::fragments::Piece;
-use super::site::Pieces;
+use super::site::{EVENT_ID, Pieces};
+use super::time::ID;
 use super::value::Payload;
-use super::{json, scan, time};
+use super::{form, json, scan, time};
+
+/// `,"sample_rand":"0.…"`.
+const RAND: [u8; RAND_AT + 7] = form::joined(&[b",\"sample_rand\":\"0.", b"......", b"\""]);
+const RAND_AT: usize = b",\"sample_rand\":\"0.".len();
+
+/// How a header ends.
+const END: [u8; SENT_AT_BLANK.len() + 2] = form::joined(&[SENT_AT_BLANK.as_bytes(), b"}\n"]);
 
 /// Members that are passed on: what the W3C allows.
 const MEMBERS_MAX: usize = 64;
@@ -32,8 +40,8 @@ const BYTES_MAX: usize = 16 * 1024;
 /// What the header of one transaction says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heading<'a> {
-    pub(super) event_id: &'a [u8],
-    pub(super) trace_id: &'a [u8],
+    pub(super) event_id: &'a [u8; 2 * ID],
+    pub(super) trace_id: &'a [u8; 2 * ID],
     /// The probability with which it was kept, and what for.
     pub(super) threshold: u32,
     pub(super) why: Why,
@@ -62,22 +70,24 @@ impl Header {
         site: &Pieces,
         heading: &Heading<'_>,
     ) -> Range<usize> {
-        page.out.extend_from_slice(b"{\"event_id\":\"");
-        page.out.extend_from_slice(heading.event_id);
-        page.out.push(b'"');
-        page.out.extend_from_slice(&site.sdk);
-        match heading.continued {
-            None => own(page, site, heading),
-            Some(continued) if continued.flags & continued::HAS_DSC != 0 => {
+        let trace_at = site.trace_at.filter(|_| heading.continued.is_none());
+        let opening = if trace_at.is_some() { site.opening.len() } else { site.untraced };
+        let begin = page.out.len();
+        page.out.extend_from_slice(site.opening.get(..opening).unwrap_or_default());
+        fill(page.out, begin + EVENT_ID.len(), heading.event_id);
+        match (trace_at, heading.continued) {
+            (Some(at), _) => {
+                fill(page.out, begin + at, heading.trace_id);
+                own(page, site, heading);
+            }
+            (None, Some(continued)) if continued.flags & continued::HAS_DSC != 0 => {
                 self.passed_on(page, heading, &continued);
             }
-            Some(_) => {}
+            _ => {}
         }
         let start = page.out.len();
-        page.out.extend_from_slice(SENT_AT_BLANK.as_bytes());
-        let end = page.out.len();
-        page.out.extend_from_slice(b"}\n");
-        start..end
+        page.out.extend_from_slice(&END);
+        start..start + SENT_AT_BLANK.len()
     }
 
     /// Appends `trace` with the members that came; nothing, if none of them is good.
@@ -169,30 +179,32 @@ fn member(
     Some(())
 }
 
-/// Appends `trace` of a transaction that is the head of its trace; nothing without a DSN.
-fn own(page: &mut Page<'_>, site: &Pieces, heading: &Heading<'_>) {
-    if site.public_key.is_empty() {
-        return;
+/// Writes an id into its blank.
+fn fill(out: &mut [u8], at: usize, id: &[u8; 2 * ID]) {
+    if let Some(blank) = out.get_mut(at..at + id.len()) {
+        blank.copy_from_slice(id);
     }
-    page.out.extend_from_slice(b",\"trace\":{");
-    page.out.extend_from_slice(&site.public_key);
-    page.out.extend_from_slice(b",\"trace_id\":\"");
-    page.out.extend_from_slice(heading.trace_id);
-    page.out.extend_from_slice(b"\",\"sample_rate\"");
+}
+
+/// Appends what follows in the `trace` of a transaction that is the head of its trace.
+fn own(page: &mut Page<'_>, site: &Pieces, heading: &Heading<'_>) {
     rate(page.out, heading.threshold);
-    page.out.extend_from_slice(b",\"sample_rand\":\"0.");
-    page.out.extend_from_slice(&time::six(u64::from(heading.sample_rand)));
-    page.out.extend_from_slice(b"\",\"sampled\":\"true\"");
+    if let Some(rand) = form::append(page.out, &RAND) {
+        form::put(rand, RAND_AT, &time::six(u64::from(heading.sample_rand)));
+    }
     page.out.extend_from_slice(&site.trace);
     if let Some(name) = heading.name {
         page.out.extend_from_slice(b",\"transaction\":");
-        page.out.extend_from_slice(page.fragments.bytes(name));
+        page.fragments.put(page.out, name);
     }
     page.out.push(b'}');
 }
 
 /// Appends `:"…"` with millionths as a decimal without superfluous zeros.
 fn rate(out: &mut Vec<u8>, millionths: u32) {
+    if millionths == 1_000_000 {
+        return out.extend_from_slice(b":\"1.0\"");
+    }
     out.extend_from_slice(b":\"");
     match millionths {
         0 => out.extend_from_slice(b"0.0"),

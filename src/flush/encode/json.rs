@@ -113,24 +113,27 @@ pub(super) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// The same for a number that is small most times: its eight digits, and the zeros in front of them
-/// taken away.
+/// Writes a number that is small most times, eight bytes at once; returns how many digits it has.
 #[inline]
-pub(super) fn small(out: &mut Vec<u8>, value: u64) {
-    if value >= 100_000_000 {
-        return large(out, value);
-    }
+pub(super) fn digits(room: &mut [u8], value: u64) -> usize {
+    let Some(place) = room.first_chunk_mut::<8>().filter(|_| value < 100_000_000) else {
+        return long_digits(room, value);
+    };
     let digits = u64::from_le_bytes(time::eight_digits(value));
-    // The last one stays if it is a zero.
+    // The zeros in front are taken away; the last one stays if it is a zero.
     let zeros = ((digits ^ u64::from_ne_bytes([b'0'; 8])) | 1 << 63).trailing_zeros() / 8;
-    let end = out.len() + 8 - zeros as usize;
-    out.extend_from_slice(&(digits >> (8 * zeros)).to_le_bytes());
-    out.truncate(end);
+    *place = (digits >> (8 * zeros)).to_le_bytes();
+    8 - zeros as usize
 }
 
 #[inline(never)]
-fn large(out: &mut Vec<u8>, value: u64) {
-    integer(out, value);
+fn long_digits(room: &mut [u8], value: u64) -> usize {
+    let mut buffer = itoa::Buffer::new();
+    let digits = buffer.format(value).as_bytes();
+    if let Some(place) = room.get_mut(..digits.len()) {
+        place.copy_from_slice(digits);
+    }
+    digits.len()
 }
 
 /// Appends a float as the shortest digits that read back as it; `false`, and nothing, for what JSON

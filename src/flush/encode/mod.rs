@@ -23,13 +23,17 @@
 //! 1 MiB that an item may have.
 
 mod attributes;
+mod form;
 mod fragments;
 mod header;
 mod json;
 mod links;
+mod plain;
+mod root;
 mod scan;
 mod site;
 mod span;
+mod tails;
 mod time;
 pub(crate) mod value;
 
@@ -41,7 +45,7 @@ mod tests;
 use crate::flush::envelope::{Category, Parcel, Way};
 use crate::sampling::decide::Why;
 use crate::shared::clock::Anchor;
-use crate::shared::id::{TraceId, WireIds};
+use crate::shared::id::{NameId, TraceId, WireIds};
 use crate::shared::layout::{Slot, SpanRecord, flag};
 use crate::shared::ledger::Count;
 use crate::status::SpanStatus;
@@ -52,6 +56,7 @@ use header::{Header, Heading};
 use scan::{Child, Scan};
 use site::Pieces;
 use span::Template;
+use tails::Tails;
 use value::Payload;
 
 pub(crate) use scan::Invalid;
@@ -95,6 +100,7 @@ pub(crate) struct Encoder {
     keys: Keys,
     scan: Scan,
     template: Template,
+    tails: Tails,
     header: Header,
     root: Attributes,
     child: Attributes,
@@ -114,6 +120,7 @@ impl Encoder {
             keys,
             scan: Scan::default(),
             template: Template::new(),
+            tails: Tails::default(),
             header: Header::default(),
             root: Attributes::default(),
             child: Attributes::default(),
@@ -186,23 +193,10 @@ impl Encoder {
         };
         let sent_at = self.header.write(&mut page, &self.site, &heading);
 
-        page.out.extend_from_slice(b"{\"type\":\"transaction\",\"length\":");
-        let length_at = page.out.len();
-        page.out.resize(length_at + self.length_digits, b'0');
-        page.out.extend_from_slice(b"}\n");
-        let payload_at = page.out.len();
-
-        let (start, end) = times(&root, anchor);
-        page.out.extend_from_slice(b"{\"type\":\"transaction\",\"event_id\":\"");
-        page.out.extend_from_slice(&event_id_hex);
-        page.out.extend_from_slice(b"\",\"transaction\":");
+        let length_at = root::item(page.out, self.length_digits, &event_id_hex);
+        let payload_at = length_at + self.length_digits + root::LENGTH_END;
         page.fragments.put(page.out, name);
-        page.out.extend_from_slice(
-            b",\"transaction_info\":{\"source\":\"custom\"},\"start_timestamp\":",
-        );
-        time::append(page.out, start);
-        page.out.extend_from_slice(b",\"timestamp\":");
-        time::append(page.out, end);
+        root::times(page.out, times(&root, anchor));
         page.out.extend_from_slice(&self.site.facts);
 
         self.template.set_trace(&trace_id);
@@ -210,6 +204,7 @@ impl Encoder {
         let mut writer = Children {
             scan: &self.scan,
             template: &mut self.template,
+            tails: &mut self.tails,
             attributes: &mut self.child,
             keys: &self.keys,
             scratch: &mut self.scratch,
@@ -234,15 +229,15 @@ impl Encoder {
             self.root.word(self.keys.kept, why.as_str());
         }
         self.root.keep_last(page.fragments);
-        let ids = (&trace_id[..], &time::hex(wire.span_id(root.key).0)[..]);
-        contexts(&mut page, &self.site, &mut self.root, &mut self.scratch, &root, ids);
+        root::ids(page.out, &trace_id, wire.span_id(root.key).0, continued.map(|it| it.parent));
+        contexts(&mut page, &self.site, &mut self.root, &mut self.scratch, &root);
         self.root.write(&mut page, Section::Tags, usize::MAX);
         self.root.write(&mut page, Section::Measurements, MEASUREMENTS_MAX);
-        page.out.push(b'}');
+        page.out.extend_from_slice(b"}\n");
 
         let trims = page.trims;
-        self.length_digits = patch_length(&mut buffer, length_at, self.length_digits, payload_at);
-        buffer.push(b'\n');
+        let length = buffer.len() - 1 - payload_at;
+        self.length_digits = root::patch_length(&mut buffer, length_at, self.length_digits, length);
         let parcel = Parcel {
             bytes: buffer,
             sent_at,
@@ -266,6 +261,7 @@ impl Encoder {
 struct Children<'a> {
     scan: &'a Scan,
     template: &'a mut Template,
+    tails: &'a mut Tails,
     attributes: &'a mut Attributes,
     keys: &'a Keys,
     scratch: &'a mut Payload,
@@ -276,9 +272,9 @@ struct Children<'a> {
 }
 
 impl Children<'_> {
-    /// Appends `,"spans":[…]` with the first children by key, at most `limit`; returns how many.
+    /// Appends `"spans":[…]` with the first children by key, at most `limit`; returns how many.
     fn write(&mut self, page: &mut Page<'_>, limit: usize) -> usize {
-        page.out.extend_from_slice(b",\"spans\":");
+        page.out.extend_from_slice(b"\"spans\":");
         let (mark, trims, left) = (page.out.len(), page.trims, self.measurements_left);
         let mut limit = limit.min(self.scan.children.len());
         let mut kept;
@@ -306,6 +302,8 @@ impl Children<'_> {
 
     /// How many of the first `limit` children found room, and how many of them must be kept for
     /// each child's parent to be there.
+    // By itself, for its loop to have all registers.
+    #[inline(never)]
     fn write_first(&mut self, page: &mut Page<'_>, limit: usize) -> (usize, usize) {
         let children = self.scan.children.get(..limit).unwrap_or_default();
         let mark = page.out.len();
@@ -313,7 +311,8 @@ impl Children<'_> {
         let (mut last_parent, mut previous) = (self.root, self.root);
         self.template.set_parent(self.wire.span_id(self.root).0);
         for child in children {
-            let Some(record) = page.run.get(child.slot).and_then(SpanRecord::of) else { break };
+            let Some(slot) = page.run.get(child.slot) else { break };
+            let Some(record) = SpanRecord::of(slot) else { break };
             let found = match record.parent {
                 parent if parent == self.root || parent == child.key => None,
                 parent if parent == last_parent || parent == previous => Some(parent),
@@ -332,7 +331,7 @@ impl Children<'_> {
                 self.template.set_parent(self.wire.span_id(parent).0);
             }
             let (before, trims, left) = (page.out.len(), page.trims, self.measurements_left);
-            self.child(page, child, &record);
+            self.child(page, child, record);
             if page.out.len() - mark + (kept + 1) * RELAY_ADDS > SPANS_MAX {
                 page.out.truncate(before);
                 (page.trims, self.measurements_left) = (trims, left);
@@ -344,39 +343,57 @@ impl Children<'_> {
     }
 
     #[inline]
-    fn child(&mut self, page: &mut Page<'_>, child: &Child, record: &SpanRecord) {
-        let (start, end) = times(record, self.anchor);
-        let fixed = self.template.child(self.wire.span_id(child.key).0, start, end);
-        page.out.extend_from_slice(fixed);
-        if child.count == 0 {
-            for (role, name) in [(Role::Op, record.op), (Role::Description, record.description)] {
-                if !page.fragments.put_name(page.out, role, name) {
-                    let piece = attributes::text(page, role, name, None, self.scratch);
-                    fragment(page, piece);
-                }
-            }
-            status(page.out, record, None);
-        } else {
-            self.set_on(page, child, record);
+    fn child(&mut self, page: &mut Page<'_>, child: &Child, record: SpanRecord) {
+        let (start, end) = times(&record, self.anchor);
+        self.template.append(page.out, self.wire.span_id(child.key).0, start, end);
+        let mark = page.out.len();
+        if !self.usual(page, child, &record) {
+            page.out.truncate(mark);
+            self.any(page, child);
         }
         page.out.push(b'}');
     }
 
-    /// The rest of a child on which something was set.
-    fn set_on(&mut self, page: &mut Page<'_>, child: &Child, record: &SpanRecord) {
+    /// Appends the rest of a child as most are: named as others were, without a status, with at
+    /// most such tags and data as [`plain`] writes. `false`: it is another, and only a part of it
+    /// was appended.
+    #[inline]
+    fn usual(&self, page: &mut Page<'_>, child: &Child, record: &SpanRecord) -> bool {
+        record.flags & (flag::PANICKED | flag::CANCELLED) == 0
+            && child.kinds & !plain::KINDS == 0
+            && self.tails.put(page.out, record)
+            && (child.kinds == 0 || {
+                let slots = self.scan.attributes(child.first, child.count);
+                plain::write(page, slots, child.kinds)
+            })
+    }
+
+    /// Appends the rest of any child.
+    // It decodes the record again, which in the loop then need not lie in memory.
+    #[inline(never)]
+    fn any(&mut self, page: &mut Page<'_>, child: &Child) {
+        let Some(record) = page.run.get(child.slot).and_then(SpanRecord::of) else { return };
         let slots = self.scan.attributes(child.first, child.count);
         self.attributes.gather(page, slots, self.keys);
-        let op = attributes::text(page, Role::Op, record.op, self.attributes.op, self.scratch);
-        fragment(page, op);
-        let description = attributes::text(
-            page,
-            Role::Description,
-            record.description,
-            self.attributes.description,
-            self.scratch,
-        );
-        fragment(page, description);
-        status(page.out, record, self.attributes.status);
+        let mark = page.out.len();
+        page.out.extend_from_slice(tails::ORIGIN);
+        let mut are_usual = true;
+        for (role, own, replaced_by) in [
+            (Role::Op, record.op, self.attributes.op),
+            (Role::Description, record.description, self.attributes.description),
+        ] {
+            let piece = attributes::text(page, role, own, replaced_by, self.scratch);
+            fragment(page, piece);
+            are_usual &= replaced_by.is_none()
+                && match piece {
+                    Some(piece) => !piece.is_cut(),
+                    None => own == NameId::NONE,
+                };
+        }
+        if are_usual {
+            self.tails.keep(&record, page.out.get(mark..).unwrap_or_default());
+        }
+        status(page.out, &record, self.attributes.status);
         if self.attributes.is_empty() {
             return;
         }
@@ -388,24 +405,15 @@ impl Children<'_> {
     }
 }
 
-/// Appends `contexts`: the trace with the root's data, the response, and what the site knows.
+/// Appends the rest of `contexts`, behind the ids: the root's data, the response, and what the site
+/// knows.
 fn contexts(
     page: &mut Page<'_>,
     site: &Pieces,
     set: &mut Attributes,
     scratch: &mut Payload,
     root: &SpanRecord,
-    (trace, span): (&[u8], &[u8]),
 ) {
-    page.out.extend_from_slice(b",\"contexts\":{\"trace\":{\"type\":\"trace\",\"trace_id\":\"");
-    page.out.extend_from_slice(trace);
-    page.out.extend_from_slice(b"\",\"span_id\":\"");
-    page.out.extend_from_slice(span);
-    if let Some(continued) = &set.continued {
-        page.out.extend_from_slice(b"\",\"parent_span_id\":\"");
-        page.out.extend_from_slice(&time::hex(continued.parent));
-    }
-    page.out.extend_from_slice(b"\",\"origin\":\"manual\"");
     let op = attributes::text(page, Role::Op, root.op, set.op, scratch);
     fragment(page, op);
     status(page.out, root, set.status);
@@ -422,7 +430,6 @@ fn contexts(
         page.out.push(b'}');
     }
     page.out.extend_from_slice(&site.contexts);
-    page.out.push(b'}');
 }
 
 /// Start and end in unix nanoseconds; never an end before its start.
@@ -456,19 +463,4 @@ fn status(out: &mut Vec<u8>, record: &SpanRecord, set: Option<SpanStatus>) {
         out.extend_from_slice(status.as_str().as_bytes());
         out.push(b'"');
     }
-}
-
-/// Writes the payload's length over the digits that were reserved for it, and moves the payload if
-/// they were the wrong number; returns the right number.
-fn patch_length(bytes: &mut Vec<u8>, at: usize, reserved: usize, payload_at: usize) -> usize {
-    let mut buffer = itoa::Buffer::new();
-    let digits = buffer.format(bytes.len() - payload_at).as_bytes();
-    if digits.len() == reserved {
-        if let Some(place) = bytes.get_mut(at..at + reserved) {
-            place.copy_from_slice(digits);
-        }
-    } else {
-        bytes.splice(at..at + reserved, digits.iter().copied());
-    }
-    digits.len()
 }

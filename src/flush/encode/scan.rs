@@ -25,6 +25,8 @@ pub(super) struct Child {
     /// Its attributes in [`Scan::attributes`].
     pub(super) first: usize,
     pub(super) count: usize,
+    /// Their [`Kind`]s, each a bit; all bits where that was not noted.
+    pub(super) kinds: u32,
 }
 
 /// The index.
@@ -47,6 +49,8 @@ pub(super) struct Scan {
 
 impl Scan {
     /// Indexes a run and returns its root.
+    // By itself, for its loop to have all registers.
+    #[inline(never)]
     pub(super) fn run(&mut self, run: &[Slot]) -> Result<SpanRecord, Invalid> {
         self.children.clear();
         self.attributes.clear();
@@ -59,6 +63,8 @@ impl Scan {
         let (mut is_children_sorted, mut is_sorted) = (true, true);
         // Where those of the last key begin, and how many stand in front of their span's record.
         let (mut group, mut claimed) = (0, 0);
+        // What kinds they are.
+        let mut kinds = 0;
         let mut root = None;
         let mut at = 0;
         while let Some(slot) = run.get(at) {
@@ -70,7 +76,9 @@ impl Scan {
                         is_sorted &= header.key > last_key;
                         last_key = header.key;
                         group = self.attributes.len();
+                        kinds = 0;
                     }
+                    kinds |= 1 << header.kind as u32;
                     self.attributes.push((last_key, at));
                 }
                 at += layout::slots_for(usize::from(header.len));
@@ -81,9 +89,12 @@ impl Scan {
                 Some(Kind::Child) => {
                     is_children_sorted &= key > last_child;
                     last_child = key;
-                    let count = if key == last_key { self.attributes.len() - group } else { 0 };
+                    let (count, kinds) = match key == last_key {
+                        true => (self.attributes.len() - group, kinds),
+                        false => (0, 0),
+                    };
                     claimed += count;
-                    self.children.push(Child { key, slot: at, first: group, count });
+                    self.children.push(Child { key, slot: at, first: group, count, kinds });
                 }
                 Some(Kind::Root) if root.is_some() => return Err(Invalid::TwoRoots),
                 Some(Kind::Root) => root = SpanRecord::of(slot),
@@ -137,6 +148,7 @@ impl Scan {
             let own = rest.iter().skip(foreign).take_while(|(key, _)| *key == child.key).count();
             self.attributes_lost += foreign as u64;
             (child.first, child.count) = (at + foreign, own);
+            child.kinds = if own > 0 { u32::MAX } else { 0 };
             at += foreign + own;
             rest = rest.get(foreign + own..).unwrap_or_default();
         }

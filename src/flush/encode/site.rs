@@ -3,6 +3,10 @@
 use std::fmt;
 
 use super::json;
+use super::time::ID;
+
+/// What stands in front of the event id in a header.
+pub(super) const EVENT_ID: &[u8] = b"{\"event_id\":\"";
 
 /// Facts about the process, fixed at `init`. Texts that the server would refuse are left out of
 /// what is sent, so check them where they come from.
@@ -42,15 +46,18 @@ impl fmt::Debug for Site {
 /// The JSON of a [`Site`], in the pieces that the encoder puts between its own.
 #[derive(Default)]
 pub(super) struct Pieces {
-    /// `,"sdk":{…}`, in the header and in the payload.
-    pub(super) sdk: Vec<u8>,
-    /// `"public_key":"…"`, to begin the members of `trace`; empty: no `trace`.
-    pub(super) public_key: Vec<u8>,
-    /// `,"release":…,"environment":…,"org_id":…` as they follow in `trace`.
+    /// How a header begins; blank are the event id and, behind `trace_at`, the trace's:
+    /// `{"event_id":"…","sdk":{…},"trace":{"public_key":"…","trace_id":"…","sample_rate"`.
+    pub(super) opening: Vec<u8>,
+    /// Bytes of that in front of `trace`.
+    pub(super) untraced: usize,
+    /// `None`: there is no public key, and no `trace`.
+    pub(super) trace_at: Option<usize>,
+    /// `,"sampled":"true","release":…,"environment":…,"org_id":…` as they follow in `trace`.
     pub(super) trace: Vec<u8>,
-    /// `,"platform":"native","sdk":…,"release":…` to `server_name`.
+    /// `"platform":"native","sdk":…,"release":…` to `server_name`, and a comma.
     pub(super) facts: Vec<u8>,
-    /// `,"runtime":{…},"os":{…}` behind the first member of `contexts`.
+    /// `,"runtime":{…},"os":{…}}` behind the other members of `contexts`.
     pub(super) contexts: Vec<u8>,
     /// A root's tag `server_name` would be overwritten by this fact.
     pub(super) has_server_name: bool,
@@ -77,16 +84,23 @@ impl Pieces {
         let server_name = server_name.map(|text| json::cut_chars(text, 200).0);
 
         let mut pieces = Self { max_spans: site.max_spans, ..Self::default() };
-        pieces.sdk.extend_from_slice(b",\"sdk\":");
-        object(
-            &mut pieces.sdk,
-            &[("name", Some(site.sdk_name)), ("version", Some(site.sdk_version))],
-        );
+        let mut sdk = b",\"sdk\":".to_vec();
+        object(&mut sdk, &[("name", Some(site.sdk_name)), ("version", Some(site.sdk_version))]);
 
-        if let Some(key) = &site.public_key {
-            pieces.public_key.extend_from_slice(b"\"public_key\":");
-            json::string(&mut pieces.public_key, key);
+        pieces.opening.extend_from_slice(EVENT_ID);
+        pieces.opening.extend_from_slice(&[b'.'; 2 * ID]);
+        pieces.opening.push(b'"');
+        pieces.opening.extend_from_slice(&sdk);
+        pieces.untraced = pieces.opening.len();
+        if let Some(key) = site.public_key.as_deref() {
+            pieces.opening.extend_from_slice(b",\"trace\":{\"public_key\":");
+            json::string(&mut pieces.opening, key);
+            pieces.opening.extend_from_slice(b",\"trace_id\":\"");
+            pieces.trace_at = Some(pieces.opening.len());
+            pieces.opening.extend_from_slice(&[b'.'; 2 * ID]);
+            pieces.opening.extend_from_slice(b"\",\"sample_rate\"");
         }
+        pieces.trace.extend_from_slice(b",\"sampled\":\"true\"");
         for (name, value) in
             [("release", release), ("environment", environment), ("org_id", site.org_id.as_deref())]
         {
@@ -94,7 +108,7 @@ impl Pieces {
         }
 
         member(&mut pieces.facts, "platform", Some("native"));
-        pieces.facts.extend_from_slice(&pieces.sdk);
+        pieces.facts.extend_from_slice(&sdk);
         for (name, value) in [
             ("release", release),
             ("environment", environment),
@@ -103,6 +117,8 @@ impl Pieces {
         ] {
             member(&mut pieces.facts, name, value);
         }
+        // The comma in front goes to the end.
+        pieces.facts.rotate_left(1);
         pieces.has_server_name = server_name.is_some();
 
         pieces.contexts.extend_from_slice(b",\"runtime\":");
@@ -113,6 +129,7 @@ impl Pieces {
             let version = trimmed(&site.os_version, 200);
             object(&mut pieces.contexts, &[("name", Some(name)), ("version", version)]);
         }
+        pieces.contexts.push(b'}');
         pieces
     }
 }

@@ -1,56 +1,46 @@
-//! A child span's fixed part: one array in which ids and times are overwritten, copied out whole.
+//! A child span's fixed part, a form.
 //!
 //! ```text
 //! ,{"trace_id":"…32…","span_id":"…16…","parent_span_id":"…16…",
-//! "start_timestamp":…17…,"timestamp":…17…,"origin":"manual"
+//! "start_timestamp":…17…,"timestamp":…17…,
 //! ```
 //!
-//! The trace id is written once a transaction, the seconds only when they changed. What varies in
-//! length follows: op, description, status, tags, data, measurements, and the closing brace.
+//! The trace id is put into the form once a transaction, the seconds only when they changed.
+//! What varies in length follows: origin, op, description, status, tags, data, measurements, and
+//! the closing brace.
 
-use super::time::{self, ID, SECONDS, TIME};
+use super::form::{self, put};
+use super::time::{self, FRACTION, ID, SECONDS};
 
 const TRACE: usize = 32;
 const P0: &[u8] = b",{\"trace_id\":\"";
 const P1: &[u8] = b"\",\"span_id\":\"";
 const P2: &[u8] = b"\",\"parent_span_id\":\"";
 const P3: &[u8] = b"\",\"start_timestamp\":";
-const P4: &[u8] = b",\"timestamp\":";
-const P5: &[u8] = b",\"origin\":\"manual\"";
+const P4: &[u8] = b"\"timestamp\":";
 
 const TRACE_AT: usize = P0.len();
 const SPAN_AT: usize = TRACE_AT + TRACE + P1.len();
 const PARENT_AT: usize = SPAN_AT + ID + P2.len();
 const START_AT: usize = PARENT_AT + ID + P3.len();
-const END_AT: usize = START_AT + TIME + P4.len();
-/// Bytes of the fixed part, the comma in front of it included.
-pub(super) const FIXED: usize = END_AT + TIME + P5.len();
+const END_AT: usize = START_AT + SECONDS + FRACTION + P4.len();
+/// Bytes of the fixed part, the commas around it included.
+const FIXED: usize = END_AT + SECONDS + FRACTION;
 
-#[expect(clippy::indexing_slicing, reason = "at compile time")]
-const BLANK: [u8; FIXED] = {
-    let mut bytes = [b'.'; FIXED];
-    let parts = [
-        (0, P0),
-        (SPAN_AT - P1.len(), P1),
-        (PARENT_AT - P2.len(), P2),
-        (START_AT - P3.len(), P3),
-        (END_AT - P4.len(), P4),
-        (FIXED - P5.len(), P5),
-    ];
-    let mut part = 0;
-    while part < parts.len() {
-        let (at, text) = parts[part];
-        let mut index = 0;
-        while index < text.len() {
-            bytes[at + index] = text[index];
-            index += 1;
-        }
-        part += 1;
-    }
-    bytes
-};
+const BLANK: [u8; FIXED] = form::joined(&[
+    P0,
+    &[b'.'; TRACE],
+    P1,
+    &[b'.'; ID],
+    P2,
+    &[b'.'; ID],
+    P3,
+    &[b'.'; SECONDS + FRACTION],
+    P4,
+    &[b'.'; SECONDS + FRACTION],
+]);
 
-/// The array.
+/// The form.
 #[derive(Debug)]
 pub(super) struct Template {
     bytes: [u8; FIXED],
@@ -62,46 +52,43 @@ pub(super) struct Template {
 impl Template {
     pub(super) fn new() -> Self {
         let mut template = Self { bytes: BLANK, start_second: 0, end_second: 0 };
-        template.put(START_AT, &time::seconds(0));
-        template.put(END_AT, &time::seconds(0));
+        put(&mut template.bytes, START_AT, &time::seconds(0));
+        put(&mut template.bytes, END_AT, &time::seconds(0));
         template
     }
 
     pub(super) fn set_trace(&mut self, trace: &[u8; TRACE]) {
-        self.put(TRACE_AT, trace);
+        put(&mut self.bytes, TRACE_AT, trace);
     }
 
     pub(super) fn set_parent(&mut self, parent: u64) {
-        self.put(PARENT_AT, &time::hex(parent));
+        put(&mut self.bytes, PARENT_AT, &time::hex(parent));
     }
 
-    /// The fixed part of a child; times in unix nanoseconds.
+    /// Appends the fixed part of a child; times in unix nanoseconds.
     #[inline]
-    pub(super) fn child(&mut self, span: u64, start: u64, end: u64) -> &[u8; FIXED] {
-        self.put(SPAN_AT, &time::hex(span));
-        self.start_second = self.moment(START_AT, start, self.start_second);
-        self.end_second = self.moment(END_AT, end, self.end_second);
-        &self.bytes
-    }
-
-    /// Writes a moment where this second stands already, and returns the second that stands there
-    /// now.
-    #[inline(always)]
-    fn moment(&mut self, at: usize, nanos: u64, mut second: u64) -> u64 {
-        let mut micros = nanos.wrapping_sub(second) / 1000;
-        if micros >= 1_000_000 {
-            let seconds;
-            (seconds, micros) = time::split(nanos);
-            second = seconds * 1_000_000_000;
-            self.put(at, &time::seconds(seconds));
+    pub(super) fn append(&mut self, out: &mut Vec<u8>, span: u64, start: u64, end: u64) {
+        let mut start_micros = start.wrapping_sub(self.start_second) / 1000;
+        if start_micros >= 1_000_000 {
+            (self.start_second, start_micros) = self.turn(START_AT, start);
         }
-        self.put(at + SECONDS + 1, &time::six(micros));
-        second
+        let mut end_micros = end.wrapping_sub(self.end_second) / 1000;
+        if end_micros >= 1_000_000 {
+            (self.end_second, end_micros) = self.turn(END_AT, end);
+        }
+        let Some(copy) = form::append(out, &self.bytes) else { return };
+        put(copy, SPAN_AT, &time::hex(span));
+        put(copy, START_AT + SECONDS, &time::fraction(start_micros));
+        put(copy, END_AT + SECONDS, &time::fraction(end_micros));
     }
 
-    #[inline(always)]
-    #[expect(clippy::indexing_slicing, reason = "callers name the fields above, all inside")]
-    fn put<const N: usize>(&mut self, at: usize, value: &[u8; N]) {
-        self.bytes[at..at + N].copy_from_slice(value);
+    /// Writes the second of a moment into its place; returns it, in nanoseconds, and the
+    /// microseconds that are left.
+    #[cold]
+    #[inline(never)]
+    fn turn(&mut self, at: usize, nanos: u64) -> (u64, u64) {
+        let (seconds, micros) = time::split(nanos);
+        put(&mut self.bytes, at, &time::seconds(seconds));
+        (seconds * 1_000_000_000, micros)
     }
 }

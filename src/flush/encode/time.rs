@@ -2,17 +2,21 @@
 
 /// Digits of a span id.
 pub(super) const ID: usize = 16;
-/// Bytes of a time: ten digits of seconds, a point, six of microseconds.
-pub(super) const TIME: usize = 17;
-/// Digits of the seconds alone.
+/// Digits of a time's seconds.
 pub(super) const SECONDS: usize = 10;
+/// Bytes of the rest: a point, six digits of microseconds, and the comma behind each time.
+pub(super) const FRACTION: usize = 8;
+
+/// The first second that has so many digits.
+pub(super) const TEN_DIGITS: u64 = 1_000_000_000;
 
 /// The last moment that is written: year 2286, where the seconds take an eleventh digit.
 const MICROS_MAX: u64 = 9_999_999_999_999_999;
 
 #[expect(clippy::indexing_slicing, reason = "at compile time")]
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[b'0'; 2]; 100];
+/// More of them than there are, so that seven bits are an index.
+static PAIRS: [[u8; 2]; 128] = {
+    let mut pairs = [[b'0'; 2]; 128];
     let mut value = 0;
     while value < 100 {
         pairs[value as usize] = [b'0' + value / 10, b'0' + value % 10];
@@ -20,12 +24,6 @@ const PAIRS: [[u8; 2]; 100] = {
     }
     pairs
 };
-
-#[inline]
-#[expect(clippy::indexing_slicing, reason = "below 100 by the remainder")]
-const fn pair(value: u64) -> [u8; 2] {
-    PAIRS[(value % 100) as usize]
-}
 
 /// Seconds and microseconds of a moment in nanoseconds, saturating.
 #[inline]
@@ -39,13 +37,11 @@ pub(super) const fn split(nanos: u64) -> (u64, u64) {
 /// zeros: spaces stand in for them, which JSON allows before a number.
 #[inline]
 pub(super) fn seconds(value: u64) -> [u8; SECONDS] {
-    let [a, b] = pair(value / 100_000_000);
-    let [c, d] = pair(value / 1_000_000);
-    let [e, f] = pair(value / 10_000);
-    let [g, h] = pair(value / 100);
-    let [i, j] = pair(value);
+    let [c, d, e, f, g, h, i, j] = eight_digits(value % 100_000_000);
+    #[expect(clippy::indexing_slicing, reason = "within 128 by the remainder")]
+    let [a, b] = PAIRS[(value / 100_000_000) as usize % PAIRS.len()];
     let mut digits = [a, b, c, d, e, f, g, h, i, j];
-    if value < 1_000_000_000 {
+    if value < TEN_DIGITS {
         for digit in digits.iter_mut().take(SECONDS - 1).take_while(|digit| **digit == b'0') {
             *digit = b' ';
         }
@@ -53,13 +49,26 @@ pub(super) fn seconds(value: u64) -> [u8; SECONDS] {
     digits
 }
 
-/// Six digits.
+/// Six digits of a number below 1,000,000: the first pair by one multiplication, the others out of
+/// what is left behind its point.
 #[inline]
+#[expect(clippy::indexing_slicing, reason = "within 128 by the remainder")]
 pub(super) const fn six(value: u64) -> [u8; 6] {
-    let [a, b] = pair(value / 10_000);
-    let [c, d] = pair(value / 100);
-    let [e, f] = pair(value);
+    const BELOW: u64 = (1 << 32) - 1;
+    let first = value * (BELOW / 10_000 + 1);
+    let second = (first & BELOW) * 100;
+    let third = (second & BELOW) * 100;
+    let [a, b] = PAIRS[(first >> 32) as usize % PAIRS.len()];
+    let [c, d] = PAIRS[(second >> 32) as usize % PAIRS.len()];
+    let [e, f] = PAIRS[(third >> 32) as usize % PAIRS.len()];
     [a, b, c, d, e, f]
+}
+
+/// Microseconds behind a point, and a comma.
+#[inline]
+pub(super) const fn fraction(micros: u64) -> [u8; FRACTION] {
+    let [a, b, c, d, e, f] = six(micros);
+    [b'.', a, b, c, d, e, f, b',']
 }
 
 /// Eight digits of a number below 100,000,000: halves, then pairs, then digits, side by side in one
@@ -75,22 +84,26 @@ pub(super) const fn eight_digits(value: u64) -> [u8; 8] {
     (digits | u64::from_ne_bytes([b'0'; 8])).to_le_bytes()
 }
 
-/// Appends a moment in seconds with six decimals.
-pub(super) fn append(out: &mut Vec<u8>, nanos: u64) {
-    let (whole, micros) = split(nanos);
-    out.extend_from_slice(seconds(whole).trim_ascii_start());
-    out.push(b'.');
-    out.extend_from_slice(&six(micros));
-}
+#[expect(clippy::indexing_slicing, reason = "at compile time")]
+static HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
-/// Sixteen lower-case hex digits, eight at a time in one word.
+/// Sixteen lower-case hex digits.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the two halves")]
 pub(super) fn hex(id: u64) -> [u8; ID] {
     let mut digits = [0; ID];
-    let (high, low) = digits.split_at_mut(ID / 2);
-    high.copy_from_slice(&eight((id >> 32) as u32));
-    low.copy_from_slice(&eight(id as u32));
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(id.to_be_bytes()) {
+        #[expect(clippy::indexing_slicing, reason = "a byte indexes 256 entries")]
+        pair.copy_from_slice(&HEX[usize::from(byte)]);
+    }
     digits
 }
 
@@ -104,38 +117,23 @@ pub(super) fn wide_hex(id: u128) -> [u8; 2 * ID] {
     digits
 }
 
-#[inline]
-const fn eight(value: u32) -> [u8; 8] {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    // Each nibble into a byte of its own, the first one highest.
-    let word = value as u64;
-    let word = (word | word << 16) & 0x0000_ffff_0000_ffff;
-    let word = (word | word << 8) & 0x00ff_00ff_00ff_00ff;
-    let word = (word | word << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // 10 to 15 carry into bit 4 when 6 is added: those bytes become letters.
-    let letters = ((word + ONES * 6) >> 4) & ONES;
-    (word + ONES * b'0' as u64 + letters * (b'a' - b'0' - 10) as u64).to_be_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn time(nanos: u64) -> String {
-        let mut out = Vec::new();
-        append(&mut out, nanos);
-        String::from_utf8(out).unwrap()
+    #[test]
+    fn seconds_have_ten_places_and_saturate() {
+        assert_eq!(&seconds(0), b"         0");
+        assert_eq!(&seconds(1_000_000_001), b"1000000001");
+        assert_eq!(&seconds(split(u64::MAX).0), b"9999999999");
+        assert_eq!(&fraction(split(u64::MAX).1), b".999999,");
     }
 
     #[test]
-    fn times_have_six_decimals_and_saturate() {
-        assert_eq!(time(1_700_000_000_123_456_789), "1700000000.123456");
-        assert_eq!(time(999_999_999_999_999), "999999.999999");
-        assert_eq!(time(0), "0.000000");
-        assert_eq!(time(1_000), "0.000001");
-        assert_eq!(time(u64::MAX), "9999999999.999999");
-        assert_eq!(&seconds(0), b"         0");
-        assert_eq!(&seconds(1_000_000_001), b"1000000001");
+    fn six_digits_are_what_format_writes() {
+        for value in 0..1_000_000 {
+            assert_eq!(six(value), *format!("{value:06}").as_bytes());
+        }
     }
 
     #[test]
