@@ -225,6 +225,12 @@ fn any_run_encodes_to_what_the_oracle_says() {
         .run(&run(), |run| {
             let (encoder, buffer) = &mut *encoder.borrow_mut();
             let (_, parcel, _) = check(&site, encoder, &run, std::mem::take(buffer));
+            // What was seen before goes shorter ways, to the same bytes.
+            let (first, _) = encode_with(site.clone(), &run);
+            prop_assert_eq!(
+                String::from_utf8_lossy(&parcel.bytes),
+                String::from_utf8_lossy(&first.bytes)
+            );
             *buffer = parcel.bytes;
             Ok(())
         })
