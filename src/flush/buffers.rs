@@ -1,5 +1,7 @@
 //! Byte buffers of envelopes, used again: in steady state encoding allocates nothing.
 
+use std::cmp::Reverse;
+
 /// Buffers that wait to be used again, at most this many, of so many bytes together.
 const COUNT_MAX: usize = 512;
 const BYTES_MAX: usize = 1024 * 1024;
@@ -59,10 +61,17 @@ impl Buffers {
 
     /// Gives up what a rush left behind and nobody has needed since the last call.
     pub(super) fn rest(&mut self) -> Vec<Vec<u8>> {
+        let is_kept = |count, bytes| count <= COUNT_MAX && bytes <= BYTES_MAX;
+        if self.fewest == 0 || is_kept(self.spares.len(), self.bytes) {
+            self.fewest = self.spares.len();
+            return Vec::new();
+        }
+        // Those that lie highest: allocators give back to the system what is free at the end of
+        // their memory, and seldom what is free between two things that are not.
+        self.spares.sort_unstable_by_key(|buffer| Reverse(buffer.as_ptr().addr()));
         let (mut count, mut bytes) = (self.spares.len(), self.bytes);
-        // The oldest: the youngest are warm.
         for buffer in self.spares.iter().take(self.fewest) {
-            if count <= COUNT_MAX && bytes <= BYTES_MAX {
+            if is_kept(count, bytes) {
                 break;
             }
             count -= 1;
@@ -139,6 +148,20 @@ mod tests {
             used.into_iter().for_each(|buffer| buffers.give(buffer));
             assert_eq!(buffers.rest().len(), 10, "the others were needed");
         }
+    }
+
+    #[test]
+    fn what_a_rush_left_is_given_up_from_the_end_of_memory() {
+        let mut buffers = Buffers::default();
+        (0..COUNT_MAX + 50).for_each(|_| buffers.give(Vec::with_capacity(100)));
+        buffers.rest();
+        let unneeded = buffers.rest();
+        let addresses = |buffers: &[Vec<u8>]| -> Vec<_> {
+            buffers.iter().map(|buffer| buffer.as_ptr().addr()).collect()
+        };
+        let lowest_freed = addresses(&unneeded).into_iter().min();
+        assert_eq!(unneeded.len(), 50);
+        assert!(addresses(&buffers.spares).into_iter().max() < lowest_freed);
     }
 
     #[test]

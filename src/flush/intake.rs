@@ -11,6 +11,10 @@ use crate::shared::ledger::{Count, Reason};
 
 use super::assemble::{Assembler, Bounds, Sink};
 
+/// A batch that grew to more than so many times its usual size is freed after use: one huge
+/// transaction must not pin its memory.
+const BATCH_GROWTH_MAX: usize = 4;
+
 /// A ring, as far as its reader goes.
 pub(super) trait Source {
     /// Tells it from all others.
@@ -70,6 +74,10 @@ impl Intake {
             let more = done < waiting;
             let taken = self.assembler.take(source.number(), &self.batch, more, now, out);
             self.batch.drain(..taken);
+        }
+        let usual = usize::try_from(self.batch_slots).unwrap_or(usize::MAX);
+        if self.batch.capacity() > usual.saturating_mul(BATCH_GROWTH_MAX) {
+            self.batch = Vec::new();
         }
         done
     }
@@ -187,6 +195,20 @@ mod tests {
         fn in_hand(&self) -> Count {
             self.taken_in - self.left
         }
+    }
+
+    #[test]
+    fn one_huge_transaction_does_not_pin_its_memory() {
+        let child = [Kind::Child as u64, 2, 1, 0, 0, 0, 0, 0];
+        let mut slots = vec![child; 99];
+        slots.push([Kind::Root as u64, 1, 1, 0, 0, 0, 0, 0]);
+        let bounds =
+            Bounds { transactions: 10, slots: 1000, age: Duration::from_secs(10), children: 100 };
+        let (mut intake, mut out) =
+            (Intake::new(bounds, 8), Nervous { calls: 1, ..Nervous::default() });
+        intake.collect(&Fixed(slots, Cell::new(0)), Duration::ZERO, &mut out);
+        assert_eq!(out.left, Count { transactions: 1, spans: 100 });
+        assert!(intake.batch.capacity() <= 8 * BATCH_GROWTH_MAX);
     }
 
     #[test]

@@ -14,6 +14,9 @@ const TRY_EVERY: u64 = 16;
 /// What nobody has needed for so long is given back.
 const REST: Duration = Duration::from_secs(1);
 
+/// After a rush the list of parcels keeps room for so many.
+const PARCELS_KEPT: usize = 512;
+
 impl Queue {
     /// The server wants no transactions before this moment.
     pub(crate) fn limit(&self, until: Duration) {
@@ -65,6 +68,9 @@ impl Queue {
         }
         state.rested = now;
         let unneeded = state.buffers.rest();
+        if !unneeded.is_empty() {
+            state.parcels.shrink_to(PARCELS_KEPT);
+        }
         drop(state);
         // Nobody waits while these are freed.
         drop(unneeded);

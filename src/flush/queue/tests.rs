@@ -656,9 +656,11 @@ fn what_a_rush_left_behind_is_given_back_when_nobody_needs_it_for_a_second() {
     for _ in 0..600 {
         queue.recycle(Vec::with_capacity(8));
     }
+    queue.lock().parcels.reserve(5_000);
     queue.rest(after(1_000));
     queue.rest(after(1_999));
     assert_eq!(queue.spares(), 600, "they may have been needed until just now");
     queue.rest(after(2_000));
     assert_eq!(queue.spares(), 512);
+    assert!((512..5_000).contains(&queue.lock().parcels.capacity()));
 }
