@@ -2,10 +2,10 @@
 //! (`shared/layout/fold.rs` says how).
 //!
 //! # Invariants
-//! * W1: only lines of this thread's own children hold one: `push_child` writes the words, and those
-//!   of a line that is a root's or was entered are not looked at.
-//! * W2: nothing is written for a span behind the back of what waits: whatever writes, but a child's
-//!   record in its usual form, settles it first.
+//! * W1: only lines of this thread's own children hold one: `push_child` writes the words, and
+//!   those of a line that is a root's or was entered are not looked at.
+//! * W2: nothing is written for a span behind the back of what waits: whatever writes, but a
+//!   child's record in its usual form, settles it first.
 
 use crate::shared::layout::{AtomicSlot, FOLDED, PLAIN, is_folded, put_attribute};
 use crate::shared::registry::Lane;

@@ -32,6 +32,7 @@ mod handle;
 mod local;
 mod open;
 mod outgoing;
+mod payload;
 mod position;
 mod step;
 #[cfg(test)]
