@@ -225,6 +225,7 @@ fn rfc3339(unix_nanos: u64) -> [u8; TIME_LEN] {
 }
 
 /// Two digits of a number below 100.
+#[expect(clippy::cast_possible_truncation, reason = "a digit")]
 const fn pair(value: u64) -> [u8; 2] {
     [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]
 }

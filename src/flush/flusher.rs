@@ -356,6 +356,8 @@ impl Flusher {
     }
 
     /// One walk over all lanes.
+    // By itself: `scripts/flusher-cost` looks for it by its name.
+    #[inline(never)]
     pub(crate) fn cycle(&mut self, now: Duration) -> Cycle {
         #[cfg(test)]
         faults::may_panic();

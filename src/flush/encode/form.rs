@@ -37,7 +37,6 @@ pub(super) fn append<'a, const N: usize>(
 
 /// Fills in a blank.
 #[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "callers name the blanks of their form")]
 pub(super) fn put<const N: usize, const M: usize>(form: &mut [u8; N], at: usize, value: &[u8; M]) {
     form[at..at + M].copy_from_slice(value);
 }

@@ -142,8 +142,9 @@ fn short_text(
     if !json::is_plain(tail) || !whole.iter().all(|word| json::is_plain(*word)) {
         return None;
     }
-    let [first, ..] = words;
-    if is_tag && (len == 0 || *first as u8 == b' ' || ends_in_space(words, len)) {
+    let byte =
+        |at: usize| words.get(at / 8).and_then(|word| word.to_le_bytes().get(at % 8).copied());
+    if is_tag && (len == 0 || byte(0) == Some(b' ') || byte(len - 1) == Some(b' ')) {
         return None;
     }
     let [quote, text @ ..] = room;
@@ -153,12 +154,6 @@ fn short_text(
     }
     *text.get_mut(len)? = b'"';
     Some(len + 2)
-}
-
-/// Whether the last byte of a text in these words is a space.
-fn ends_in_space(words: &[u64; INLINE_BYTES / 8], len: usize) -> bool {
-    let Some(last) = len.checked_sub(1) else { return false };
-    words.get(last / 8).is_some_and(|word| (word >> (8 * (last % 8))) as u8 == b' ')
 }
 
 /// Appends a value with its type kept.
