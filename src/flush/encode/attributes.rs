@@ -2,13 +2,14 @@
 //! by section. The same key set twice leaves the later one; no object gets a key twice.
 
 use crate::shared::id::NameId;
-use crate::shared::layout::{AttributeHeader, CUT, Kind, Scalar, Slot, UNIT_MAX};
+use crate::shared::layout::{AttributeHeader, Kind, Slot, UNIT_MAX};
 use crate::shared::names;
 use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
 
 use super::fragments::{Fragments, Piece, Role};
 use super::links::{LINKS_MAX, Link};
+use super::text::Text;
 use super::value::{self, Payload, Written};
 use super::{json, scan};
 
@@ -86,14 +87,6 @@ enum Source {
     Slot(usize),
     Number(u64),
     Word(&'static str),
-}
-
-/// A text that replaces the one in the record.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Text {
-    Name(NameId),
-    /// An attribute that begins at this slot.
-    Slot(usize),
 }
 
 /// What was cut, and what was dropped.
@@ -465,62 +458,4 @@ fn measurement(out: &mut Vec<u8>, bytes: &[u8]) -> Written {
     }
     out.push(b'}');
     Written::cut_if(!fits)
-}
-
-/// A text as a fragment: the slot or name that replaces the record's own, if there is one and it is
-/// good, else the record's own.
-#[inline]
-pub(super) fn text(
-    page: &mut Page<'_>,
-    role: Role,
-    own: NameId,
-    replaced_by: Option<Text>,
-    scratch: &mut Payload,
-) -> Option<Piece> {
-    let piece = match replaced_by {
-        Some(Text::Name(id)) => page.fragments.name(role, id),
-        Some(Text::Slot(at)) => text_in_slot(page.run, at, scratch)
-            .and_then(|(text, was_cut)| page.fragments.text(role, text, was_cut)),
-        None => None,
-    };
-    page.trims.dropped += u64::from(replaced_by.is_some() && piece.is_none());
-    let piece = match (piece, own) {
-        (None, NameId::NONE | NameId::INLINE) => None,
-        (None, id) => page.fragments.name(role, id),
-        (piece, _) => piece,
-    };
-    page.trims.cut += u64::from(piece.is_some_and(Piece::is_cut));
-    piece
-}
-
-/// The name that left with the trace's headers; `None`: they left without one. Where it cannot be
-/// read, `now`.
-pub(super) fn frozen(
-    page: &mut Page<'_>,
-    frozen: Text,
-    now: Piece,
-    scratch: &mut Payload,
-) -> Option<Piece> {
-    let piece = match frozen {
-        Text::Name(id) => page.fragments.name(Role::Transaction, id),
-        Text::Slot(at) if is_blank(page.run, at) => return None,
-        Text::Slot(at) => text_in_slot(page.run, at, scratch)
-            .and_then(|(text, was_cut)| page.fragments.text(Role::Transaction, text, was_cut)),
-    };
-    page.trims.dropped += u64::from(piece.is_none());
-    Some(piece.unwrap_or(now))
-}
-
-fn is_blank(run: &[Slot], at: usize) -> bool {
-    scan::attribute(run, at).is_some_and(|(header, _)| header.len == 0)
-}
-
-fn text_in_slot<'a>(run: &[Slot], at: usize, scratch: &'a mut Payload) -> Option<(&'a str, bool)> {
-    let (header, slots) = scan::attribute(run, at)?;
-    if Scalar::of(header.code) != Some(Scalar::Text) {
-        return None;
-    }
-    let was_cut = header.code & CUT != 0;
-    let bytes = scratch.of(slots, &header)?;
-    Some((value::text(bytes, was_cut)?, was_cut))
 }

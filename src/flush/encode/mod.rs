@@ -35,6 +35,7 @@ mod scan;
 mod site;
 mod span;
 mod tails;
+mod text;
 mod time;
 pub(crate) mod value;
 
@@ -160,7 +161,7 @@ impl Encoder {
         let slots = self.scan.attributes(self.scan.root_first, self.scan.root_count);
         self.root.gather(&mut page, slots, &self.keys);
         self.root.drop_reserved(&mut page, self.site.has_server_name);
-        let name = attributes::text(
+        let name = text::of(
             &mut page,
             Role::Transaction,
             root.description,
@@ -186,7 +187,7 @@ impl Encoder {
             why,
             sample_rand: wire.sample_rand(root.key),
             name: match self.root.frozen {
-                Some(frozen) => attributes::frozen(&mut page, frozen, name, &mut self.scratch),
+                Some(frozen) => text::frozen(&mut page, frozen, name, &mut self.scratch),
                 None => Some(name),
             },
             continued,
@@ -383,7 +384,7 @@ impl Children<'_> {
             (Role::Op, record.op, self.attributes.op),
             (Role::Description, record.description, self.attributes.description),
         ] {
-            let piece = attributes::text(page, role, own, replaced_by, self.scratch);
+            let piece = text::of(page, role, own, replaced_by, self.scratch);
             fragment(page, piece);
             are_usual &= replaced_by.is_none()
                 && match piece {
@@ -415,7 +416,7 @@ fn contexts(
     scratch: &mut Payload,
     root: &SpanRecord,
 ) {
-    let op = attributes::text(page, Role::Op, root.op, set.op, scratch);
+    let op = text::of(page, Role::Op, root.op, set.op, scratch);
     fragment(page, op);
     status(page.out, root, set.status);
     let before = page.out.len();
