@@ -8,8 +8,8 @@
 //!    them;
 //! 2. the root's attributes are gathered, because its name goes into the header;
 //! 3. the children are written, each from a form (`form`, `span`) and from names that were escaped
-//!    once (`fragments`) and joined (`tails`), then what was set on them: what is usual straight from
-//!    its slots (`plain`), anything else gathered (`attributes`, `value`);
+//!    once (`fragments`) and joined (`tails`), then what was set on them: what is usual straight
+//!    from its slots (`plain`), anything else gathered (`attributes`, `text`, `value`);
 //! 4. `contexts`, tags and measurements of the root close the payload, and its length is put into
 //!    the item's header.
 //!
