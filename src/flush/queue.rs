@@ -30,8 +30,8 @@
 //!
 //! # Costs
 //! In steady state a parcel allocates nothing: the byte buffers go round ([`Queue::buffer`],
-//! [`Queue::settle`]), and the list of parcels keeps its room until a rush is over. Nor does it take
-//! a system call while uploaders have enough to do: only who sleeps is called (`sleepers`).
+//! [`Queue::settle`]), and the list of parcels keeps its room until a rush is over. Nor does it
+//! take a system call while uploaders have enough to do: only who sleeps is called (`sleepers`).
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
