@@ -7,6 +7,7 @@
 //! children and five attributes) for a while, to a transport that throws away. Linux.
 
 #![expect(clippy::print_stdout, reason = "a program talks")]
+#![expect(clippy::disallowed_methods, reason = "a program has clocks of its own")]
 
 use std::fs::read_to_string;
 use std::hint::black_box;
