@@ -132,7 +132,7 @@ impl<Now: Fn() -> Moment> Courier<Now> {
     }
 
     /// What became of it, and when.
-    // Each look at the clocks costs as much as encoding a span: one before, one after.
+    // Each look at the clocks costs as much as encoding a span: one when it was taken, one after.
     fn attempt(&mut self, parcel: &mut Parcel, before: Moment) -> (Outcome, Duration) {
         if let Err(outcome) = self.depot.may_send(parcel.category, before.monotonic) {
             return (outcome, before.monotonic);

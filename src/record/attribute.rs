@@ -23,29 +23,25 @@ use super::payload::Payload;
 
 /// Writes the status: one byte.
 pub(crate) fn status(handle: Handle, status: SpanStatus) {
-    let header = attribute_header(Kind::Status, Scalar::U64 as u8, 1, NameId::NONE);
-    outcome(handle, header, status as u64, status == SpanStatus::Ok);
+    if !handle.is_recording() {
+        return;
+    }
+    write(handle, |local, lane| {
+        let payload = [status as u8];
+        local.bytes(lane, handle, Kind::Status, Scalar::U64 as u8, NameId::NONE, &payload);
+        local.note_status(lane, handle, status == SpanStatus::Ok);
+    });
 }
 
 /// Writes an HTTP status code.
 pub(crate) fn http_status(handle: Handle, code: u16) {
-    let header = attribute_header(Kind::HttpStatus, Scalar::U64 as u8, 8, NameId::NONE);
-    outcome(handle, header, u64::from(code), SpanStatus::from_http(code) == SpanStatus::Ok);
-}
-
-/// Writes how a span fared, and notes it where that decides.
-fn outcome(handle: Handle, header: u64, value: u64, ok: bool) {
     if !handle.is_recording() {
         return;
     }
-    let _ = LOCAL.try_with(|local| {
-        word(local, handle, header, value);
-        if let Some(lane) = local.enter() {
-            if is_live(lane, handle) {
-                local.note_status(lane, handle, ok);
-            }
-            local.leave(lane);
-        }
+    write(handle, |local, lane| {
+        let payload = u64::from(code).to_le_bytes();
+        local.bytes(lane, handle, Kind::HttpStatus, Scalar::U64 as u8, NameId::NONE, &payload);
+        local.note_status(lane, handle, SpanStatus::from_http(code) == SpanStatus::Ok);
     });
 }
 
@@ -122,6 +118,9 @@ fn word_behind(local: &Local, handle: Handle, header: u64, word: u64, lane: &'st
 /// A text, to whose header its length is added.
 #[inline(never)]
 fn text(local: &Local, handle: Handle, header: u64, text: &str) {
+    if text.len() > INLINE_BYTES {
+        return long_text(handle, header, text);
+    }
     let bytes = text.as_bytes();
     let header = with_len(header, bytes.len());
     match bytes.len() {
@@ -130,8 +129,7 @@ fn text(local: &Local, handle: Handle, header: u64, text: &str) {
             let (first, second) = two_words(bytes);
             words_in_slot(local, handle, header, first, second);
         }
-        17..=INLINE_BYTES => text_in_slot(local, handle, header, bytes),
-        _ => long_text(handle, header, text),
+        _ => text_in_slot(local, handle, header, bytes),
     }
 }
 
@@ -250,9 +248,9 @@ impl Local {
         lane: &'a Lane,
         handle: Handle,
     ) -> Option<(&'static AtomicSlot, &'a AtomicSlot)> {
-        let (line, _) = usual(lane, handle)?;
+        let (line, bits) = usual(lane, handle)?;
         let [.., waiting, _] = line;
-        if is_folded(waiting.load(Ordering::Relaxed)) {
+        if bits & HOLDS_NONE == 0 && is_folded(waiting.load(Ordering::Relaxed)) {
             return None;
         }
         Some((self.writer.next_slot()?, line))

@@ -430,7 +430,7 @@ pub(super) const fn child_record(entry: &Entry, end: u64) -> SpanRecord {
 #[cold]
 #[inline(never)]
 pub(super) fn adorn(record: &mut SpanRecord, entry: &Entry, at: Option<SystemTime>) {
-    if entry.meta & meta::SHARED != 0 {
+    if entry.meta & (meta::SHARED | meta::ROOT) == meta::SHARED | meta::ROOT {
         record.flags |= flag::SHARED;
     }
     if entry.meta & meta::START_UNIX != 0 {

@@ -223,6 +223,13 @@ fn lost(carried: &Carried, reason: Reason) {
     books.settled.add(carried.count());
 }
 
+/// Clears what a line says besides its entry, for a visit: the line was another's.
+fn forget_extras(lane: &Lane, depth: usize) {
+    let [.., first, second] = lane.spans.at(depth);
+    first.store(0, Ordering::Relaxed);
+    second.store(0, Ordering::Relaxed);
+}
+
 impl Local {
     /// What is to be carried of the line at `depth`.
     fn carry(&self, lane: &Lane, depth: usize) -> Carried {
@@ -259,10 +266,11 @@ impl Local {
     fn share(&self, lane: &Lane, depth: usize) {
         self.settle_attribute(lane, depth);
         let root = lane.spans.entry(depth).root_depth();
-        for (depth, mark) in [(depth, meta::MOVED), (root, meta::MOVED | meta::SHARED)] {
+        let marks = meta::MOVED | meta::SHARED;
+        for depth in [depth, root] {
             let mut entry = lane.spans.entry(depth);
-            if entry.key != 0 && entry.meta & mark != mark {
-                entry.meta |= mark;
+            if entry.key != 0 && entry.meta & marks != marks {
+                entry.meta |= marks;
                 lane.spans.write(depth, &entry);
             }
         }
@@ -354,9 +362,11 @@ impl Local {
                 meta: base as u64 | meta::ROOT | visiting | inherited,
             };
             lane.spans.push(now, &root);
+            forget_extras(lane, base);
         }
         entry.meta |= base as u64 | visiting;
         lane.spans.push(lane.spans.state(), &entry);
+        forget_extras(lane, depth);
         self.parent.set(entry.key);
         Handle { key: entry.key, place: depth as u64 | VISITING }
     }

@@ -2,10 +2,11 @@
 //! (`shared/layout/fold.rs` says how).
 //!
 //! # Invariants
-//! * W1: only lines of this thread's own children hold one: `push_child` writes the words, and
-//!   those of a line that is a root's or was entered are not looked at.
+//! * W1: only a line with a key that is neither a root's nor was entered holds one: that of a child
+//!   of this thread, whose start wrote the words. In any other line they mean something else.
 //! * W2: nothing is written for a span behind the back of what waits: whatever writes, but a
-//!   child's record in its usual form, settles it first.
+//!   child's record in its usual form, settles it first. A span that may be visited on another
+//!   line, on this thread, too, does not let anything wait any more: it is `SHARED`.
 
 use crate::shared::layout::{AtomicSlot, FOLDED, PLAIN, is_folded, put_attribute};
 use crate::shared::registry::Lane;
@@ -15,8 +16,8 @@ use crate::shared::sync::Ordering;
 
 use super::local::Local;
 
-/// W1: lines in which nothing waits.
-pub(super) const HOLDS_NONE: u64 = meta::ROOT | meta::ENTERED;
+/// W1, W2: lines in which nothing waits.
+pub(super) const HOLDS_NONE: u64 = meta::ROOT | meta::ENTERED | meta::SHARED;
 
 /// Whether nothing waits in a line that may hold something.
 #[inline(always)]
@@ -50,9 +51,10 @@ impl Local {
     /// room is counted.
     #[inline]
     pub(super) fn settle_attribute(&self, lane: &Lane, depth: usize) {
-        let [.., bits, waiting, _] = lane.spans.at(depth);
+        let [key, .., bits, waiting, _] = lane.spans.at(depth);
         if is_folded(waiting.load(Ordering::Relaxed))
             && bits.load(Ordering::Relaxed) & HOLDS_NONE == 0
+            && key.load(Ordering::Relaxed) != 0
         {
             self.write_waiting(lane, depth);
         }

@@ -67,7 +67,7 @@ pub(crate) fn current() -> Option<Handle> {
                 return None;
             }
             let lane = local.lane()?;
-            Some(handle_at(lane, key, lane.spans.len() - 1))
+            Some(handle_at(lane, key, lane.spans.len().checked_sub(1)?))
         })
         .ok()?
 }

@@ -17,7 +17,7 @@
 //! and changes takes two, an odd version before and an even one after.
 //!
 //! # Invariants
-//! * S1: one thread writes, and no two states are the same: each has another version.
+//! * S1: one thread writes, and each state has another version (until 2^47 of them have passed).
 //! * S2: an entry below the length is written only while the version is odd.
 //! * S3: an entry at the length or above it may be written at any time. Whoever copies it meanwhile
 //!   does so by a state in which it lay below, and finds another one afterwards.

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::*;
 use crate::Span;
 use crate::shared::layout::contents;
+use crate::shared::sync::Ordering;
 
 type Attributes = Vec<(Kind, u8, NameId, Vec<u8>)>;
 
@@ -226,4 +227,100 @@ fn what_a_thread_leaves_behind_is_counted() {
     let (lost, attributes) = given_up(lane);
     assert_eq!(lost - before.0, Count { transactions: 1, spans: 3 });
     assert_eq!(attributes - before.1, 2);
+}
+
+#[test]
+fn what_is_set_on_a_visit_of_this_thread_keeps_its_turn() {
+    let session = Session::recording();
+    warm();
+    session.raw();
+    let transaction = start_transaction("op", "t");
+    let mut child = start_child("op", "child");
+    child.set_data("k", 1);
+    let context = child.context();
+    child.set_data("k", 2).set_data("k", 3);
+    {
+        let mut visit = context.enter();
+        visit.set_data("k", 4);
+        child.set_data("k", 5);
+        visit.set_data("k", 6);
+    }
+    drop(child);
+    drop(transaction);
+    let values: Vec<_> = session.attributes().into_iter().map(|(.., bytes)| bytes[0]).collect();
+    assert_eq!(values, [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_line_that_is_over_or_another_s_is_not_read() {
+    let session = Session::recording();
+    warm();
+    session.raw();
+    let before = lane().counters.attributes_lost.get();
+    let transaction = start_transaction("op", "t");
+    start_child("op", "child").set_data("n", 1);
+    let carried = start_child("op", "carried").detach();
+    // Where the first child was, and left from the middle.
+    let visit = carried.enter();
+    let above = start_child("op", "above");
+    drop(visit);
+    let unsampled = start_child("op", "another");
+    LOCAL.with(|local| local.abandon_open(lane()));
+    drop((above, unsampled, carried, transaction));
+    session.raw();
+    drop(start_transaction("op", "next"));
+    assert_eq!(session.attributes().len(), 0);
+    assert_eq!(lane().counters.attributes_lost.get(), before);
+}
+
+#[test]
+fn a_transaction_that_lost_much_is_no_attribute() {
+    let session = Session::recording();
+    warm();
+    session.raw();
+    let outer = start_transaction("op", "outer");
+    // As if so many slots had found no room: with the bit that says that something waits.
+    let [.., lost, _] = lane().spans.at(0);
+    lost.store(130, Ordering::Relaxed);
+    let inner = start_transaction("op", "inner");
+    drop(outer);
+    session.raw();
+    LOCAL.with(|local| local.abandon_open(lane()));
+    drop(inner);
+    drop(start_transaction("op", "next"));
+    assert_eq!(session.raw().len(), 1);
+}
+
+#[test]
+fn a_text_of_any_length_keeps_its_name() {
+    let session = Session::recording();
+    warm();
+    for name in ["one", "two", "three", "four"] {
+        session.raw();
+        let mut transaction = start_transaction("op", "t");
+        for len in [0, 1, 8, 9, 16, 17, 40, 41, 1024, 65_535, 65_536, 70_000, 200_000] {
+            transaction.set_data(name, "x".repeat(len));
+        }
+        drop(transaction);
+        let attributes = session.attributes();
+        assert_eq!(attributes.len(), 13);
+        for (_, _, id, bytes) in attributes {
+            assert_eq!(text(id), name, "of {} bytes", bytes.len());
+        }
+    }
+}
+
+#[test]
+fn a_name_that_left_is_kept_where_a_child_had_its_line() {
+    let session = Session::recording();
+    let carried = start_transaction("op", "before");
+    assert!(crate::trace_headers().is_some());
+    let mut carried = carried.detach();
+    let transaction = start_transaction("op", "t");
+    start_child("op", "child").set_data("n", 1);
+    session.raw();
+    carried.set_description("after");
+    drop(transaction);
+    let kinds: Vec<_> = session.published().1.into_iter().map(|(header, _)| header.kind).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Frozen).count(), 1, "{kinds:?}");
 }

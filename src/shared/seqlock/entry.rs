@@ -29,7 +29,7 @@ pub(crate) mod meta {
     pub(crate) const ENTERED: u64 = 1 << 16;
     /// The root's record will be written elsewhere: what ends here is published at once.
     pub(crate) const FOREIGN: u64 = 1 << 10;
-    /// A root of which spans may be on other threads.
+    /// A root of which spans may be on other threads; a child that others may set things on.
     pub(crate) const SHARED: u64 = 1 << 13;
     /// What is set next takes a [`Kind::Turn`](crate::shared::layout::Kind::Turn) in front.
     pub(crate) const MOVED: u64 = 1 << 17;
