@@ -54,6 +54,19 @@ fn a_child_with_one_small_attribute_takes_one_slot() {
     assert_eq!(slots(&|child| _ = child.set_tag("m", "9 bytes..").set_data("n", 1)), (2, 2));
 }
 
+#[test]
+fn a_child_has_nothing_of_the_one_before_it_in_its_line() {
+    let session = Session::recording();
+    warm();
+    session.raw();
+    let transaction = start_transaction("op", "t");
+    start_child("op", "one").set_data("n", u64::MAX);
+    drop(start_child("op", "another"));
+    drop(transaction);
+    let raw = session.raw();
+    assert_eq!((raw[0][7], raw[1][0], raw[1][7]), (u64::MAX, Kind::Child as u64, 0));
+}
+
 /// One way to set something.
 fn set(span: &mut Span, way: usize) {
     match way {

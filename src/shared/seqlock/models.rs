@@ -9,12 +9,17 @@ fn entry(n: u64) -> Entry {
     Entry { key: n, root: n, ..Entry::default() }
 }
 
+/// Every interleaving in which threads are interrupted at most so many times.
+fn check(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(interruptions);
+    builder.check(model);
+}
+
 /// FORBIDDEN: a copy that was accepted holds words of two writes.
 #[test]
 fn torn_copy_is_forbidden() {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(|| {
+    check(3, || {
         let spans = Arc::new(OpenSpans::leaked().unwrap());
         let writer = Arc::clone(&spans);
         let thread = thread::spawn(move || {
@@ -32,9 +37,7 @@ fn torn_copy_is_forbidden() {
 /// FORBIDDEN: when a span has ended, the one below it is not seen as it was written.
 #[test]
 fn length_moved_back_seen_without_the_entries_below_is_forbidden() {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(|| {
+    check(3, || {
         let spans = Arc::new(OpenSpans::leaked().unwrap());
         let writer = Arc::clone(&spans);
         let thread = thread::spawn(move || {
@@ -53,9 +56,7 @@ fn length_moved_back_seen_without_the_entries_below_is_forbidden() {
 /// FORBIDDEN: after a span ended and another began at its depth, a copy mixes the two.
 #[test]
 fn mixing_a_span_with_its_successor_is_forbidden() {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(|| {
+    check(3, || {
         let spans = Arc::new(OpenSpans::leaked().unwrap());
         spans.push(spans.state(), &entry(1));
         let writer = Arc::clone(&spans);
@@ -76,9 +77,7 @@ fn mixing_a_span_with_its_successor_is_forbidden() {
 /// older than the first one's.
 #[test]
 fn second_reader_seeing_a_torn_or_an_older_copy_is_forbidden() {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
-    builder.check(|| {
+    check(2, || {
         let spans = Arc::new(OpenSpans::leaked().unwrap());
         spans.push(spans.state(), &entry(1));
         let told = Arc::new(AtomicU64::new(0));
