@@ -212,7 +212,8 @@ pub struct Config {
     /// and `SSL_CERT_FILE` means there what the system says; a file that is named here is trusted
     /// besides the public authorities, and the system's store is not asked then.
     pub ca_certs: Option<PathBuf>,
-    /// How the bodies of requests are compressed. Default: gzip.
+    /// How the bodies of requests are compressed. Default: by gzip, but not to a server on this
+    /// machine ([`Compression::Auto`]).
     pub compression: Compression,
     /// How long a request may take, the look-up of the host's name, connecting and the answer
     /// included. 1 ms to 1 day, default 10 s.
@@ -402,7 +403,7 @@ impl Default for Config {
             https_proxy: None,
             no_proxy: None,
             ca_certs: None,
-            compression: Compression::Gzip,
+            compression: Compression::Auto,
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             transport: Delivery::Http,

@@ -27,7 +27,7 @@ const AUTH: &str = "Sentry sentry_key=0123456789abcdef0123456789abcdef, sentry_v
 const LONG: Duration = Duration::from_secs(40);
 
 fn options(server: &Server) -> HttpOptions {
-    HttpOptions::new(server.url(), AUTH).timeout(LONG)
+    HttpOptions::new(server.url(), AUTH).timeout(LONG).compression(Compression::Gzip)
 }
 
 fn http(server: &Server) -> Http {
@@ -92,6 +92,8 @@ fn every_compression_arrives() {
     let server = Server::start();
     for (compression, encoding) in [
         (Compression::None, None),
+        // The server is on this machine.
+        (Compression::Auto, None),
         (Compression::Gzip, Some("gzip")),
         #[cfg(feature = "zstd")]
         (Compression::Zstd, Some("zstd")),

@@ -3,8 +3,8 @@
 //!
 //! `cargo run --release --example throughput -- [SECONDS] [TRANSPORT…]`
 //!
-//! A run takes 2 s unless said otherwise; transports are `null`, `file`, `http` (bodies compressed
-//! by gzip, as by default) and `http-plain`. For each run: what was recorded, what arrived, and
+//! A run takes 2 s unless said otherwise; transports are `null`, `file`, `http` (bodies as they are,
+//! which is the default to a server on loopback) and `http-gzip`. For each run: what was recorded, what arrived, and
 //! what was lost for which reason; the processor time of this process, all threads and the kernel
 //! on their behalf, for each span that arrived, which includes what recording and dropping the
 //! others took; and the bound that gave way first. The server is a process of its own, and counts
@@ -62,8 +62,8 @@ enum To {
 const TRANSPORTS: [(&str, To); 4] = [
     ("null", To::Null),
     ("file", To::File),
-    ("http", To::Http(Compression::Gzip)),
-    ("http-plain", To::Http(Compression::None)),
+    ("http", To::Http(Compression::Auto)),
+    ("http-gzip", To::Http(Compression::Gzip)),
 ];
 
 /// What became of one run.
@@ -91,7 +91,7 @@ fn main() -> Result<()> {
     }
     let known = |argument: &String| TRANSPORTS.iter().any(|(name, _)| name == argument);
     if !arguments.iter().all(known) {
-        return Err("usage: throughput [SECONDS] [null] [file] [http] [http-plain]".into());
+        return Err("usage: throughput [SECONDS] [null] [file] [http] [http-gzip]".into());
     }
     let mut server = Server::start()?;
     let mut table = table(&[

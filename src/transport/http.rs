@@ -23,12 +23,13 @@
 //!   A connection that is just coming about is the exception: that ends by its own time-out.
 //!
 //! # Costs
-//! Five system calls a request (`thrift`), and about a dozen allocations inside `ureq`. The
+//! Two system calls a request, five after a pause (`thrift`), and about a dozen allocations inside `ureq`. The
 //! compressor and its output buffer are made once and used again. One connection is kept for each
 //! clone that sends, if [`HttpOptions::connections`] says so, and used for one request after the
 //! other.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, Proxy};
 
 use super::{Envelope, Interrupter, Response, SendError, Transport};
+use crate::config::Compression;
 use crate::shared::clock;
 
 mod answer;
@@ -81,7 +83,7 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(15);
 
 /// Posts each envelope to a Sentry server, over HTTP or HTTPS, by the DSN's scheme.
 ///
-/// Bodies above 1 KiB are compressed ([`HttpOptions::compression`]). A request is not repeated but
+/// Bodies above 1 KiB are compressed, if they leave this machine ([`HttpOptions::compression`]). A request is not repeated but
 /// in one case: when an idle connection turns out to have been closed by the server, the envelope
 /// is sent once more on a new one. Reads no environment variable.
 ///
@@ -152,9 +154,14 @@ impl Http {
         if options.ca_certs.is_some() && !cfg!(feature = "rustls") {
             return Err(HttpError::unsupported("ca_certs", "it needs the feature `rustls`"));
         }
-        let compressor = Compressor::new(options.compression)?;
         let proxy = proxy(&options)?;
         let has_proxy = proxy.is_some();
+        let is_here = !has_proxy && uri.host().is_some_and(is_loopback);
+        let compressor = Compressor::new(match options.compression {
+            Compression::Auto if is_here => Compression::None,
+            Compression::Auto => Compression::Gzip,
+            other => other,
+        })?;
         let names = Arc::new(Names::new(Arc::clone(&options.lookup), options.connect_timeout));
         let config = agent_config(&options, &uri, proxy)?;
         let agent = Agent::with_parts(config, Watched(connector), Lookup(Arc::clone(&names)));
@@ -287,6 +294,16 @@ fn server(url: &str) -> Result<Uri, HttpError> {
     Ok(uri)
 }
 
+/// Whether what is sent to this host stays on this machine (RFC 6761 for the names).
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return address.to_canonical().is_loopback();
+    }
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost")
+}
+
 fn header(text: &str, option: &'static str) -> Result<HeaderValue, HttpError> {
     HeaderValue::from_str(text)
         .map_err(|_| HttpError::new(option, "holds a character that no header may"))
@@ -358,6 +375,30 @@ mod tests {
         let http = Http::new(options).unwrap();
         assert!(!format!("{http:?}").contains("hush"), "{http:?}");
         assert!(!format!("{:?}", http.shared.headers).contains("hush"));
+    }
+
+    #[test]
+    fn what_stays_on_this_machine_is_known_by_the_host() {
+        for host in ["127.0.0.1", "127.9.9.9", "[::1]", "[::ffff:127.0.0.1]", "localhost"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        assert!(is_loopback("LocalHost.") && is_loopback("relay.localhost"));
+        for host in ["10.0.0.1", "[::2]", "0.0.0.0", "localhost.example.com", "mylocalhost", ""] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_compressed_by_default_where_they_leave_this_machine() {
+        let body = b"{\"op\":\"db.query\"},".repeat(100);
+        let encoding =
+            |options: HttpOptions| Http::new(options).unwrap().clone().compressor.compress(&body).1;
+        let here = || HttpOptions::new("http://localhost:3000/api/1/envelope/", "x");
+        assert_eq!(encoding(options()), Some("gzip"));
+        assert_eq!(encoding(options().compression(Compression::None)), None);
+        assert_eq!(encoding(here()), None);
+        assert_eq!(encoding(here().compression(Compression::Gzip)), Some("gzip"));
+        assert_eq!(encoding(here().proxy("http://proxy.example.com:1")), Some("gzip"));
     }
 
     #[test]

@@ -47,7 +47,7 @@ enum Codec {
 }
 
 impl Compressor {
-    /// A compressor of this kind.
+    /// A compressor of this kind; [`Compression::Auto`] is gzip here, as there is no server yet.
     ///
     /// # Errors
     /// When the build lacks the feature for it.
@@ -75,10 +75,12 @@ impl Compressor {
         }
         if self.codec.is_none() {
             self.codec = match self.compression {
-                Compression::Gzip => Some(Codec::Gzip(Gzip::new())),
+                Compression::Auto | Compression::Gzip => Some(Codec::Gzip(Gzip::new())),
                 #[cfg(feature = "zstd")]
                 Compression::Zstd => Some(Codec::Zstd(Zstd::new())),
-                _ => None,
+                #[cfg(not(feature = "zstd"))]
+                Compression::Zstd => None,
+                Compression::None => None,
             };
         }
         self.out.clear();

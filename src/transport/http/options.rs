@@ -164,7 +164,8 @@ impl HttpOptions {
         self
     }
 
-    /// How bodies are compressed. Default: gzip.
+    /// How bodies are compressed. Default: by gzip, but not to a server on this machine
+    /// ([`Compression::Auto`]).
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;

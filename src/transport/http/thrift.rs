@@ -3,23 +3,30 @@
 //! For small envelopes the kernel is most of what sending costs. `ureq` writes the head of a
 //! request and its body one after the other, sets the time-outs of the socket to what is left
 //! before each, and looks whether the connection is open when it puts it away and again when it
-//! takes it out: twelve calls, of which five remain.
+//! takes it out: twelve calls, of which two remain, or five after a pause.
 //!
 //! * The head waits for the body: one packet, one record of TLS, where both fit into the buffer.
 //! * What is left of a request's time is rounded down, so that it is mostly what the socket is set
 //!   to already.
-//! * Whether a connection is still good is asked when it is taken out, not when it is put away: the
-//!   second look sees all that the first could have seen.
+//! * Whether a connection is still good is not asked within 50 ms of an answer: servers close what
+//!   has been idle for long. One that was closed sooner is noticed by the request, which is then
+//!   sent again (H1).
 //!
 //! # Invariants
 //! * T1: nothing is held back while somebody waits for an answer.
 //! * T2: a time-out is never longer than `ureq` wants it, and shorter by a 32nd at most.
 
 use std::mem;
+use std::time::Duration as StdDuration;
 
 use ureq::Error;
 use ureq::unversioned::transport::time::Duration;
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
+
+use crate::shared::clock;
+
+/// A connection is taken to be open for so long after an answer.
+const TRUST: StdDuration = StdDuration::from_millis(50);
 
 /// A transport that is used sparingly.
 #[derive(Debug)]
@@ -29,13 +36,18 @@ pub(super) struct Thrift<T> {
     head: Vec<u8>,
     /// Nothing was written since the last answer, or at all: what comes is a head.
     is_fresh: bool,
-    /// There was an answer, and nobody has looked after it since.
-    is_answered: bool,
+    /// When the last answer came, on the monotonic clock, if nothing was wanted since.
+    answered: Option<StdDuration>,
 }
 
 impl<T: Transport> Thrift<T> {
     pub(super) const fn new(inner: T) -> Self {
-        Self { inner, head: Vec::new(), is_fresh: true, is_answered: false }
+        Self { inner, head: Vec::new(), is_fresh: true, answered: None }
+    }
+
+    fn is_open_at(&mut self, now: StdDuration) -> bool {
+        let is_young = |answered| now.saturating_sub(answered) < TRUST;
+        self.answered.is_some_and(is_young) || self.inner.is_open()
     }
 
     /// Puts the head in front of `amount` bytes of the output; how many these are then. Where they
@@ -91,12 +103,16 @@ impl<T: Transport> Transport for Thrift<T> {
             self.inner.transmit_output(head, timeout)?;
         }
         self.is_fresh = true;
-        self.is_answered = self.inner.await_input(timeout)?;
-        Ok(self.is_answered)
+        self.answered = None;
+        let came = self.inner.await_input(timeout)?;
+        if came {
+            self.answered = Some(clock::monotonic());
+        }
+        Ok(came)
     }
 
     fn is_open(&mut self) -> bool {
-        mem::take(&mut self.is_answered) || self.inner.is_open()
+        self.is_open_at(clock::monotonic())
     }
 
     fn is_tls(&self) -> bool {
@@ -112,7 +128,7 @@ fn rounded(mut timeout: NextTimeout) -> NextTimeout {
     {
         let superfluous = (u64::BITS - nanos.leading_zeros()).saturating_sub(BITS);
         let nanos = nanos >> superfluous << superfluous;
-        timeout.after = Duration::Exact(std::time::Duration::from_nanos(nanos));
+        timeout.after = Duration::Exact(StdDuration::from_nanos(nanos));
     }
     timeout
 }
@@ -132,6 +148,7 @@ mod tests {
         sent: Vec<Vec<u8>>,
         looks: u32,
         timeouts: Vec<Duration>,
+        is_silent: bool,
     }
 
     impl Transport for Inner {
@@ -147,7 +164,7 @@ mod tests {
 
         fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
             self.timeouts.push(timeout.after);
-            Ok(true)
+            Ok(!self.is_silent)
         }
 
         fn is_open(&mut self) -> bool {
@@ -158,7 +175,13 @@ mod tests {
 
     fn thrift() -> Thrift<Inner> {
         let buffers = LazyBuffers::new(16, OUTPUT);
-        Thrift::new(Inner { buffers, sent: Vec::new(), looks: 0, timeouts: Vec::new() })
+        Thrift::new(Inner {
+            buffers,
+            sent: Vec::new(),
+            looks: 0,
+            timeouts: Vec::new(),
+            is_silent: false,
+        })
     }
 
     fn write(thrift: &mut Thrift<Inner>, bytes: &[u8]) {
@@ -207,21 +230,29 @@ mod tests {
     }
 
     #[test]
-    fn after_an_answer_the_first_look_is_saved() {
+    fn soon_after_an_answer_nobody_looks() {
         let mut thrift = thrift();
         write(&mut thrift, b"head");
         assert!(thrift.is_open());
         assert_eq!(thrift.inner.looks, 1, "no answer: it is looked");
         answer(&mut thrift);
-        assert!(thrift.is_open() && thrift.inner.looks == 1, "put away");
-        assert!(thrift.is_open() && thrift.inner.looks == 2, "taken out");
-        assert!(thrift.is_open() && thrift.inner.looks == 3);
+        let answered = thrift.answered.unwrap();
+        for after in [StdDuration::ZERO, TRUST - StdDuration::from_nanos(1)] {
+            assert!(thrift.is_open_at(answered + after));
+        }
+        assert_eq!(thrift.inner.looks, 1, "young");
+        assert!(thrift.is_open_at(answered + TRUST));
+        assert_eq!(thrift.inner.looks, 2, "idle for long");
+        thrift.inner.is_silent = true;
+        assert!(!thrift.await_input(NextTimeout::default()).unwrap());
+        assert!(thrift.is_open_at(answered));
+        assert_eq!(thrift.inner.looks, 3, "the other side hung up");
     }
 
     #[test]
     fn time_outs_are_rounded_down_a_little() {
         let round = |nanos| {
-            let after = Duration::Exact(std::time::Duration::from_nanos(nanos));
+            let after = Duration::Exact(StdDuration::from_nanos(nanos));
             match rounded(NextTimeout { after, ..NextTimeout::default() }).after {
                 Duration::Exact(rounded) => u64::try_from(rounded.as_nanos()).unwrap(),
                 Duration::NotHappening => u64::MAX,
@@ -235,7 +266,7 @@ mod tests {
         assert_eq!(round(10 * second - 1_000), round(10 * second - 30_000_000));
         assert_eq!(rounded(NextTimeout::default()), NextTimeout::default());
         let mut thrift = thrift();
-        let after = Duration::Exact(std::time::Duration::from_nanos(second + 1));
+        let after = Duration::Exact(StdDuration::from_nanos(second + 1));
         let timeout = NextTimeout { after, ..NextTimeout::default() };
         thrift.transmit_output(1, timeout).unwrap();
         thrift.transmit_output(1, timeout).unwrap();
