@@ -9,8 +9,8 @@ use serde::Deserialize;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Compression {
-    /// [`Gzip`](Self::Gzip), but [`None`](Self::None) to a server on this machine: one whose host is
-    /// a loopback address, `localhost` or a name under it, and that is reached without a proxy.
+    /// [`Gzip`](Self::Gzip), but [`None`](Self::None) to a server on this machine: one whose host
+    /// is a loopback address, `localhost` or a name under it, and that is reached without a proxy.
     /// There is no wire to spare then, and compressing is a third of what delivering costs.
     #[default]
     Auto,

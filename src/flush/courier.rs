@@ -27,6 +27,9 @@ use crate::shared::clock;
 use crate::shared::ledger::{Count, Reason};
 use crate::transport::{Response, SendErrorKind, Transport};
 
+/// How late a change of the wall clock may be noticed by an uploader.
+const UNIX_AGE_MAX: Duration = Duration::from_millis(50);
+
 /// One moment on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moment {
@@ -38,6 +41,27 @@ pub(crate) struct Moment {
 impl Moment {
     pub(crate) fn now() -> Self {
         Self { monotonic: clock::monotonic(), unix: Duration::from_nanos(clock::unix_nanos()) }
+    }
+
+    /// A clock that says the same, and looks at the wall clock only where its last look is older
+    /// than [`UNIX_AGE_MAX`]: in between it goes on with the other one.
+    pub(crate) fn clock() -> impl Fn() -> Self {
+        let last = Cell::new(None);
+        move || {
+            let monotonic = clock::monotonic();
+            Self::carried_on(last.get(), monotonic).unwrap_or_else(|| {
+                let looked = Self { monotonic, ..Self::now() };
+                last.set(Some(looked));
+                looked
+            })
+        }
+    }
+
+    /// What `last` has become by this time, if it is young enough.
+    fn carried_on(last: Option<Self>, monotonic: Duration) -> Option<Self> {
+        let last = last?;
+        let since = monotonic.saturating_sub(last.monotonic);
+        (since < UNIX_AGE_MAX).then(|| Self { monotonic, unix: last.unix + since })
     }
 
     fn unix_nanos(self) -> u64 {

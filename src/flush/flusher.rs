@@ -24,7 +24,7 @@ use super::hooks::{Fate, Hooks};
 use super::intake::{Intake, Keeper, Source, records};
 use super::keep::Keep;
 use super::pressure::{self, Pressure};
-use super::queue::Queue;
+use super::queue::{Batch, Queue};
 use super::verdict::Verdict;
 use super::watch::Watch;
 
@@ -114,10 +114,12 @@ pub(super) struct Out {
     /// What they go through before they are encoded.
     hooks: Option<Hooks>,
     books: &'static Books,
+    /// Encoded, and not in the queue yet.
+    batch: Batch,
     /// One that was decided here, with its root's record as it is to be.
     copy: Vec<Slot>,
-    /// Span records taken in, and those that left again: what lies between is in the assembler, or
-    /// was in hand when something panicked.
+    /// Span records taken in, and those that left again: what lies between is in the assembler or
+    /// the batch, or was in hand when something panicked.
     taken_in: Count,
     left: Count,
 }
@@ -173,6 +175,12 @@ impl Keeper for Out {
     fn in_hand(&self) -> Count {
         self.taken_in - self.left
     }
+
+    fn hand_over(&mut self) {
+        let Some(taken) = self.queue.take_over(&mut self.batch, self.now) else { return };
+        self.leave(taken.queued);
+        self.lost(taken.reason, taken.refused);
+    }
 }
 
 impl Out {
@@ -205,6 +213,8 @@ impl Out {
     #[cold]
     #[inline(never)]
     fn hooked(&mut self, run: &[Slot]) {
+        // What is ready does not wait for a stranger's code.
+        self.hand_over();
         let Some(hooks) = &self.hooks else { return };
         if self.queue.is_closed() {
             // Too late for hooks, which may take their time.
@@ -225,33 +235,26 @@ impl Out {
     }
 
     fn encoded(&mut self, run: &[Slot]) {
-        let buffer = match self.queue.admit() {
+        let buffer = match self.batch.buffer(&self.queue) {
             Ok(buffer) => buffer,
             Err(reason) => return self.lost(reason, records(run).0),
         };
         match self.encoder.transaction(run, &self.wire, &self.anchor, buffer) {
             Ok((parcel, encoded)) => {
-                let kept = parcel.count;
                 self.lost(Reason::TransactionLimit, Count::spans(encoded.children_over_limit));
                 self.lost(Reason::Invalid, Count::spans(encoded.children_unfit));
                 if encoded.cut + encoded.dropped > 0 {
                     self.books.cut.add(encoded.cut);
                     self.books.attributes_dropped.add(encoded.dropped);
                 }
-                match self.queue.push(parcel, self.now) {
-                    Ok(()) => self.leave(kept),
-                    Err(bytes) => {
-                        let closed = self.queue.is_closed();
-                        let reason =
-                            if closed { self.queue.reason_closed() } else { Reason::QueueFull };
-                        self.lost(reason, kept);
-                        self.queue.recycle(bytes);
-                    }
+                self.batch.add(parcel);
+                if self.batch.is_due() {
+                    self.hand_over();
                 }
             }
             Err((buffer, _)) => {
                 self.lost(Reason::Invalid, records(run).0);
-                self.queue.recycle(buffer);
+                self.batch.unused(buffer);
             }
         }
     }
@@ -277,6 +280,7 @@ impl Out {
             keep: None,
             hooks: None,
             books,
+            batch: Batch::default(),
             copy: Vec::new(),
             taken_in: Count::default(),
             left: Count::default(),
@@ -419,7 +423,8 @@ impl Flusher {
         self.intake.clear(Reason::AfterShutdown, &mut self.out);
     }
 
-    /// After a panic: whatever was in hand or in the table is lost, and written down.
+    /// After a panic: what was ready goes on, whatever was in hand or in the table is lost, and
+    /// written down.
     pub(crate) fn recover(&mut self, bounds: Bounds) {
         self.intake.recover(bounds, &mut self.out);
         self.out.books.restarts.add(1);

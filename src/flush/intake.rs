@@ -30,6 +30,8 @@ pub(super) trait Keeper: Sink {
     fn taken_in(&mut self, count: Count);
     /// Taken in and neither handed on nor lost: in the assembler, or lost to a panic.
     fn in_hand(&self) -> Count;
+    /// Nothing follows for now: what is ready goes on.
+    fn hand_over(&mut self);
 }
 
 /// What was copied out of a ring and [unfolded](unfold), and the transactions in the making.
@@ -86,15 +88,19 @@ impl Intake {
     pub(super) fn pass_done(&mut self, now: Duration, out: &mut impl Keeper) {
         self.assembler.pass_done(out);
         self.assembler.bound(now, out);
+        out.hand_over();
     }
 
     /// Gives up everything.
     pub(super) fn clear(&mut self, reason: Reason, out: &mut impl Keeper) {
         self.assembler.clear(reason, out);
+        out.hand_over();
     }
 
-    /// After a panic: whatever was in hand or in the table is lost, and written down.
+    /// After a panic: what is ready goes on, whatever was in hand or in the table is lost, and
+    /// written down.
     pub(super) fn recover(&mut self, bounds: Bounds, out: &mut impl Keeper) {
+        out.hand_over();
         out.lost(Reason::Internal, out.in_hand());
         self.batch = Vec::new();
         self.raw = Vec::new();
@@ -191,6 +197,8 @@ mod tests {
         fn taken_in(&mut self, count: Count) {
             self.taken_in += count;
         }
+
+        fn hand_over(&mut self) {}
 
         fn in_hand(&self) -> Count {
             self.taken_in - self.left

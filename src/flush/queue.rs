@@ -27,11 +27,14 @@
 //! * Q2: every parcel that `push` accepted is settled exactly once.
 //! * Q3: no lock is held while anything blocks, and no code of a user runs under it.
 //! * Q4: parcels are queued by their number; what comes back goes to its old place.
+//! * Q5: nothing waits for longer than a millisecond while somebody sleeps who could send it: what
+//!   comes calls one, and who takes something calls one more if the next has waited for so long.
 //!
 //! # Costs
-//! In steady state a parcel allocates nothing: the byte buffers go round ([`Queue::buffer`],
+//! In steady state a parcel allocates nothing: the byte buffers go round ([`Batch`],
 //! [`Queue::settle`]), and the list of parcels keeps its room until a rush is over. Nor does it
 //! take a system call while uploaders have enough to do: only who sleeps is called (`sleepers`).
+//! The flusher takes the lock twice for sixteen of them ([`batch`]).
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -40,12 +43,14 @@ use std::time::Duration;
 use super::envelope::Parcel;
 use crate::shared::ledger::{Books, Count, Reason};
 
+mod batch;
 mod outcome;
 mod room;
 mod sleepers;
 mod spooling;
 mod state;
 
+pub(crate) use batch::Batch;
 pub(crate) use outcome::{Fate, Outcome, Popped, Settled, Worker};
 use state::{Next, State};
 
@@ -124,37 +129,18 @@ impl Queue {
     /// # Errors
     /// The parcel's bytes, when there is no room for it or the queue is closed; nothing was
     /// counted.
-    pub(crate) fn push(&self, mut parcel: Parcel, now: Duration) -> Result<(), Vec<u8>> {
+    pub(crate) fn push(&self, parcel: Parcel, now: Duration) -> Result<(), Vec<u8>> {
         let mut state = self.lock();
-        let capacity = parcel.bytes.capacity();
-        let bytes = state.bytes.saturating_add(capacity);
-        let is_stored = parcel.way.stored.is_some();
-        // A stored one is not in the way of others, nor they in its.
-        let is_full = if is_stored {
-            state.stored >= STORED_MAX
-        } else {
-            bytes > self.rules.bytes_max || state.count() >= self.rules.parcels_max
-        };
-        if state.is_closed || is_full {
-            state.is_overflowing |= !is_stored;
-            state.refused += u64::from(!state.is_closed && !is_stored);
-            return Err(parcel.bytes);
-        }
-        state.number += 1;
-        parcel.way.number = state.number;
-        parcel.way.since = now;
-        if is_stored {
-            state.stored += 1;
-            state.stored_bytes += capacity;
-        } else {
-            state.bytes = bytes;
-            state.is_overflowing = false;
-            state.buffers.note(parcel.bytes.len());
-            state.queued += parcel.count;
-        }
-        state.parcels.push_back(parcel);
-        let is_filling = state.is_spooling && state.is_filling(&self.rules);
-        let sleeps = state.sleepers.call_one();
+        let pushed = state.accept(parcel, &self.rules, now);
+        self.tell_workers(state, pushed.is_ok());
+        pushed
+    }
+
+    /// Lets go of the lock and calls one uploader, if something came and one sleeps; and the spool
+    /// if it is to help.
+    fn tell_workers(&self, mut state: MutexGuard<'_, State>, came: bool) {
+        let is_filling = came && state.is_spooling && state.is_filling(&self.rules);
+        let sleeps = came && state.sleepers.call_one();
         drop(state);
         if sleeps {
             self.work.notify_one();
@@ -162,7 +148,6 @@ impl Queue {
         if is_filling {
             self.spool_work.notify_one();
         }
-        Ok(())
     }
 
     /// Waits for something to do, from `moment` on, at most `timeout`. The parcel that it returns
@@ -187,7 +172,14 @@ impl Queue {
             }
             let pause = match state.next(moment) {
                 Next::Take => match state.take_oldest(worker) {
-                    Some(parcel) => return Popped::Parcel(parcel),
+                    Some(parcel) => {
+                        // Q5.
+                        if state.is_late(moment) && state.sleepers.call_one() {
+                            drop(state);
+                            self.work.notify_one();
+                        }
+                        return Popped::Parcel(parcel);
+                    }
                     None => Duration::ZERO,
                 },
                 Next::Leave => return Popped::Closed,

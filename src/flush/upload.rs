@@ -138,7 +138,7 @@ impl Uploads {
                 let stopping = stopping;
                 let transport = hand.lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(transport) = transport {
-                    work(Courier::new(worker, transport, depot, Moment::now), &stopping);
+                    work(Courier::new(worker, transport, depot, Moment::clock()), &stopping);
                 }
                 Bench::clear(&bench);
             }
@@ -243,7 +243,7 @@ impl Uploads {
 }
 
 /// The life of an uploader. A panic of our own costs what it had in its hands.
-fn work(mut courier: Courier<fn() -> Moment>, stopping: &Stopping) {
+fn work(mut courier: Courier<impl Fn() -> Moment>, stopping: &Stopping) {
     let mut panics = 0;
     while panics < PANICS_MAX {
         match catch_unwind(AssertUnwindSafe(|| courier.cycle())) {

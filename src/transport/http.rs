@@ -23,10 +23,10 @@
 //!   A connection that is just coming about is the exception: that ends by its own time-out.
 //!
 //! # Costs
-//! Two system calls a request, five after a pause (`thrift`), and about a dozen allocations inside `ureq`. The
-//! compressor and its output buffer are made once and used again. One connection is kept for each
-//! clone that sends, if [`HttpOptions::connections`] says so, and used for one request after the
-//! other.
+//! Two system calls a request, five after a pause (`thrift`), and about a dozen allocations inside
+//! `ureq`. The compressor and its output buffer are made once and used again. One connection is
+//! kept for each clone that sends, if [`HttpOptions::connections`] says so, and used for one
+//! request after the other.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -83,9 +83,9 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(15);
 
 /// Posts each envelope to a Sentry server, over HTTP or HTTPS, by the DSN's scheme.
 ///
-/// Bodies above 1 KiB are compressed, if they leave this machine ([`HttpOptions::compression`]). A request is not repeated but
-/// in one case: when an idle connection turns out to have been closed by the server, the envelope
-/// is sent once more on a new one. Reads no environment variable.
+/// Bodies above 1 KiB are compressed, if they leave this machine ([`HttpOptions::compression`]). A
+/// request is not repeated but in one case: when an idle connection turns out to have been closed
+/// by the server, the envelope is sent once more on a new one. Reads no environment variable.
 ///
 /// # Names
 /// Host names are looked up by the operating system, or by [`HttpOptions::lookup`], on a thread

@@ -123,6 +123,21 @@ impl<Now: Fn() -> Moment> Rig<Now> {
 }
 
 #[test]
+fn the_wall_clock_is_carried_on_for_a_while() {
+    let at = |millis| Duration::from_millis(millis);
+    let last = Moment { monotonic: at(1000), unix: at(50_000) };
+    assert_eq!(Moment::carried_on(None, at(1000)), None);
+    let soon = Moment { monotonic: at(1049), unix: at(50_049) };
+    assert_eq!(Moment::carried_on(Some(last), at(1049)), Some(soon));
+    assert_eq!(Moment::carried_on(Some(last), at(1050)), None);
+    let clock = Moment::clock();
+    let (first, second, exact) = (clock(), clock(), Moment::now());
+    assert!(first.monotonic <= second.monotonic && first.unix <= second.unix);
+    let off = exact.unix.abs_diff(second.unix + (exact.monotonic - second.monotonic));
+    assert!(off < Duration::from_secs(1), "{off:?}");
+}
+
+#[test]
 fn the_status_decides_and_each_parcel_is_settled_once() {
     for (status, reason) in [
         (200, None),

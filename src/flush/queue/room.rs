@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use super::state::State;
 use super::{Queue, Strain};
-use crate::shared::ledger::Reason;
 
 /// Of those that would find no room, as it seems, one in so many is tried all the same: it may be
 /// smaller than the last one that did find some.
-const TRY_EVERY: u64 = 16;
+pub(super) const TRY_EVERY: u64 = 16;
 
 /// What nobody has needed for so long is given back.
 const REST: Duration = Duration::from_secs(1);
@@ -40,26 +39,6 @@ impl Queue {
         buffer(self.lock())
     }
 
-    /// The same for something that is to be pushed; or why that would be in vain: the queue is
-    /// closed, or the last parcel found no room and one more like the last that did would find
-    /// none, either. Nothing is encoded then to be thrown away, but for one in [`TRY_EVERY`].
-    ///
-    /// # Errors
-    /// The reason for which it is lost.
-    pub(crate) fn admit(&self) -> Result<Vec<u8>, Reason> {
-        let mut state = self.lock();
-        if state.is_closed {
-            return Err(state.abandoned.unwrap_or(Reason::ShutdownDeadline));
-        }
-        if state.is_overflowing && state.is_full(&self.rules) {
-            state.refused += 1;
-            if !state.refused.is_multiple_of(TRY_EVERY) {
-                return Err(Reason::QueueFull);
-            }
-        }
-        Ok(buffer(state))
-    }
-
     /// Now and then, for the flusher: gives back to the system what a rush left behind.
     pub(crate) fn rest(&self, now: Duration) {
         let mut state = self.lock();
@@ -88,7 +67,7 @@ impl Queue {
 }
 
 /// An empty buffer; a new one is made when nobody waits for the lock.
-fn buffer(mut state: MutexGuard<'_, State>) -> Vec<u8> {
+pub(super) fn buffer(mut state: MutexGuard<'_, State>) -> Vec<u8> {
     let (spare, room) = (state.buffers.take(), state.buffers.room());
     drop(state);
     spare.unwrap_or_else(|| Vec::with_capacity(room))

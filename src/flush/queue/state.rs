@@ -3,13 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Rules;
 use super::outcome::{Fate, Worker};
 use super::sleepers::Sleepers;
+use super::{Rules, STORED_MAX};
 use crate::flush::backoff::Route;
 use crate::flush::buffers::Buffers;
 use crate::flush::envelope::{Parcel, Ticket};
 use crate::shared::ledger::{Count, Reason};
+
+/// For who is awake it is nothing, and a third of what waking costs another one.
+const LATE: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -97,6 +100,51 @@ impl State {
         } else {
             Next::Wait(pause)
         }
+    }
+
+    /// Queues a parcel.
+    ///
+    /// # Errors
+    /// Its bytes, when there is no room for it, or the queue is closed.
+    pub(super) fn accept(
+        &mut self,
+        mut parcel: Parcel,
+        rules: &Rules,
+        now: Duration,
+    ) -> Result<(), Vec<u8>> {
+        let capacity = parcel.bytes.capacity();
+        let bytes = self.bytes.saturating_add(capacity);
+        let is_stored = parcel.way.stored.is_some();
+        // A stored one is not in the way of others, nor they in its.
+        let is_full = if is_stored {
+            self.stored >= STORED_MAX
+        } else {
+            bytes > rules.bytes_max || self.count() >= rules.parcels_max
+        };
+        if self.is_closed || is_full {
+            self.is_overflowing |= !is_stored;
+            self.refused += u64::from(!self.is_closed && !is_stored);
+            return Err(parcel.bytes);
+        }
+        self.number += 1;
+        parcel.way.number = self.number;
+        parcel.way.since = now;
+        if is_stored {
+            self.stored += 1;
+            self.stored_bytes += capacity;
+        } else {
+            self.bytes = bytes;
+            self.is_overflowing = false;
+            self.buffers.note(parcel.bytes.len());
+            self.queued += parcel.count;
+        }
+        self.parcels.push_back(parcel);
+        Ok(())
+    }
+
+    /// Whether the oldest has waited for too long to be left to those who are awake.
+    pub(super) fn is_late(&self, now: Duration) -> bool {
+        self.parcels.front().is_some_and(|parcel| parcel.way.since.saturating_add(LATE) <= now)
     }
 
     pub(super) fn take_oldest(&mut self, worker: Worker) -> Option<Parcel> {

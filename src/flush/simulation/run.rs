@@ -220,6 +220,7 @@ impl Run<'_> {
             }
         }
         let held = self.intake.held();
+        self.watch.hand_over();
         assert_eq!(self.watch.in_hand(), held, "M1");
         if let Some(post) = &mut self.post {
             post.now.set(self.now);

@@ -138,6 +138,12 @@ impl Keeper for Watch<'_> {
         }
         in_hand
     }
+
+    fn hand_over(&mut self) {
+        if let Some(out) = &mut self.out {
+            out.hand_over();
+        }
+    }
 }
 
 /// The seeds of ids and random numbers.
