@@ -386,6 +386,30 @@ fn a_hook_that_hangs_does_not_hold_up_closing() {
 }
 
 #[test]
+fn a_hook_that_takes_its_time_does_not_hold_up_what_it_has_seen() {
+    let sent_meanwhile = Arc::new(AtomicU64::new(0));
+    let to = Arc::clone(&sent_meanwhile);
+    let session = Session::start(move |config| {
+        // All of them are found by one look.
+        config.flush_interval = LONG;
+        config.before_send_transaction = Some(hook(move |event| {
+            if event.name == "slow" {
+                let deadline = Instant::now() + LONG;
+                while stats().in_queue.transactions > 0 || stats().in_flight.transactions > 0 {
+                    assert!(Instant::now() < deadline, "nobody sends");
+                }
+                to.store(stats().delivered.transactions, Ordering::Relaxed);
+            }
+            Some(event)
+        }));
+    });
+    ["quick", "quick", "slow"].into_iter().for_each(item);
+    let ending = session.end();
+    assert_eq!(ending.transactions.len(), 3);
+    assert_eq!(sent_meanwhile.load(Ordering::Relaxed) - ending.before.delivered.transactions, 2);
+}
+
+#[test]
 fn what_the_server_would_not_take_of_what_a_hook_sets_is_counted() {
     let session = before_send(|mut event| {
         event.tags.insert("no key\n".to_owned(), "x".to_owned());

@@ -22,6 +22,12 @@ impl Sleepers {
         self.asleep
     }
 
+    /// Called, and not yet up.
+    #[cfg(test)]
+    pub(super) const fn called(&self) -> usize {
+        self.called
+    }
+
     /// Before waiting.
     pub(super) fn lie_down(&mut self) {
         self.asleep += 1;

@@ -336,6 +336,28 @@ fn more_hands_are_wanted_for_what_waits_while_all_are_busy() {
 }
 
 #[test]
+fn what_comes_calls_one_and_what_waits_calls_more() {
+    let queue = queue(1000);
+    let called = || queue.lock().sleepers.called();
+    (0..3).for_each(|_| queue.lock().sleepers.lie_down());
+    let mut batch = Batch::default();
+    (0..5).for_each(|_| batch.add(parcel(1, 0)));
+    queue.take_over(&mut batch, NOW).unwrap();
+    assert_eq!(called(), 1, "one for all of them");
+    drop(pop_by(&queue, B, NOW + Duration::from_micros(999)));
+    assert_eq!(called(), 1, "the next has hardly waited");
+    drop(pop_by(&queue, B, after(1)));
+    assert_eq!(called(), 2, "Q5");
+    drop(pop_by(&queue, B, after(2)));
+    drop(pop_by(&queue, B, after(2)));
+    assert_eq!(called(), 3, "nobody is left to be called");
+    queue.lock().sleepers.get_up();
+    queue.lock().sleepers.lie_down();
+    drop(pop_by(&queue, B, after(9)));
+    assert_eq!(called(), 2, "nothing waits any more");
+}
+
+#[test]
 fn buffers_go_round() {
     let queue = queue(1000);
     assert_eq!(queue.buffer().capacity(), 0);
