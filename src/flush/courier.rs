@@ -75,6 +75,9 @@ pub(crate) struct Courier<Now> {
     transport: Box<dyn Transport>,
     depot: Arc<Depot>,
     now: Now,
+    /// When the last cycle ended, and how long nothing is to be reported from then on, if it ended
+    /// with an answer just now: the next one begins then.
+    ended: Option<(Moment, Duration)>,
     report_bytes: Vec<u8>,
 }
 
@@ -93,21 +96,23 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         depot: Arc<Depot>,
         now: Now,
     ) -> Self {
-        Self { worker, transport, depot, now, report_bytes: Vec::new() }
+        Self { worker, transport, depot, now, ended: None, report_bytes: Vec::new() }
     }
 
     /// Waits for one thing to do, and does it. False when there will be no more.
     pub(crate) fn cycle(&mut self) -> bool {
-        let before = Cell::new((self.now)());
-        let began = before.get().monotonic;
-        let patience = self.depot.patience(began);
-        let mut after = None;
-        let popped = self.queue().pop(self.worker, began, patience, || {
+        let (began, patience) = self.ended.take().unwrap_or_else(|| {
+            let now = (self.now)();
+            (now, self.depot.patience(now.monotonic))
+        });
+        let before = Cell::new(began);
+        let popped = self.queue().pop(self.worker, began.monotonic, patience, || {
             before.set((self.now)());
             before.get().monotonic
         });
+        let mut answered = None;
         match popped {
-            Popped::Parcel(parcel) => after = Some(self.deliver(parcel, before.get())),
+            Popped::Parcel(parcel) => answered = self.deliver(parcel, before.get()),
             Popped::Report => {
                 self.report();
                 self.queue().reported();
@@ -120,14 +125,19 @@ impl<Now: Fn() -> Moment> Courier<Now> {
             }
             Popped::Abandoned => return false,
         }
-        if self.depot.look(after.unwrap_or_else(|| (self.now)().monotonic)) {
+        let now = answered.unwrap_or_else(&self.now);
+        let look = self.depot.look(now.monotonic);
+        if look.patience.is_zero() {
             self.report();
+        } else if !look.has_spoken {
+            self.ended = answered.map(|moment| (moment, look.patience));
         }
         true
     }
 
     /// A cycle panicked, and what it had in its hands is written down.
     pub(crate) fn survived_panic(&mut self) {
+        self.ended = None;
         self.depot.books().restarts.add(1);
     }
 
@@ -140,11 +150,13 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         self.depot.queue()
     }
 
-    /// Delivers what was taken from the queue at this moment; returns when that was done.
-    fn deliver(&mut self, mut parcel: Parcel, before: Moment) -> Duration {
+    /// Delivers what was taken from the queue at this moment; returns when that was done, if it was
+    /// tried.
+    fn deliver(&mut self, mut parcel: Parcel, before: Moment) -> Option<Moment> {
         let (event_id, way) = (parcel.event_id, parcel.way);
         let (outcome, after) = self.attempt(&mut parcel, before);
-        let settled = self.queue().settle(self.worker, parcel, outcome, after);
+        let settled_at = after.unwrap_or(before).monotonic;
+        let settled = self.queue().settle(self.worker, parcel, outcome, settled_at);
         if settled == Settled::Again && outcome != Outcome::Limited && way.stored.is_none() {
             self.depot.books().retries.add(1);
         }
@@ -155,14 +167,15 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         after
     }
 
-    /// What became of it, and when.
-    // Each look at the clocks costs as much as encoding a span: one when it was taken, one after.
-    fn attempt(&mut self, parcel: &mut Parcel, before: Moment) -> (Outcome, Duration) {
+    /// What became of it, and when, if it was tried.
+    // Each look at the clocks costs as much as encoding a span: one a parcel, after it, which is
+    // the one before the next.
+    fn attempt(&mut self, parcel: &mut Parcel, before: Moment) -> (Outcome, Option<Moment>) {
         if let Err(outcome) = self.depot.may_send(parcel.category, before.monotonic) {
-            return (outcome, before.monotonic);
+            return (outcome, None);
         }
         let (answer, after) = self.send(parcel, before);
-        let failed = |kind, error: &str| self.depot.failed(kind, error, after);
+        let failed = |kind, error: &str| self.depot.failed(kind, error, after.monotonic);
         let outcome = match answer {
             Answer::Response(Response { status: 200..=299, .. }) => Outcome::Delivered,
             Answer::Response(Response { status: 429, .. }) => {
@@ -182,12 +195,12 @@ impl<Now: Fn() -> Moment> Courier<Now> {
                 Outcome::Lost(Reason::Internal)
             }
         };
-        (outcome, after)
+        (outcome, Some(after))
     }
 
     /// Stamps and sends, and heeds what the answer says about limits, whatever it is. Also says
     /// when that came.
-    fn send(&mut self, parcel: &mut Parcel, before: Moment) -> (Answer, Duration) {
+    fn send(&mut self, parcel: &mut Parcel, before: Moment) -> (Answer, Moment) {
         parcel.stamp(before.unix_nanos());
         let answer = call(&mut *self.transport, &Envelope { parcel });
         let after = (self.now)();
@@ -196,7 +209,7 @@ impl<Now: Fn() -> Moment> Courier<Now> {
             Answer::Error(..) => self.depot.unanswered(),
             Answer::Panic => self.depot.panicked(),
         }
-        (answer, after.monotonic)
+        (answer, after)
     }
 
     /// Sends a client report, if there is anything to report and no limit forbids it.

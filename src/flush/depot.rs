@@ -49,6 +49,15 @@ pub(crate) struct Health {
     pub(crate) gave_up: bool,
 }
 
+/// What a [look](Depot::look) found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// Until a client report is due.
+    pub(super) patience: Duration,
+    /// The host's logger was called, which may have taken its time.
+    pub(super) has_spoken: bool,
+}
+
 pub(crate) struct Depot {
     queue: Arc<Queue>,
     books: &'static Books,
@@ -163,18 +172,18 @@ impl Depot {
     }
 
     /// After each thing that was done: says in the log what is being lost, if it is time for that.
-    /// Whether a client report is due.
-    pub(super) fn look(&self, now: Duration) -> bool {
+    pub(super) fn look(&self, now: Duration) -> Look {
         let mut state = self.lock();
-        let is_due = state.patience(now).is_zero();
+        let patience = state.patience(now);
         let is_early = |last: Duration| now.saturating_sub(last) < ANNOUNCE_INTERVAL;
         if state.announced.is_some_and(is_early) {
-            return is_due;
+            return Look { patience, has_spoken: false };
         }
         let line = state.announcement(self.books, now);
         drop(state);
+        let has_spoken = line.is_some();
         self.say(line);
-        is_due
+        Look { patience, has_spoken }
     }
 
     /// A last look at what is being lost.
