@@ -131,6 +131,28 @@ fn the_model_is_not_vacuous() {
     assert!(model.misnested > 0 && model.unsampled == 2);
 }
 
+/// Nor is a transaction that ends while something waits in the line of another one's child.
+#[test]
+fn what_waits_in_a_childs_line_is_not_in_the_way_of_taking_back() {
+    use program::Act::*;
+    use program::{End as How, Key, Step};
+
+    let acts = [
+        Transaction,
+        Continued(None),
+        End(0, How::Drop),
+        Context(0),
+        EnterContext(0),
+        ChildOf(0),
+        Transaction,
+        Transaction,
+        Set(2, Key::Tag),
+        End(4, How::Drop),
+    ];
+    let model = driver::run(Mode::Trial, &acts.map(|act| Step { thread: 0, act }));
+    assert_eq!(model.discarded.transactions, 2);
+}
+
 /// Books are compared before anybody but the thread itself has looked at what it recorded.
 #[test]
 fn a_detached_child_of_what_is_not_recorded_publishes_nothing_of_the_thread() {

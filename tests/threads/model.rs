@@ -67,6 +67,8 @@ pub(super) struct Line {
     pub(super) moved: bool,
     /// A step of this transaction.
     pub(super) step_of: Option<usize>,
+    /// Others may have to do with its span.
+    pub(super) shared: bool,
 }
 
 /// Something that a thread recorded.
@@ -98,6 +100,9 @@ pub(super) struct Lane {
     pub(super) lines: Vec<Line>,
     pub(super) private: Vec<Item>,
     pub(super) published: Vec<Item>,
+    /// What was set last on each child of this thread, by line: it is written when the next is set,
+    /// or the child ends.
+    waiting: BTreeMap<u64, Item>,
     /// How much was published in all.
     pub(super) published_until: usize,
     /// Who began a trial last, by how many transactions were open below.
@@ -227,6 +232,7 @@ impl Model {
             foreign: false,
             moved: false,
             step_of: None,
+            shared: false,
         });
         Handle { node, line: self.lines }
     }
@@ -327,7 +333,22 @@ impl Model {
             lane.turns.insert(at.node, moment);
         }
         let turn = lane.turns.get(&at.node).copied().unwrap_or(0);
-        lane.private.push(Item { node: at.node, moment, what: What::Set { key, value, turn } });
+        let item = Item { node: at.node, moment, what: What::Set { key, value, turn } };
+        self.write_waiting(thread, line);
+        let is_root = self.is_root(at.node);
+        let lane = &mut self.lanes[thread];
+        let Line { entered, shared, number, .. } = lane.lines[line];
+        if key == "status" || is_root || entered || shared {
+            lane.private.push(item);
+        } else {
+            lane.waiting.insert(number, item);
+        }
+    }
+
+    /// What waits in a line waits no more.
+    pub(super) fn write_waiting(&mut self, thread: usize, line: usize) {
+        let lane = &mut self.lanes[thread];
+        lane.private.extend(lane.waiting.remove(&lane.lines[line].number));
     }
 
     pub(crate) fn set_carried(
@@ -352,6 +373,7 @@ impl Model {
             return;
         };
         let is_current = self.nodes[node].generation == self.generation;
+        self.write_waiting(thread, at);
         if !self.nodes[node].sampled {
             // Nothing of it is recorded.
         } else if node == root {
@@ -400,12 +422,14 @@ impl Model {
     /// What of a transaction is open on its own thread when it ends; how many that is.
     fn end_below(&mut self, thread: usize, root: usize) -> u64 {
         let mut unfinished = 0;
-        for line in &mut self.lanes[thread].lines {
+        let lane = &mut self.lanes[thread];
+        for line in &mut lane.lines {
             if let Some(node) = line.node.filter(|node| *node != root && !line.entered)
                 && self.nodes[node].root == root
             {
                 unfinished += 1;
                 line.node = None;
+                lane.private.extend(lane.waiting.remove(&line.number));
             }
         }
         unfinished

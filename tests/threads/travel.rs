@@ -12,8 +12,9 @@ impl Model {
             let root = self.nodes[node].root;
             self.nodes[root].trial.shared = true;
         }
+        self.write_waiting(thread, at);
         let lines = &mut self.lanes[thread].lines;
-        lines[at].moved = true;
+        (lines[at].moved, lines[at].shared) = (true, true);
         let root = lines[at].root;
         if let Some(line) = lines.iter_mut().find(|line| line.number == root) {
             line.moved = true;
