@@ -40,7 +40,7 @@ mod unix {
     use hotspan::{Config, Count, Delivery, Detached, Guard, SpanContext, Transaction, stats};
 
     use crate::support::envelope::Opened;
-    use crate::support::process::env_number;
+    use crate::support::process::{Size, env_number};
     use crate::support::server::Server;
 
     /// A child that takes longer hangs.
@@ -105,11 +105,13 @@ mod unix {
         let childrens: &Server = Box::leak(Box::new(Server::start()));
         let place = Place { folder, url: childrens.url() };
 
-        let mut guard = hotspan::init(over_http(&parents.url())).unwrap();
+        let mut guard =
+            hotspan::init(Config { upload_concurrency: 1, ..over_http(&parents.url()) }).unwrap();
         // A child must not let go of threads that it does not have.
         let mut busy = ManuallyDrop::new(keep_busy());
         let mut slowest = Duration::ZERO;
         parents.wait_for_requests(1);
+        let resting = Size::now().threads;
         let lives = usize::try_from(forks).unwrap();
         for (number, life) in (0..forks).zip(LIVES.into_iter().cycle()) {
             let transaction = hotspan::start_transaction("queue.process", "parent's, open");
@@ -117,6 +119,9 @@ mod unix {
             let detached = detached.detach();
             let context = transaction.context();
             let inherited = Inherited { guard, transaction, detached, context };
+            // std takes a lock as a thread begins or ends. Where that is held now, no thread of the
+            // child ever begins: the server's have to be gone that served the child before.
+            Size::at_rest(|size| size.threads <= resting);
             // SAFETY: the child goes on in this thread alone and calls what may be called there:
             // that is what is tested.
             match unsafe { libc::fork() } {

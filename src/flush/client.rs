@@ -8,14 +8,15 @@
 //!
 //! # Invariants
 //! * C1: a cycle that answers a `flush` began after it was asked for.
-//! * C2: nobody waits for a thread without a limit.
+//! * C2: nobody waits for a thread without a limit, unless all that is left of it are thread-locals
+//!   of a stranger's code that ran on it.
 //! * C3: a `flush` covers transactions whose root came and that wait for one more look at the
 //!   rings.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::sampling::pressure;
@@ -47,6 +48,13 @@ const READING_MAX: Duration = Duration::from_secs(10);
 /// How long a flusher that is not through in time is still waited for: with a queue that is closed
 /// it has but to count. One that a hook holds up is not through then, either.
 const COUNTING_MAX: Duration = Duration::from_millis(75);
+/// How long the flusher is waited for until it begins. In a child that was forked off while a
+/// thread of the host began or ended it never does: std takes a lock of the process for that.
+const BEGINNING_MAX: Duration = Duration::from_secs(5);
+/// How long a thread that said that it is through is waited for until it has ended.
+pub(super) const ENDING_MAX: Duration = Duration::from_millis(75);
+/// Between two looks whether it has.
+const ENDING_POLL: Duration = Duration::from_micros(100);
 /// The last look at the rings comes this much after the one before: threads that were just
 /// publishing when recording went off are through by then.
 const LAST_LOOK: Duration = Duration::from_millis(1);
@@ -82,13 +90,16 @@ pub(crate) struct Client {
     uploads: Arc<Uploads>,
     rates: Arc<Mutex<Rates>>,
     books: &'static Books,
+    /// Until it has ended.
+    flusher: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Client {
     /// Starts the threads.
     ///
     /// # Errors
-    /// When the system gives no thread, or an earlier flusher does not end.
+    /// When the system gives no thread, or one that does not begin, or an earlier flusher does not
+    /// end.
     pub(crate) fn start(
         plan: Plan,
         transports: Vec<Box<dyn Transport>>,
@@ -103,9 +114,10 @@ impl Client {
         let uploads = Uploads::start(transports, Arc::clone(&queue), Arc::clone(&depot))?;
         let uploads = Arc::new(uploads);
         if let Some(spool) = plan.spool {
-            spooler::start(spool, Arc::clone(&queue), depot).inspect_err(|_| {
+            let started = spooler::start(spool, Arc::clone(&queue), depot).inspect_err(|_| {
                 uploads.close(Duration::ZERO, Duration::ZERO);
             })?;
+            uploads.adopt(started);
         }
         let control = Arc::new(Control::default());
         let Plan { site, bounds, wire, watch, .. } = plan;
@@ -133,8 +145,15 @@ impl Client {
             .name(THREAD_NAME.to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || role.run());
-        match started {
-            Ok(_) => Ok(Self { control, uploads, rates, books }),
+        let begun = started.and_then(|thread| {
+            let has_begun = control.wait(BEGINNING_MAX, |state| state.begun);
+            if has_begun { Ok(thread) } else { Err(io::Error::from(io::ErrorKind::TimedOut)) }
+        });
+        match begun {
+            Ok(thread) => {
+                let flusher = Mutex::new(Some(thread));
+                Ok(Self { control, uploads, rates, books, flusher })
+            }
             Err(error) => {
                 uploads.close(Duration::ZERO, Duration::ZERO);
                 Err(error)
@@ -159,8 +178,8 @@ impl Client {
         let reserve = self.uploads.reserve(timeout);
         let is_through = self.control.wait(timeout - reserve, |state| state.stopped);
         self.uploads.close(deadline.saturating_sub(clock::monotonic()), reserve);
-        if !is_through {
-            self.control.wait(COUNTING_MAX, |state| state.stopped);
+        if is_through || self.control.wait(COUNTING_MAX, |state| state.stopped) {
+            await_end(lock(&self.flusher).take(), ENDING_MAX);
         }
     }
 
@@ -202,6 +221,8 @@ struct Control {
 
 #[derive(Debug, Default)]
 struct Wishes {
+    /// The flusher runs.
+    begun: bool,
     asked: u64,
     done: u64,
     /// How often there was something new for an idle flusher to see.
@@ -240,6 +261,21 @@ impl Control {
     }
 }
 
+/// Waits for threads that have nothing more to do to be gone, at most `timeout`. As a thread ends,
+/// std takes a lock of the process: where it is held at a fork, no thread of the child ever begins.
+/// What is left once a thread `is_finished` is that lock, and its thread-locals.
+pub(super) fn await_end(threads: impl IntoIterator<Item = JoinHandle<()>>, timeout: Duration) {
+    let deadline = clock::monotonic().saturating_add(timeout);
+    for thread in threads {
+        while !thread.is_finished() && clock::monotonic() < deadline {
+            thread::sleep(ENDING_POLL);
+        }
+        if thread.is_finished() {
+            let _ = thread.join();
+        }
+    }
+}
+
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -261,6 +297,8 @@ impl Role {
         let mut pause = self.interval;
         let mut panics = 0;
         let mut answered = 0;
+        self.control.lock().begun = true;
+        self.control.progress.notify_all();
         loop {
             let (asked, stop) = self.idle(pause);
             match self.cycle() {

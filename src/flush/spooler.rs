@@ -71,7 +71,11 @@ pub(crate) struct SpoolPlan {
 /// # Errors
 /// When the system gives none. What is wrong with the folder is found out by the thread, counted
 /// and tried again: it must not be in the way of starting.
-pub(crate) fn start(plan: SpoolPlan, queue: Arc<Queue>, depot: Arc<Depot>) -> io::Result<()> {
+pub(crate) fn start(
+    plan: SpoolPlan,
+    queue: Arc<Queue>,
+    depot: Arc<Depot>,
+) -> io::Result<thread::JoinHandle<()>> {
     queue.begin();
     let stopping = Stopping(Arc::clone(&queue));
     let run = move || {
@@ -93,8 +97,7 @@ pub(crate) fn start(plan: SpoolPlan, queue: Arc<Queue>, depot: Arc<Depot>) -> io
         spooler.finish();
         drop(stopping);
     };
-    thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES).spawn(run)?;
-    Ok(())
+    thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES).spawn(run)
 }
 
 struct Stopping(Arc<Queue>);

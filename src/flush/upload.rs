@@ -20,9 +20,10 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::flush::client::{ENDING_MAX, await_end};
 use crate::flush::courier::{Courier, Moment, forget};
 use crate::flush::depot::{Depot, Health};
 use crate::flush::queue::{Queue, Worker};
@@ -48,6 +49,8 @@ pub(crate) struct Uploads {
     depot: Arc<Depot>,
     bench: Arc<Mutex<Bench>>,
     interrupters: Mutex<Vec<Interrupter>>,
+    /// Until they have ended.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Transports that have no thread yet.
@@ -102,6 +105,7 @@ impl Uploads {
             depot,
             bench: Arc::new(Mutex::new(bench)),
             interrupters: Mutex::new(interrupters),
+            threads: Mutex::default(),
         };
         uploads.start_one()?;
         Ok(uploads)
@@ -146,13 +150,21 @@ impl Uploads {
         let thread =
             thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES).spawn(run);
         match thread {
-            Ok(_) => Ok(()),
+            Ok(thread) => {
+                self.adopt(thread);
+                Ok(())
+            }
             Err(error) => {
                 let transport = hand.lock().unwrap_or_else(PoisonError::into_inner).take();
                 self.lock().transports.extend(transport.map(|transport| (worker, transport)));
                 Err(error)
             }
         }
+    }
+
+    /// One more thread that is to have ended when [`close`](Self::close) returns.
+    pub(crate) fn adopt(&self, thread: JoinHandle<()>) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
@@ -209,6 +221,10 @@ impl Uploads {
     /// Nothing is under way that could be broken off. What knows how to may hold on to connections,
     /// and so it is not kept for as long as this is.
     fn release(&self) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = std::mem::take(&mut *threads);
+        drop(threads);
+        await_end(all, ENDING_MAX);
         let mut interrupters = self.interrupters.lock().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::take(&mut *interrupters);
         drop(interrupters);
