@@ -33,7 +33,7 @@ pub struct Stats {
     /// Ended, and not yet collected by the flusher: what is left when all else is taken from
     /// `started`.
     pub in_rings: Count,
-    /// Collected, and waiting for their transaction to end, or being encoded.
+    /// Collected, and waiting for their transaction to end, or being encoded, or encoded just now.
     pub in_assembly: Count,
     /// Waiting for the uploader.
     pub in_queue: Count,

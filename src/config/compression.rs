@@ -11,7 +11,8 @@ use serde::Deserialize;
 pub enum Compression {
     /// [`Gzip`](Self::Gzip), but [`None`](Self::None) to a server on this machine: one whose host
     /// is a loopback address, `localhost` or a name under it, and that is reached without a proxy.
-    /// There is no wire to spare then, and compressing is a third of what delivering costs.
+    /// There is no wire to spare then, and compressing is a third of what delivering costs. Where
+    /// such an address is one end of a tunnel, say [`Gzip`](Self::Gzip).
     #[default]
     Auto,
     /// gzip, level 1: every server and every proxy takes it.

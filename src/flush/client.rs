@@ -8,15 +8,14 @@
 //!
 //! # Invariants
 //! * C1: a cycle that answers a `flush` began after it was asked for.
-//! * C2: nobody waits for a thread without a limit, unless all that is left of it are thread-locals
-//!   of a stranger's code that ran on it.
+//! * C2: nobody waits for a thread without a limit.
 //! * C3: a `flush` covers transactions whose root came and that wait for one more look at the
 //!   rings.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use crate::sampling::pressure;
@@ -29,6 +28,7 @@ use crate::transport::Transport;
 use super::assemble::Bounds;
 use super::depot::{Depot, Health};
 use super::encode::Site;
+use super::ending::{self, Ending};
 use super::flusher::{Cycle, Flusher, Reading, TICK};
 use super::hooks::Hooks;
 use super::keep::Keep;
@@ -38,9 +38,7 @@ use super::spooler::{self, SpoolPlan};
 use super::upload::Uploads;
 use super::watch::Watch;
 
-/// At most 15 bytes: that is what Linux keeps.
 const THREAD_NAME: &str = "hotspan-flush";
-const STACK_BYTES: usize = 512 * 1024;
 /// Panics in a row after which the flusher gives up.
 const PANICS_MAX: u32 = 5;
 /// How long a new flusher waits for one that a shutdown gave up: it is busy, not blocked.
@@ -51,10 +49,6 @@ const COUNTING_MAX: Duration = Duration::from_millis(75);
 /// How long the flusher is waited for until it begins. In a child that was forked off while a
 /// thread of the host began or ended it never does: std takes a lock of the process for that.
 const BEGINNING_MAX: Duration = Duration::from_secs(5);
-/// How long a thread that said that it is through is waited for until it has ended.
-pub(super) const ENDING_MAX: Duration = Duration::from_millis(75);
-/// Between two looks whether it has.
-const ENDING_POLL: Duration = Duration::from_micros(100);
 /// The last look at the rings comes this much after the one before: threads that were just
 /// publishing when recording went off are through by then.
 const LAST_LOOK: Duration = Duration::from_millis(1);
@@ -90,8 +84,7 @@ pub(crate) struct Client {
     uploads: Arc<Uploads>,
     rates: Arc<Mutex<Rates>>,
     books: &'static Books,
-    /// Until it has ended.
-    flusher: Mutex<Option<JoinHandle<()>>>,
+    flusher: Ending,
 }
 
 impl Client {
@@ -141,20 +134,15 @@ impl Client {
             ring_slots: plan.ring_slots,
             bounds: plan.bounds,
         };
-        let started = thread::Builder::new()
-            .name(THREAD_NAME.to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || role.run());
-        let begun = started.and_then(|thread| {
+        let begun = ending::spawn(THREAD_NAME, move || role.run()).and_then(|flusher| {
             let has_begun = control.wait(BEGINNING_MAX, |state| state.begun);
-            if has_begun { Ok(thread) } else { Err(io::Error::from(io::ErrorKind::TimedOut)) }
+            if has_begun { Ok(flusher) } else { Err(io::Error::from(io::ErrorKind::TimedOut)) }
         });
         match begun {
-            Ok(thread) => {
-                let flusher = Mutex::new(Some(thread));
-                Ok(Self { control, uploads, rates, books, flusher })
-            }
+            Ok(flusher) => Ok(Self { control, uploads, rates, books, flusher }),
             Err(error) => {
+                // Should it begin after all, it is to end.
+                control.ask(|state| state.stop = true);
                 uploads.close(Duration::ZERO, Duration::ZERO);
                 Err(error)
             }
@@ -171,7 +159,9 @@ impl Client {
     }
 
     /// Stops all threads; returns at `timeout`, or [`COUNTING_MAX`] later at the latest, with
-    /// everything that was not settled by then counted. Recording must be off.
+    /// everything that was not settled by then counted; and those that are through are gone then,
+    /// unless that takes one of them longer than [waiting](ending::wait) for it may. Recording must
+    /// be off.
     pub(crate) fn close(&self, timeout: Duration) {
         let deadline = clock::monotonic().saturating_add(timeout);
         self.control.ask(|state| state.stop = true);
@@ -179,7 +169,7 @@ impl Client {
         let is_through = self.control.wait(timeout - reserve, |state| state.stopped);
         self.uploads.close(deadline.saturating_sub(clock::monotonic()), reserve);
         if is_through || self.control.wait(COUNTING_MAX, |state| state.stopped) {
-            await_end(lock(&self.flusher).take(), ENDING_MAX);
+            ending::wait([self.flusher.clone()]);
         }
     }
 
@@ -258,21 +248,6 @@ impl Control {
 
     fn lock(&self) -> MutexGuard<'_, Wishes> {
         lock(&self.state)
-    }
-}
-
-/// Waits for threads that have nothing more to do to be gone, at most `timeout`. As a thread ends,
-/// std takes a lock of the process: where it is held at a fork, no thread of the child ever begins.
-/// What is left once a thread `is_finished` is that lock, and its thread-locals.
-pub(super) fn await_end(threads: impl IntoIterator<Item = JoinHandle<()>>, timeout: Duration) {
-    let deadline = clock::monotonic().saturating_add(timeout);
-    for thread in threads {
-        while !thread.is_finished() && clock::monotonic() < deadline {
-            thread::sleep(ENDING_POLL);
-        }
-        if thread.is_finished() {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -201,6 +201,11 @@ impl Depot {
         !state.health.dead && state.limits.blocked(Category::Internal, now).is_none()
     }
 
+    /// Whether what is done is told in the log.
+    pub(super) fn is_debugging(&self) -> bool {
+        self.is_debugging
+    }
+
     /// Says in the log what is being done, if that is wanted.
     pub(crate) fn debug(&self, text: impl FnOnce() -> String) {
         if self.is_debugging && self.lock().announcer.is_some() {

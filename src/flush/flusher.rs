@@ -271,6 +271,7 @@ impl Out {
     }
 
     pub(super) fn new(site: Site, wire: WireIds, queue: Arc<Queue>, books: &'static Books) -> Self {
+        let batch = queue.batch();
         Self {
             encoder: Encoder::new(site),
             wire,
@@ -280,7 +281,7 @@ impl Out {
             keep: None,
             hooks: None,
             books,
-            batch: Batch::default(),
+            batch,
             copy: Vec::new(),
             taken_in: Count::default(),
             left: Count::default(),
@@ -290,6 +291,11 @@ impl Out {
 
 #[cfg(test)]
 impl Out {
+    /// What is in the batch.
+    pub(super) fn ready(&self) -> Count {
+        self.batch.count()
+    }
+
     /// For those who have a clock of their own.
     pub(super) fn set_anchor(&mut self, anchor: Anchor) {
         self.anchor = anchor;

@@ -19,6 +19,7 @@ pub(crate) mod client;
 pub(crate) mod courier;
 pub(crate) mod depot;
 pub(crate) mod encode;
+mod ending;
 pub(crate) mod envelope;
 pub(crate) mod event;
 pub(crate) mod flusher;

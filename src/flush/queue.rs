@@ -27,14 +27,16 @@
 //! * Q2: every parcel that `push` accepted is settled exactly once.
 //! * Q3: no lock is held while anything blocks, and no code of a user runs under it.
 //! * Q4: parcels are queued by their number; what comes back goes to its old place.
-//! * Q5: nothing waits for longer than a millisecond while somebody sleeps who could send it: what
-//!   comes calls one, and who takes something calls one more if the next has waited for so long.
+//! * Q5: nothing waits for long while somebody sleeps who could send it. What comes calls one. Who
+//!   takes something calls one more for the next, unless the last request took less than a
+//!   millisecond and the next has not waited for so long: then it is quicker alone. The flusher
+//!   looks whether that was wrong, and a request hangs, after each of its own looks.
 //!
 //! # Costs
 //! In steady state a parcel allocates nothing: the byte buffers go round ([`Batch`],
 //! [`Queue::settle`]), and the list of parcels keeps its room until a rush is over. Nor does it
 //! take a system call while uploaders have enough to do: only who sleeps is called (`sleepers`).
-//! The flusher takes the lock twice for sixteen of them ([`batch`]).
+//! The flusher takes the lock twice for up to 64 of them ([`batch`]).
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -52,7 +54,7 @@ mod state;
 
 pub(crate) use batch::Batch;
 pub(crate) use outcome::{Fate, Outcome, Popped, Settled, Worker};
-use state::{Next, State};
+use state::{LATE, Next, State};
 
 /// Stored parcels that are here at a time, at most.
 pub(crate) const STORED_MAX: usize = 1;
@@ -171,10 +173,10 @@ impl Queue {
                 return Popped::Report;
             }
             let pause = match state.next(moment) {
-                Next::Take => match state.take_oldest(worker) {
+                Next::Take => match state.take_oldest(worker, moment) {
                     Some(parcel) => {
                         // Q5.
-                        if state.is_late(moment) && state.sleepers.call_one() {
+                        if state.wants_more_hands(moment) && state.sleepers.call_one() {
                             drop(state);
                             self.work.notify_one();
                         }
@@ -208,6 +210,10 @@ impl Queue {
         let mut state = self.lock();
         let Some(flying) = state.land(parcel.way.number, worker) else { return Settled::Before };
         let was_down = state.route.is_down();
+        if worker != Worker::SPOOL {
+            let took = now.saturating_sub(flying.since);
+            state.is_quick = outcome == Outcome::Delivered && took < LATE;
+        }
         let end = match outcome {
             Outcome::Delivered => {
                 state.route.answered();
@@ -421,12 +427,20 @@ impl Queue {
         }
     }
 
-    /// The numbers of the oldest parcel that waits while no uploader is idle, and of the youngest.
-    pub(crate) fn wants_hands(&self) -> Option<(u64, u64)> {
-        let state = self.lock();
-        let is_busy = state.sleepers.count() == 0 && !state.route.is_down() && !state.is_closed;
-        let oldest = state.parcels.front().filter(|_| is_busy)?;
-        Some((oldest.way.number, state.number))
+    /// Calls one more uploader, if something has waited for too long while one sleeps (Q5). Else
+    /// the numbers of the oldest parcel that waits, and of the youngest, if all are busy.
+    pub(crate) fn wants_hands(&self, now: Duration) -> Option<(u64, u64)> {
+        let mut state = self.lock();
+        let is_open = !state.route.is_down() && !state.is_closed;
+        let oldest = state.parcels.front().filter(|_| is_open)?.way.number;
+        if state.sleepers.count() == 0 {
+            return Some((oldest, state.number));
+        }
+        if state.is_late(now) && state.sleepers.call_one() {
+            drop(state);
+            self.work.notify_one();
+        }
+        None
     }
 
     /// How many uploaders more could send something at once.

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use super::courier::{Moment, forget};
 use super::depot::Depot;
+use super::ending::{self, Ending};
 use super::envelope::{Envelope, Parcel};
 use super::queue::{Fate, Outcome, Queue, Settled, Worker};
 use super::spool::{Bounds, Refused, Spool, Ticket};
@@ -35,7 +36,6 @@ use crate::shared::ledger::{Books, Count, Reason};
 
 /// At most 15 bytes: that is what Linux keeps.
 const THREAD_NAME: &str = "hotspan-spool";
-const STACK_BYTES: usize = 512 * 1024;
 
 /// How long to wait for something to do. Also what lies between two stored envelopes at the least,
 /// so that what was missed for a day does not come all at once.
@@ -71,11 +71,7 @@ pub(crate) struct SpoolPlan {
 /// # Errors
 /// When the system gives none. What is wrong with the folder is found out by the thread, counted
 /// and tried again: it must not be in the way of starting.
-pub(crate) fn start(
-    plan: SpoolPlan,
-    queue: Arc<Queue>,
-    depot: Arc<Depot>,
-) -> io::Result<thread::JoinHandle<()>> {
+pub(super) fn start(plan: SpoolPlan, queue: Arc<Queue>, depot: Arc<Depot>) -> io::Result<Ending> {
     queue.begin();
     let stopping = Stopping(Arc::clone(&queue));
     let run = move || {
@@ -97,7 +93,7 @@ pub(crate) fn start(
         spooler.finish();
         drop(stopping);
     };
-    thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES).spawn(run)
+    ending::spawn(THREAD_NAME, run)
 }
 
 struct Stopping(Arc<Queue>);

@@ -20,21 +20,18 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
-use crate::flush::client::{ENDING_MAX, await_end};
 use crate::flush::courier::{Courier, Moment, forget};
 use crate::flush::depot::{Depot, Health};
+use crate::flush::ending::{self, Ending};
 use crate::flush::queue::{Queue, Worker};
 use crate::shared::clock;
 use crate::shared::ledger::{Count, Reason};
 use crate::transport::{Interrupter, Transport};
 
-/// At most 15 bytes: that is what Linux keeps.
 const THREAD_NAME: &str = "hotspan-upload";
-
-const STACK_BYTES: usize = 512 * 1024;
 
 /// Panics of our own code in a row after which an uploader ends.
 const PANICS_MAX: u32 = 5;
@@ -49,8 +46,7 @@ pub(crate) struct Uploads {
     depot: Arc<Depot>,
     bench: Arc<Mutex<Bench>>,
     interrupters: Mutex<Vec<Interrupter>>,
-    /// Until they have ended.
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Vec<Ending>>,
 }
 
 /// Transports that have no thread yet.
@@ -114,7 +110,7 @@ impl Uploads {
     /// Gives a thread to one more transport, if the oldest parcel has been waiting for one since
     /// the last call. For the flusher, after each look.
     pub(crate) fn grow(&self) {
-        let waits = self.queue.wants_hands();
+        let waits = self.queue.wants_hands(clock::monotonic());
         let mut bench = self.lock();
         let is_late = waits
             .zip(bench.waited)
@@ -147,11 +143,9 @@ impl Uploads {
                 Bench::clear(&bench);
             }
         };
-        let thread =
-            thread::Builder::new().name(THREAD_NAME.to_owned()).stack_size(STACK_BYTES).spawn(run);
-        match thread {
-            Ok(thread) => {
-                self.adopt(thread);
+        match ending::spawn(THREAD_NAME, run) {
+            Ok(ending) => {
+                self.adopt(ending);
                 Ok(())
             }
             Err(error) => {
@@ -162,9 +156,9 @@ impl Uploads {
         }
     }
 
-    /// One more thread that is to have ended when [`close`](Self::close) returns.
-    pub(crate) fn adopt(&self, thread: JoinHandle<()>) {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+    /// One more thread that is to be gone when [`close`](Self::close) returns.
+    pub(super) fn adopt(&self, ending: Ending) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(ending);
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
@@ -224,7 +218,7 @@ impl Uploads {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::take(&mut *threads);
         drop(threads);
-        await_end(all, ENDING_MAX);
+        ending::wait(all);
         let mut interrupters = self.interrupters.lock().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::take(&mut *interrupters);
         drop(interrupters);

@@ -127,9 +127,9 @@ fn the_wall_clock_is_carried_on_for_a_while() {
     let at = |millis| Duration::from_millis(millis);
     let last = Moment { monotonic: at(1000), unix: at(50_000) };
     assert_eq!(Moment::carried_on(None, at(1000)), None);
-    let soon = Moment { monotonic: at(1049), unix: at(50_049) };
-    assert_eq!(Moment::carried_on(Some(last), at(1049)), Some(soon));
-    assert_eq!(Moment::carried_on(Some(last), at(1050)), None);
+    let soon = Moment { monotonic: at(1009), unix: at(50_009) };
+    assert_eq!(Moment::carried_on(Some(last), at(1009)), Some(soon));
+    assert_eq!(Moment::carried_on(Some(last), at(1010)), None);
     let clock = Moment::clock();
     let (first, second, exact) = (clock(), clock(), Moment::now());
     assert!(first.monotonic <= second.monotonic && first.unix <= second.unix);

@@ -12,8 +12,8 @@
 //! rings.
 //!
 //! # Invariants
-//! * B1: a batch holds at most [`PARCELS_MAX`] parcels, and stops at [`BYTES_MAX`] of them; and no
-//!   more buffers than that.
+//! * B1: a batch holds at most [`PARCELS_MAX`] parcels, and stops at [`BYTES_MAX`] of them, and at
+//!   a quarter of what the queue may hold; and no more buffers than that.
 //! * B2: after parcels found no room, each one is handed over by itself: what the queue says of its
 //!   room before one is encoded takes all others into account.
 
@@ -30,11 +30,15 @@ pub(super) const PARCELS_MAX: usize = 64;
 const BYTES_MAX: usize = 256 * 1024;
 
 /// Envelopes that are ready, and buffers for the next ones.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batch {
+    parcels_max: usize,
+    bytes_max: usize,
     parcels: Vec<Parcel>,
     bytes: usize,
     buffers: Vec<Vec<u8>>,
+    /// Parcels of the last one: about so many buffers are wanted.
+    last: usize,
     /// The last time something found no room.
     is_strained: bool,
 }
@@ -58,7 +62,7 @@ impl Batch {
     pub(crate) fn buffer(&mut self, queue: &Queue) -> Result<Vec<u8>, Reason> {
         match self.buffers.pop() {
             Some(buffer) => Ok(buffer),
-            None => queue.admit(&mut self.buffers),
+            None => queue.admit(self),
         }
     }
 
@@ -73,13 +77,31 @@ impl Batch {
         self.parcels.push(parcel);
     }
 
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> Count {
+        self.parcels.iter().fold(Count::default(), |sum, parcel| sum + parcel.count)
+    }
+
     /// Whether it is to be handed over before anything else is added.
     pub(crate) fn is_due(&self) -> bool {
-        self.is_strained || self.parcels.len() >= PARCELS_MAX || self.bytes >= BYTES_MAX
+        self.is_strained || self.parcels.len() >= self.parcels_max || self.bytes >= self.bytes_max
     }
 }
 
 impl Queue {
+    /// An empty batch for this queue.
+    pub(crate) fn batch(&self) -> Batch {
+        Batch {
+            parcels_max: (self.rules.parcels_max / 4).clamp(1, PARCELS_MAX),
+            bytes_max: (self.rules.bytes_max / 4).min(BYTES_MAX),
+            parcels: Vec::new(),
+            bytes: 0,
+            buffers: Vec::new(),
+            last: 0,
+            is_strained: false,
+        }
+    }
+
     /// Queues what is in a batch, in its order, and empties it; its buffers go back. Never waits
     /// for room.
     pub(crate) fn take_over(&self, batch: &mut Batch, now: Duration) -> Option<Taken> {
@@ -91,6 +113,7 @@ impl Queue {
             true => state.abandoned.unwrap_or(Reason::ShutdownDeadline),
             false => Reason::QueueFull,
         };
+        batch.last = batch.parcels.len();
         let (mut queued, mut refused) = (Count::default(), Count::default());
         for parcel in batch.parcels.drain(..) {
             let count = parcel.count;
@@ -108,14 +131,14 @@ impl Queue {
         Some(Taken { queued, refused, reason })
     }
 
-    /// Before something is encoded that is to be pushed: an empty buffer, and more of them for
-    /// `spares`; or why that would be in vain: the queue is closed, or the last parcel found no
+    /// Before something is encoded that is to be pushed: an empty buffer, and more of them for the
+    /// batch; or why that would be in vain: the queue is closed, or the last parcel found no
     /// room and one more like the last that did would find none, either. Nothing is encoded then to
     /// be thrown away, but for one in [`TRY_EVERY`](super::room::TRY_EVERY).
     ///
     /// # Errors
     /// The reason for which it is lost.
-    pub(super) fn admit(&self, spares: &mut Vec<Vec<u8>>) -> Result<Vec<u8>, Reason> {
+    pub(super) fn admit(&self, batch: &mut Batch) -> Result<Vec<u8>, Reason> {
         let mut state = self.lock();
         if state.is_closed {
             return Err(state.abandoned.unwrap_or(Reason::ShutdownDeadline));
@@ -129,10 +152,13 @@ impl Queue {
             }
         } else {
             let mut bytes = 0;
-            while spares.len() < PARCELS_MAX - 1 && bytes < BYTES_MAX {
+            for _ in 1..batch.last.min(batch.parcels_max) {
+                if bytes >= batch.bytes_max {
+                    break;
+                }
                 let Some(spare) = state.buffers.take() else { break };
                 bytes += spare.capacity();
-                spares.push(spare);
+                batch.buffers.push(spare);
             }
         }
         Ok(super::room::buffer(state))
@@ -142,13 +168,14 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{NOW, look, parcel, pop, push, queue, settle};
-    use super::super::{Outcome, Popped};
+    use super::super::{Outcome, Popped, Rules};
     use super::*;
+    use crate::shared::ledger::Books;
 
     #[test]
     fn a_batch_is_queued_in_its_order_by_one_lock_and_its_buffers_go_round() {
         let queue = queue(100_000);
-        let mut batch = Batch::default();
+        let mut batch = queue.batch();
         assert_eq!(queue.take_over(&mut batch, NOW), None);
         for children in 0..PARCELS_MAX as u64 {
             assert!(!batch.is_due());
@@ -178,11 +205,19 @@ mod tests {
 
     #[test]
     fn a_batch_of_large_parcels_is_due_sooner_and_takes_fewer_buffers() {
-        let queue = queue(1_000_000);
-        let mut batch = Batch::default();
+        let queue = queue(10_000_000);
+        let mut batch = queue.batch();
         for _ in 0..3 {
             queue.recycle(Vec::with_capacity(BYTES_MAX));
         }
+        let buffer = batch.buffer(&queue).unwrap();
+        assert_eq!(
+            (batch.buffers.len(), queue.spares()),
+            (0, 2),
+            "nobody knows how many are wanted"
+        );
+        queue.recycle(buffer);
+        batch.last = 9;
         batch.buffer(&queue).unwrap();
         assert_eq!((batch.buffers.len(), queue.spares()), (1, 1));
         batch.add(parcel(BYTES_MAX - 1, 0));
@@ -192,9 +227,27 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_for_a_small_queue_is_small() {
+        let rules = Rules { bytes_max: 1000, parcels_max: 10, tries_max: 1 };
+        let queue = Queue::new(rules, Box::leak(Box::new(Books::new())));
+        let mut batch = queue.batch();
+        batch.add(parcel(249, 0));
+        assert!(!batch.is_due());
+        batch.add(parcel(1, 0));
+        assert!(batch.is_due(), "two parcels, and 250 bytes");
+        queue.take_over(&mut batch, NOW).unwrap();
+        batch.add(parcel(250, 0));
+        assert!(batch.is_due(), "250 bytes");
+        let rules = Rules { parcels_max: 1, ..rules };
+        let mut batch = Queue::new(rules, Box::leak(Box::new(Books::new()))).batch();
+        batch.add(parcel(1, 0));
+        assert!(batch.is_due());
+    }
+
+    #[test]
     fn what_finds_no_room_is_said_and_then_each_is_handed_over_by_itself() {
         let queue = queue(100);
-        let mut batch = Batch::default();
+        let mut batch = queue.batch();
         [60, 60, 40].into_iter().for_each(|bytes| batch.add(parcel(bytes, 2)));
         let taken = queue.take_over(&mut batch, NOW).unwrap();
         let reason = Reason::QueueFull;

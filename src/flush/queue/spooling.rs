@@ -40,7 +40,7 @@ impl Queue {
             if !is_due && !state.is_filling(&self.rules) || state.abandoned.is_some() {
                 return None;
             }
-            let parcel = state.take_oldest(Worker::SPOOL)?;
+            let parcel = state.take_oldest(Worker::SPOOL, now)?;
             let Some(ticket) = parcel.way.stored else { return Some(parcel) };
             state.land(parcel.way.number, Worker::SPOOL);
             state.fates.push(Fate::Back(ticket));

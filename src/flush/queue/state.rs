@@ -11,8 +11,8 @@ use crate::flush::buffers::Buffers;
 use crate::flush::envelope::{Parcel, Ticket};
 use crate::shared::ledger::{Count, Reason};
 
-/// For who is awake it is nothing, and a third of what waking costs another one.
-const LATE: Duration = Duration::from_millis(1);
+/// What takes less is sent by one thread, without waking another.
+pub(super) const LATE: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -42,6 +42,8 @@ pub(super) struct State {
     /// Why, if it is.
     pub(super) abandoned: Option<Reason>,
     pub(super) workers: usize,
+    /// The last parcel that was settled was delivered, and that took no time.
+    pub(super) is_quick: bool,
     /// Uploaders with nothing to do.
     pub(super) sleepers: Sleepers,
     /// Those who wait until what was queued before them is settled, and the first number behind
@@ -62,6 +64,8 @@ pub(super) struct State {
 pub(super) struct Flying {
     pub(super) number: u64,
     pub(super) worker: Worker,
+    /// When that began.
+    pub(super) since: Duration,
     /// What is lost if it is; nothing if it is stored.
     pub(super) count: Count,
     pub(super) bytes: usize,
@@ -142,19 +146,24 @@ impl State {
         Ok(())
     }
 
+    /// Whether who just took something should call one more for the next.
+    pub(super) fn wants_more_hands(&self, now: Duration) -> bool {
+        !self.parcels.is_empty() && (!self.is_quick || self.is_late(now))
+    }
+
     /// Whether the oldest has waited for too long to be left to those who are awake.
     pub(super) fn is_late(&self, now: Duration) -> bool {
         self.parcels.front().is_some_and(|parcel| parcel.way.since.saturating_add(LATE) <= now)
     }
 
-    pub(super) fn take_oldest(&mut self, worker: Worker) -> Option<Parcel> {
+    pub(super) fn take_oldest(&mut self, worker: Worker, since: Duration) -> Option<Parcel> {
         let parcel = self.parcels.pop_front()?;
         let stored = parcel.way.stored;
         let count = if stored.is_some() { Count::default() } else { parcel.count };
         self.queued = self.queued - count;
         let (number, bytes) = (parcel.way.number, parcel.bytes.capacity());
         let is_probe = worker != Worker::SPOOL && self.route.is_down();
-        self.in_flight.push(Flying { number, worker, count, bytes, stored, is_probe });
+        self.in_flight.push(Flying { number, worker, since, count, bytes, stored, is_probe });
         Some(parcel)
     }
 

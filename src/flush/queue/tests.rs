@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::thread;
 
+use super::sleepers::Sleepers;
 use super::*;
 use crate::flush::envelope::{Category, Ticket, Way};
 use crate::shared::clock;
@@ -30,7 +31,7 @@ pub(super) fn push(queue: &Queue, parcel: Parcel) -> Result<(), Vec<u8>> {
 }
 
 fn admit(queue: &Queue) -> Result<Vec<u8>, Reason> {
-    queue.admit(&mut Vec::new())
+    queue.admit(&mut queue.batch())
 }
 
 pub(super) fn parcel(bytes: usize, children: u64) -> Parcel {
@@ -321,39 +322,73 @@ fn waiters_are_let_go_when_the_last_worker_ends_and_what_it_had_is_lost() {
 #[test]
 fn more_hands_are_wanted_for_what_waits_while_all_are_busy() {
     let queue = queue(1000);
-    assert_eq!(queue.wants_hands(), None);
+    assert_eq!(queue.wants_hands(NOW), None);
     push(&queue, parcel(1, 0)).unwrap();
     push(&queue, parcel(1, 0)).unwrap();
     let first = pop(&queue);
-    assert_eq!(queue.wants_hands(), Some((2, 2)));
+    assert_eq!(queue.wants_hands(NOW), Some((2, 2)));
     settle(&queue, first, NO_ANSWER);
-    assert_eq!(queue.wants_hands(), None, "more would not help");
+    assert_eq!(queue.wants_hands(NOW), None, "more would not help");
     let first = pop(&queue);
     settle(&queue, first, Outcome::Delivered);
-    assert_eq!(queue.wants_hands(), Some((2, 2)));
+    assert_eq!(queue.wants_hands(NOW), Some((2, 2)));
     queue.close();
-    assert_eq!(queue.wants_hands(), None);
+    assert_eq!(queue.wants_hands(NOW), None);
+}
+
+/// Three uploaders that sleep.
+fn sleep_three(queue: &Queue) {
+    (0..3).for_each(|_| queue.lock().sleepers.lie_down());
+}
+
+fn hand_over(queue: &Queue, parcels: u32) {
+    let mut batch = queue.batch();
+    (0..parcels).for_each(|_| batch.add(parcel(1, 0)));
+    queue.take_over(&mut batch, NOW).unwrap();
 }
 
 #[test]
-fn what_comes_calls_one_and_what_waits_calls_more() {
+fn where_requests_take_long_each_who_takes_one_calls_another() {
     let queue = queue(1000);
     let called = || queue.lock().sleepers.called();
-    (0..3).for_each(|_| queue.lock().sleepers.lie_down());
-    let mut batch = Batch::default();
-    (0..5).for_each(|_| batch.add(parcel(1, 0)));
-    queue.take_over(&mut batch, NOW).unwrap();
+    sleep_three(&queue);
+    hand_over(&queue, 3);
     assert_eq!(called(), 1, "one for all of them");
+    let first = pop(&queue);
+    assert_eq!(called(), 2, "nobody knows how long this one takes");
+    drop(pop_by(&queue, B, NOW));
+    assert_eq!(called(), 3);
+    drop(pop_by(&queue, B, NOW));
+    queue.settle(A, first, Outcome::Delivered, after(1));
+    queue.lock().sleepers = Sleepers::default();
+    sleep_three(&queue);
+    hand_over(&queue, 2);
+    drop(pop_by(&queue, B, NOW));
+    assert_eq!(called(), 2, "a millisecond is long");
+}
+
+#[test]
+fn where_requests_are_quick_another_is_called_only_for_what_waits() {
+    let queue = queue(1000);
+    let called = || queue.lock().sleepers.called();
+    push(&queue, parcel(1, 0)).unwrap();
+    let quick = pop(&queue);
+    queue.settle(A, quick, Outcome::Delivered, NOW + Duration::from_micros(999));
+    sleep_three(&queue);
+    hand_over(&queue, 5);
     drop(pop_by(&queue, B, NOW + Duration::from_micros(999)));
     assert_eq!(called(), 1, "the next has hardly waited");
     drop(pop_by(&queue, B, after(1)));
     assert_eq!(called(), 2, "Q5");
-    drop(pop_by(&queue, B, after(2)));
-    drop(pop_by(&queue, B, after(2)));
-    assert_eq!(called(), 3, "nobody is left to be called");
+    // That one hangs, and nobody else comes.
+    assert_eq!(queue.wants_hands(NOW), None);
+    assert_eq!(called(), 2);
+    assert_eq!(queue.wants_hands(after(1)), None);
+    assert_eq!(called(), 3, "the flusher notices");
+    (0..3).for_each(|_| drop(pop_by(&queue, B, after(2))));
     queue.lock().sleepers.get_up();
     queue.lock().sleepers.lie_down();
-    drop(pop_by(&queue, B, after(9)));
+    assert_eq!(queue.wants_hands(after(9)), None);
     assert_eq!(called(), 2, "nothing waits any more");
 }
 

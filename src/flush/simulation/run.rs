@@ -220,8 +220,9 @@ impl Run<'_> {
             }
         }
         let held = self.intake.held();
-        self.watch.hand_over();
         assert_eq!(self.watch.in_hand(), held, "M1");
+        // What is ready and waits for the end of a pass is the flusher's still.
+        let held = held + self.watch.ready();
         if let Some(post) = &mut self.post {
             post.now.set(self.now);
             post.deliver(rng.usize(..4));

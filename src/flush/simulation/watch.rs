@@ -83,6 +83,11 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Handed on, and not in the queue yet.
+    pub(super) fn ready(&self) -> Count {
+        self.out.as_ref().map(Out::ready).unwrap_or_default()
+    }
+
     pub(super) fn lost(&self, reason: Reason) -> Count {
         self.lost[reason as usize]
     }
@@ -134,7 +139,7 @@ impl Keeper for Watch<'_> {
     fn in_hand(&self) -> Count {
         let in_hand = self.taken - self.left;
         if let Some(out) = &self.out {
-            assert_eq!(out.in_hand(), in_hand, "the flusher's own count");
+            assert_eq!(out.in_hand(), in_hand + self.ready(), "the flusher's own count");
         }
         in_hand
     }

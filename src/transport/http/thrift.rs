@@ -3,14 +3,15 @@
 //! For small envelopes the kernel is most of what sending costs. `ureq` writes the head of a
 //! request and its body one after the other, sets the time-outs of the socket to what is left
 //! before each, and looks whether the connection is open when it puts it away and again when it
-//! takes it out: twelve calls, of which two remain, or five after a pause.
+//! takes it out: twelve calls, of which two remain, and three more once in 50 ms.
 //!
 //! * The head waits for the body: one packet, one record of TLS, where both fit into the buffer.
 //! * What is left of a request's time is rounded down, so that it is mostly what the socket is set
 //!   to already.
-//! * Whether a connection is still good is not asked within 50 ms of an answer: servers close what
-//!   has been idle for long. One that was closed sooner is noticed by the request, which is then
-//!   sent again (H1).
+//! * Whether a connection is still good is asked once in 50 ms. One that was closed since is
+//!   noticed by the request, which is then sent again (H1). What a server says without being asked
+//!   is found by that look alone, so it must not be put off for long: it would pass for the next
+//!   answer.
 //!
 //! # Invariants
 //! * T1: nothing is held back while somebody waits for an answer.
@@ -25,7 +26,7 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 
 use crate::shared::clock;
 
-/// A connection is taken to be open for so long after an answer.
+/// A connection that was good is taken to be for so long.
 const TRUST: StdDuration = StdDuration::from_millis(50);
 
 /// A transport that is used sparingly.
@@ -36,18 +37,23 @@ pub(super) struct Thrift<T> {
     head: Vec<u8>,
     /// Nothing was written since the last answer, or at all: what comes is a head.
     is_fresh: bool,
-    /// When the last answer came, on the monotonic clock, if nothing was wanted since.
-    answered: Option<StdDuration>,
+    /// When the connection was last found to be good, on the monotonic clock.
+    looked: Option<StdDuration>,
 }
 
 impl<T: Transport> Thrift<T> {
     pub(super) const fn new(inner: T) -> Self {
-        Self { inner, head: Vec::new(), is_fresh: true, answered: None }
+        Self { inner, head: Vec::new(), is_fresh: true, looked: None }
     }
 
     fn is_open_at(&mut self, now: StdDuration) -> bool {
-        let is_young = |answered| now.saturating_sub(answered) < TRUST;
-        self.answered.is_some_and(is_young) || self.inner.is_open()
+        let is_young = |looked| now.saturating_sub(looked) < TRUST;
+        if self.looked.is_some_and(is_young) {
+            return true;
+        }
+        let is_open = self.inner.is_open();
+        self.looked = is_open.then_some(now);
+        is_open
     }
 
     /// Puts the head in front of `amount` bytes of the output; how many these are then. Where they
@@ -103,12 +109,11 @@ impl<T: Transport> Transport for Thrift<T> {
             self.inner.transmit_output(head, timeout)?;
         }
         self.is_fresh = true;
-        self.answered = None;
-        let came = self.inner.await_input(timeout)?;
-        if came {
-            self.answered = Some(clock::monotonic());
+        let came = self.inner.await_input(timeout);
+        if !matches!(came, Ok(true)) {
+            self.looked = None;
         }
-        Ok(came)
+        came
     }
 
     fn is_open(&mut self) -> bool {
@@ -149,6 +154,7 @@ mod tests {
         looks: u32,
         timeouts: Vec<Duration>,
         is_silent: bool,
+        is_closed: bool,
     }
 
     impl Transport for Inner {
@@ -169,7 +175,7 @@ mod tests {
 
         fn is_open(&mut self) -> bool {
             self.looks += 1;
-            true
+            !self.is_closed
         }
     }
 
@@ -181,6 +187,7 @@ mod tests {
             looks: 0,
             timeouts: Vec::new(),
             is_silent: false,
+            is_closed: false,
         })
     }
 
@@ -230,23 +237,27 @@ mod tests {
     }
 
     #[test]
-    fn soon_after_an_answer_nobody_looks() {
+    fn it_is_looked_once_in_a_while_however_many_answers_come() {
         let mut thrift = thrift();
-        write(&mut thrift, b"head");
-        assert!(thrift.is_open());
-        assert_eq!(thrift.inner.looks, 1, "no answer: it is looked");
-        answer(&mut thrift);
-        let answered = thrift.answered.unwrap();
-        for after in [StdDuration::ZERO, TRUST - StdDuration::from_nanos(1)] {
-            assert!(thrift.is_open_at(answered + after));
+        let start = StdDuration::from_secs(1);
+        let mut looks = Vec::new();
+        for step in 0..=10 {
+            write(&mut thrift, b"head");
+            answer(&mut thrift);
+            assert!(thrift.is_open_at(start + TRUST / 5 * step));
+            looks.push(thrift.inner.looks);
         }
-        assert_eq!(thrift.inner.looks, 1, "young");
-        assert!(thrift.is_open_at(answered + TRUST));
-        assert_eq!(thrift.inner.looks, 2, "idle for long");
+        assert_eq!(looks, [1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]);
+        let now = start + TRUST * 2;
         thrift.inner.is_silent = true;
         assert!(!thrift.await_input(NextTimeout::default()).unwrap());
-        assert!(thrift.is_open_at(answered));
-        assert_eq!(thrift.inner.looks, 3, "the other side hung up");
+        assert!(thrift.is_open_at(now));
+        assert_eq!(thrift.inner.looks, 4, "the other side hung up");
+        thrift.inner.is_closed = true;
+        assert!(thrift.is_open_at(now), "it cannot know");
+        for looks in 5..7 {
+            assert!(!thrift.is_open_at(now + TRUST) && thrift.inner.looks == looks);
+        }
     }
 
     #[test]
