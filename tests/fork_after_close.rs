@@ -5,7 +5,14 @@
 //! frees under that lock is its name; an allocator that takes its time over it stretches the moment.
 //!
 //! A thread of the host can be in that moment all the same. `init` in the child says so then.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test panics as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::allow_attributes,
+    reason = "tests may panic and say why not"
+)]
 
 #[cfg(not(unix))]
 fn main() {}
@@ -80,7 +87,7 @@ mod unix {
         let _ = std::fs::remove_dir_all(&spool);
 
         let (end, ended) = channel::<()>();
-        let run = move || drop(ended.recv());
+        let run = move || assert!(ended.recv().is_err());
         let host = thread::Builder::new().name(HOST.to_owned()).spawn(run).unwrap();
         // To start it, a name was freed, too.
         ARMED.store(true, Ordering::Relaxed);

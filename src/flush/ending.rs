@@ -104,7 +104,7 @@ mod tests {
         let (go_on, until) = channel::<()>();
         let (end, ended) = channel::<()>();
         let ending = spawn("hotspan-test", move || {
-            SLOW.with(|slow| slow.0.set(Some(until)));
+            SLOW.try_with(|slow| slow.0.set(Some(until))).unwrap();
             let _ = ended.recv();
         })
         .unwrap();
