@@ -33,7 +33,7 @@ use support::envelope::{Opened, reported};
 use support::faults::kept::Received;
 use support::faults::modes::Fate;
 use support::faults::{FaultServer, Mode};
-use support::process::{Size, env_number, threads_named, waits};
+use support::process::{Size, env_number, page_faults, threads_named, waits};
 use support::session::{LONG, alone, count, lost_between};
 
 const RING_BYTES: usize = 4 << 20;
@@ -365,11 +365,13 @@ fn record(load: Load) -> Vec<u64> {
                     // What is new to the process, or to the thread, may take a lock once.
                     item(load, &noise);
                     ready.wait();
-                    let before = waits();
+                    let (pages, before) = (page_faults(), waits());
                     for _ in 0..load.transactions {
                         item(load, &noise);
                     }
-                    waits() - before
+                    let waited = waits() - before;
+                    // For memory it may have waited once, and for nothing else.
+                    waited.saturating_sub((page_faults() - pages).min(1))
                 })
             })
             .collect();

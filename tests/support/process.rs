@@ -55,6 +55,15 @@ pub(crate) fn waits() -> u64 {
     waits.map_or(0, |text| text.trim().parse().unwrap())
 }
 
+/// How often this thread touched memory that the kernel had to find first, so far. It may wait for
+/// another one there, that maps some: as a thread begins, say.
+pub(crate) fn page_faults() -> u64 {
+    let Ok(stat) = fs::read_to_string("/proc/thread-self/stat") else { return 0 };
+    // The name, in brackets, may hold anything.
+    let minor = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(7));
+    minor.map_or(0, |text| text.parse().unwrap())
+}
+
 /// How many threads of this process have a name that begins so.
 pub(crate) fn threads_named(beginning: &str) -> usize {
     let Ok(tasks) = fs::read_dir("/proc/self/task") else { return 0 };
