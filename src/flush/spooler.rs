@@ -73,6 +73,9 @@ pub(crate) struct SpoolPlan {
 /// and tried again: it must not be in the way of starting.
 pub(super) fn start(plan: SpoolPlan, queue: Arc<Queue>, depot: Arc<Depot>) -> io::Result<Ending> {
     queue.begin();
+    // Until its folder turns out not to be there for us: who closes at once is not to lose what the
+    // thread had no time yet to save.
+    queue.set_spooling(true);
     let stopping = Stopping(Arc::clone(&queue));
     let run = move || {
         let stopping = stopping;
@@ -296,8 +299,9 @@ impl<Now: Fn() -> Moment> Spooler<Now> {
     #[cold]
     fn disk_failed(&mut self, error: &str) {
         let now = (self.now)().monotonic;
-        self.books.spool.errors.add(1);
+        // The words first: who sees the number finds them.
         self.depot.failed("spool", error, now);
+        self.books.spool.errors.add(1);
         self.queue.set_spooling(false);
         self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
         self.paused_until = now.saturating_add(self.pause);
