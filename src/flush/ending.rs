@@ -45,7 +45,7 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
     Ok(ending)
 }
 
-/// Waits for threads that have nothing more to do to be gone, each for [`TIMEOUT`] at most.
+/// Waits for threads that have nothing more to do to be gone, for [`TIMEOUT`] at most in all.
 pub(super) fn wait(endings: impl IntoIterator<Item = Ending>) {
     let deadline = clock::monotonic().saturating_add(TIMEOUT);
     for ending in endings {

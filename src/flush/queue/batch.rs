@@ -29,6 +29,10 @@ pub(super) const PARCELS_MAX: usize = 64;
 /// Of memory.
 const BYTES_MAX: usize = 256 * 1024;
 
+/// Of those that would find no room, as it seems, one in so many is tried all the same: it may be
+/// smaller than the last one that did find some.
+const TRY_EVERY: u64 = 16;
+
 /// Envelopes that are ready, and buffers for the next ones.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -134,7 +138,7 @@ impl Queue {
     /// Before something is encoded that is to be pushed: an empty buffer, and more of them for the
     /// batch; or why that would be in vain: the queue is closed, or the last parcel found no
     /// room and one more like the last that did would find none, either. Nothing is encoded then to
-    /// be thrown away, but for one in [`TRY_EVERY`](super::room::TRY_EVERY).
+    /// be thrown away, but for one in [`TRY_EVERY`].
     ///
     /// # Errors
     /// The reason for which it is lost.
@@ -146,7 +150,7 @@ impl Queue {
         if state.is_overflowing {
             if state.is_full(&self.rules) {
                 state.refused += 1;
-                if !state.refused.is_multiple_of(super::room::TRY_EVERY) {
+                if !state.refused.is_multiple_of(TRY_EVERY) {
                     return Err(Reason::QueueFull);
                 }
             }

@@ -6,10 +6,6 @@ use std::time::Duration;
 use super::state::State;
 use super::{Queue, Strain};
 
-/// Of those that would find no room, as it seems, one in so many is tried all the same: it may be
-/// smaller than the last one that did find some.
-pub(super) const TRY_EVERY: u64 = 16;
-
 /// What nobody has needed for so long is given back.
 const REST: Duration = Duration::from_secs(1);
 
