@@ -73,13 +73,10 @@ pub(crate) struct SpoolPlan {
 /// and tried again: it must not be in the way of starting.
 pub(super) fn start(plan: SpoolPlan, queue: Arc<Queue>, depot: Arc<Depot>) -> io::Result<Ending> {
     queue.begin();
-    // Until its folder turns out not to be there for us: who closes at once is not to lose what the
-    // thread had no time yet to save.
-    queue.set_spooling(true);
     let stopping = Stopping(Arc::clone(&queue));
+    let mut spooler = Spooler::new(plan, queue, depot, Moment::now);
     let run = move || {
         let stopping = stopping;
-        let mut spooler = Spooler::new(plan, queue, depot, Moment::now);
         let mut panics = 0;
         while panics < PANICS_MAX {
             match catch_unwind(AssertUnwindSafe(|| spooler.cycle())) {
@@ -132,6 +129,9 @@ pub(super) struct Spooler<Now> {
 impl<Now: Fn() -> Moment> Spooler<Now> {
     pub(super) fn new(plan: SpoolPlan, queue: Arc<Queue>, depot: Arc<Depot>, now: Now) -> Self {
         let books = depot.books();
+        // Until its folder turns out not to be there for us: who closes at once is not to lose what
+        // nobody had time yet to save.
+        queue.set_spooling(true);
         Self {
             plan,
             queue,

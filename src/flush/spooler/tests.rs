@@ -119,6 +119,18 @@ impl<Now: Fn() -> Moment> Rig<Now> {
 }
 
 #[test]
+fn a_spool_is_counted_on_before_it_is_open_and_not_when_it_cannot_be() {
+    let dir = Dir::new("counted-on");
+    let below = dir.0.join("a-file/below");
+    let mut rig = rig(&below);
+    assert!(rig.queue.is_spooling(), "who closes now is not to lose anything");
+    std::fs::create_dir_all(&dir.0).unwrap();
+    std::fs::write(dir.0.join("a-file"), b"").unwrap();
+    rig.turn();
+    assert!(!rig.queue.is_spooling());
+}
+
+#[test]
 fn the_name_fits() {
     assert!(THREAD_NAME.len() <= 15);
 }
