@@ -91,12 +91,6 @@ pub(super) const fn is_octet(byte: u8) -> bool {
     class(byte) & OCTET != 0
 }
 
-/// Whether all bytes may.
-pub(super) fn are_octets(value: &[u8]) -> bool {
-    // Without leaving early: nearly always all of them may.
-    value.iter().fold(OCTET, |all, &byte| all & class(byte)) != 0
-}
-
 /// What a header has room for yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {

@@ -23,8 +23,24 @@ pub(super) fn parse_rand(text: &[u8]) -> Option<u32> {
     parse(text).map(|number| number.whole).filter(|&rand| rand < MILLION)
 }
 
-/// A number of at most 64 characters with digits, a point, an exponent; no sign in front.
+/// `0.` and at most six digits, as nearly every number comes; others are [`parse_any`]'s.
 fn parse(text: &[u8]) -> Option<Millionths> {
+    let Some(digits) = text.strip_prefix(b"0.").filter(|digits| digits.len() <= 6) else {
+        return parse_any(text);
+    };
+    let mut whole = 0;
+    for place in 0..6 {
+        let digit = digits.get(place).map_or(0, |digit| digit.wrapping_sub(b'0'));
+        if digit > 9 {
+            return parse_any(text);
+        }
+        whole = whole * 10 + u32::from(digit);
+    }
+    Some(Millionths { whole, has_more: false })
+}
+
+/// A number of at most 64 characters with digits, a point, an exponent; no sign in front.
+fn parse_any(text: &[u8]) -> Option<Millionths> {
     const LEN_MAX: usize = 64;
     if text.len() > LEN_MAX {
         return None;

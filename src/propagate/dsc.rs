@@ -50,13 +50,12 @@ fn is_essential_key(key: &[u8]) -> bool {
 
 /// Appends a member of our own, with a comma before it if it is not the first. Of its value all is
 /// encoded but what needs it nowhere.
+/// `key` is with its prefix and its `=`.
 pub(super) fn push(out: &mut Bytes, key: &str, value: &[u8]) {
     if !out.is_empty() {
         out.push(b',');
     }
-    for part in [PREFIX, key, "="] {
-        out.extend_from_slice(part.as_bytes());
-    }
+    out.extend_from_slice(key.as_bytes());
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     if value.iter().copied().all(is_plain) {
         out.extend_from_slice(value);
@@ -76,6 +75,8 @@ pub(super) fn push(out: &mut Bytes, key: &str, value: &[u8]) {
 pub(super) struct Intake {
     bytes: Bytes,
     entries: SmallVec<[Entry; 16]>,
+    /// A bit for each key that was taken: where a key's bit is not set, it is new.
+    taken: u64,
     /// A member was left out for lack of room: none comes in behind it but essential ones.
     is_full: bool,
 }
@@ -94,47 +95,78 @@ impl Intake {
         if header.len() > READ_MAX {
             return;
         }
-        let is_new = |intake: &Self, key: &[u8]| {
-            !key.is_empty()
-                && key.iter().copied().all(baggage::is_token)
-                && intake.find(key).is_none()
-        };
-        for member in baggage::members(header) {
-            // Most members are another's, or ours as they should be: those are looked at once.
-            let Some(rest) = member.strip_prefix(PREFIX.as_bytes()) else { continue };
-            let Some(at) = rest.iter().position(|&byte| byte == b'=') else { continue };
-            let key = rest.get(..at).unwrap_or_default();
-            let value = rest.get(at + 1..).unwrap_or_default();
-            if is_new(self, key) && !value.is_empty() && baggage::are_octets(value) {
-                self.take(member, PREFIX.len() + at);
-                continue;
+        let mut list = header;
+        while !list.is_empty() {
+            list = list.trim_ascii_start();
+            let mut end = self.run(list);
+            if end == 0 {
+                end = list.iter().position(|&byte| byte == b',').unwrap_or(list.len());
+                self.single(list.get(..end).unwrap_or_default());
             }
-            let Some((key, value)) = baggage::key_and_value(rest) else { continue };
-            if is_new(self, key) && !value.is_empty() {
-                self.take(&encoded(key, value), PREFIX.len() + key.len());
-            }
+            list = list.get(end + 1..).unwrap_or_default();
         }
     }
 
-    /// Takes in a member that is legal as it is.
-    fn take(&mut self, member: &[u8], equals: usize) {
-        let key = member.get(PREFIX.len()..equals).unwrap_or_default();
-        let is_essential = is_essential_key(key);
-        if member.len() > MEMBER_MAX || self.is_full && !is_essential {
+    /// Takes in the members at the front of a list for as long as they are ours, as they should be,
+    /// and new; all in one piece. Says where that ends.
+    fn run(&mut self, list: &[u8]) -> usize {
+        let before = self.bytes.len() + usize::from(!self.bytes.is_empty());
+        let (mut at, mut run) = (0, 0);
+        while let Some(Plain { equals, end }) = plain(list.get(at..).unwrap_or_default()) {
+            let key = list.get(at + PREFIX.len()..at + equals).unwrap_or_default();
+            let start = before + at;
+            let has_room = !self.is_full
+                && self.entries.len() < MEMBERS_MAX
+                && end <= MEMBER_MAX
+                && start + end <= BYTES_MAX;
+            if !has_room || self.taken & bit_of(key) != 0 {
+                break;
+            }
+            self.taken |= bit_of(key);
+            self.entries.push(Entry { start, equals: start + equals, end: start + end });
+            run = at + end;
+            at = run + 1;
+        }
+        if run > 0 {
+            self.append(list.get(..run).unwrap_or_default());
+        }
+        run
+    }
+
+    /// Takes in any one member, if it is ours and new.
+    fn single(&mut self, member: &[u8]) {
+        let Some(rest) = member.strip_prefix(PREFIX.as_bytes()) else { return };
+        let Some((key, value)) = baggage::key_and_value(rest) else { return };
+        let is_key = !key.is_empty() && key.iter().copied().all(baggage::is_token);
+        if is_key && !value.is_empty() && self.find(key).is_none() {
+            self.take(key, &encoded(key, value));
+        }
+    }
+
+    /// Takes in a new member that is legal as it is.
+    fn take(&mut self, key: &[u8], member: &[u8]) {
+        if member.len() > MEMBER_MAX || self.is_full && !is_essential_key(key) {
             return;
         }
         while self.bytes.len() + 1 + member.len() > BYTES_MAX || self.entries.len() == MEMBERS_MAX {
             self.is_full = true;
-            if !is_essential || !self.evict() {
+            if !is_essential_key(key) || !self.evict() {
                 return;
             }
         }
+        self.append(member);
+        let end = self.bytes.len();
+        let start = end - member.len();
+        let equals = start + PREFIX.len() + key.len();
+        self.entries.push(Entry { start, equals, end });
+        self.taken |= bit_of(key);
+    }
+
+    fn append(&mut self, members: &[u8]) {
         if !self.bytes.is_empty() {
             self.bytes.push(b',');
         }
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(member);
-        self.entries.push(Entry { start, equals: start + equals, end: self.bytes.len() });
+        self.bytes.extend_from_slice(members);
     }
 
     /// Gives up the last member that is not essential.
@@ -171,6 +203,30 @@ impl Intake {
     pub(super) fn finish(self) -> Bytes {
         self.bytes
     }
+}
+
+/// A member of ours that is as it should be, at the front of a list.
+struct Plain {
+    /// Where the `=` is.
+    equals: usize,
+    end: usize,
+}
+
+/// The first member of a list, if it is such a one. Looks at each byte once.
+fn plain(list: &[u8]) -> Option<Plain> {
+    let rest = list.strip_prefix(PREFIX.as_bytes())?;
+    let key = rest.iter().position(|&byte| !baggage::is_token(byte)).filter(|&key| key > 0)?;
+    let value = rest.get(key..)?.strip_prefix(b"=")?;
+    let len = value.iter().position(|&byte| !baggage::is_octet(byte)).unwrap_or(value.len());
+    let equals = PREFIX.len() + key;
+    let is_whole = len > 0 && matches!(value.get(len), None | Some(b','));
+    is_whole.then_some(Plain { equals, end: equals + 1 + len })
+}
+
+/// One of 64 for a key; of those that Sentry's SDKs send, no two have the same.
+fn bit_of(key: &[u8]) -> u64 {
+    let at = |byte: Option<&u8>| byte.map_or(0, |&byte| usize::from(byte));
+    1 << ((key.len() + at(key.last()) + 5 * at(key.first())) % 64)
 }
 
 /// A member whose value has bytes in it that may not stand there. Beyond what is taken of a member

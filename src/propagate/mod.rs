@@ -52,7 +52,8 @@ pub(crate) const ENQUEUED_TIME: &str = "sentry-task-enqueued-time";
 /// Whether a name is `expected`, which is lower case, with `-` or `_`.
 pub(crate) fn is_named(name: &[u8], expected: &str) -> bool {
     let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.len() == expected.len() && name.iter().map(fold).eq(expected.bytes())
+    name == expected.as_bytes()
+        || name.len() == expected.len() && name.iter().map(fold).eq(expected.bytes())
 }
 
 /// Header text of a fixed greatest length, which is ASCII.

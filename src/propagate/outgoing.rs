@@ -61,10 +61,10 @@ pub(crate) fn site_members(
     let said = |text: Option<&'_ str>| text.is_some_and(|text| !text.is_empty());
     if said(public_key) {
         for (key, value) in [
-            ("public_key", public_key),
-            ("org_id", org_id),
-            ("environment", environment),
-            ("release", release),
+            ("sentry-public_key=", public_key),
+            ("sentry-org_id=", org_id),
+            ("sentry-environment=", environment),
+            ("sentry-release=", release),
         ] {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 dsc::push(&mut out, key, value.as_bytes());
@@ -242,7 +242,7 @@ fn members(trace_id: &[u8], sampled: Option<bool>, dsc: Dsc<'_>) -> Bytes {
             // The longest one stands last: it is the one that would have to go.
             let is_fit = |name: &&str| !name.is_empty() && name.len() <= TRANSACTION_MAX;
             if let (Some(_), Some(name)) = (rate, transaction.filter(is_fit)) {
-                dsc::push(&mut out, "transaction", name.as_bytes());
+                dsc::push(&mut out, "sentry-transaction=", name.as_bytes());
             }
         }
     }

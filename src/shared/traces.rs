@@ -150,11 +150,13 @@ fn insert_into(table: &[Place], key: u64, continued: &Continued, dsc: &[u8]) -> 
     ] {
         to.store(word, Ordering::Relaxed);
     }
-    for (to, bytes) in context.iter().zip(dsc.chunks(8)) {
+    let (words, rest) = dsc.as_chunks();
+    for (to, word) in context.iter().zip(words) {
+        to.store(u64::from_le_bytes(*word), Ordering::Relaxed);
+    }
+    if let Some(to) = context.get(words.len()) {
         let mut word = [0; 8];
-        for (to, from) in word.iter_mut().zip(bytes) {
-            *to = *from;
-        }
+        word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
         to.store(u64::from_le_bytes(word), Ordering::Relaxed);
     }
     // ORDERING: Release, with the first load in `read`: who sees the key sees the words.

@@ -1,5 +1,10 @@
 //! What is kept of a stranger's context, and how it is read.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::Config;
+
 use super::*;
 
 fn taken(headers: &[&[u8]]) -> String {
@@ -39,6 +44,44 @@ fn ours_are_kept_as_they_came_and_others_not() {
         assert_eq!(taken(&[header.as_bytes()]), expected, "{header:?}");
     }
     assert_eq!(taken(&[b"sentry-a=\xff\xfe"]), "sentry-a=%FF%FE");
+}
+
+/// Member by member, each taken apart and put together again, whatever it looks like.
+fn taken_slowly(header: &[u8]) -> String {
+    let mut list = Vec::<(Vec<u8>, Vec<u8>)>::new();
+    for member in baggage::members(header) {
+        let Some(rest) = member.strip_prefix(b"sentry-") else { continue };
+        let Some((key, value)) = baggage::key_and_value(rest) else { continue };
+        let is_token = !key.is_empty() && key.iter().all(|&byte| baggage::is_token(byte));
+        if is_token && !value.is_empty() && list.iter().all(|(other, _)| other != key) {
+            list.push((key.to_owned(), encoded(key, value).to_vec()));
+        }
+    }
+    let members: Vec<_> = list.into_iter().map(|(_, member)| member).collect();
+    String::from_utf8(members.join(&b',')).unwrap()
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, cases: 4000, ..Config::default() })]
+    /// Looking at most members only once takes what looking closely at each takes.
+    #[test]
+    fn one_look_finds_what_a_close_look_finds(
+        parts in vec(select(vec![
+            "sentry-", "sentry-a=1", "sentry-ab=2", "sentry-trace_id=4c79", "sentry-org_id=1", "a", "b",
+            "trace_id", "=", "=", ",", ",", ",", " ", "\t", ";", "%", "%20", "\"", "\\", "\r", "é", "/",
+        ]), 0..24),
+    ) {
+        let header = parts.concat();
+        prop_assert_eq!(taken(&[header.as_bytes()]), taken_slowly(header.as_bytes()));
+    }
+}
+
+#[test]
+fn usual_keys_have_bits_of_their_own() {
+    let keys = "trace_id public_key sample_rate sampled sample_rand release environment \
+                transaction org_id replay_id user_segment user_id";
+    let bits = keys.split_ascii_whitespace().map(|key| bit_of(key.as_bytes()));
+    assert_eq!(bits.fold(0, |all, bit| all | bit).count_ones(), 12);
 }
 
 #[test]
@@ -145,8 +188,8 @@ fn pieces_are_whole_members_and_join_to_the_list() {
 #[test]
 fn own_values_are_encoded_but_for_what_needs_it_nowhere() {
     let mut out = Bytes::new();
-    push(&mut out, "a", b"AZaz09-._~");
-    push(&mut out, "b", "my app@1.0+2/3,=;\"%\\\r\n\0\u{7f}é".as_bytes());
+    push(&mut out, "sentry-a=", b"AZaz09-._~");
+    push(&mut out, "sentry-b=", "my app@1.0+2/3,=;\"%\\\r\n\0\u{7f}é".as_bytes());
     assert_eq!(
         std::str::from_utf8(&out).unwrap(),
         "sentry-a=AZaz09-._~,sentry-b=my%20app%401.0%2B2%2F3%2C%3D%3B%22%25%5C%0D%0A%00%7F%C3%A9"
