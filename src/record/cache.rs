@@ -1,8 +1,8 @@
 //! A thread's short way from a text to its number.
 //!
-//! Two places for each address and length: a literal always comes from the same place. The bytes
-//! are compared all the same, since a buffer that is filled anew has the address of the old text. A
-//! miss asks the name table, which allocates when the text is new.
+//! Two places for each text, by the address at which it ends: a literal always comes from the same
+//! place. The bytes are compared all the same, since a buffer that is filled anew has the address
+//! of the old text. A miss asks the name table, which allocates when the text is new.
 
 use std::cell::Cell;
 
@@ -13,7 +13,8 @@ use super::local::{LOCAL, Local};
 
 const PLACES: usize = 256;
 
-/// Places by address.
+/// Places by address, multiplied by the golden ratio (Knuth, TAOCP 6.4): literals lie side by side,
+/// and no two that end less than 144 bytes apart have the same place.
 pub(super) struct Cache {
     places: [Place; PLACES],
 }
@@ -38,7 +39,7 @@ impl Cache {
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "eight bits index 256 places")]
     fn places_of(&self, address: usize, len: usize) -> (&Place, &Place) {
-        let mixed = (address ^ len << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        let mixed = address.wrapping_add(len).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
         (&self.places[mixed], &self.places[mixed ^ 1])
     }
 
@@ -128,6 +129,15 @@ mod tests {
                 other.replace_range(at..=at, "y");
                 assert!(!is_same(&text, &other), "{at} of {len}");
             }
+        }
+    }
+
+    #[test]
+    fn neighbours_have_places_of_their_own() {
+        let cache = Cache::new();
+        for apart in 1..144 {
+            let [one, other] = [0, apart].map(|at| cache.places_of(0x5555_0000 + at, 8).0);
+            assert!(!std::ptr::eq(one, other), "{apart}");
         }
     }
 
