@@ -3,6 +3,8 @@
 use super::Short;
 
 const MILLION: u32 = 1_000_000;
+/// A longer number is none.
+const LEN_MAX: usize = 64;
 
 /// What was read: whole millionths, and whether something smaller was behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,25 +25,25 @@ pub(super) fn parse_rand(text: &[u8]) -> Option<u32> {
     parse(text).map(|number| number.whole).filter(|&rand| rand < MILLION)
 }
 
-/// `0.` and at most six digits, as nearly every number comes; others are [`parse_any`]'s.
+/// `0.` and digits, as nearly every number comes; all others are [`parse_any`]'s.
 fn parse(text: &[u8]) -> Option<Millionths> {
-    let Some(digits) = text.strip_prefix(b"0.").filter(|digits| digits.len() <= 6) else {
+    let Some(digits) = text.strip_prefix(b"0.").filter(|_| text.len() <= LEN_MAX) else {
         return parse_any(text);
     };
-    let mut whole = 0;
-    for place in 0..6 {
+    let mut number = Millionths { whole: 0, has_more: false };
+    for place in 0..digits.len().max(6) {
         let digit = digits.get(place).map_or(0, |digit| digit.wrapping_sub(b'0'));
-        if digit > 9 {
-            return parse_any(text);
+        match place {
+            _ if digit > 9 => return parse_any(text),
+            0..6 => number.whole = number.whole * 10 + u32::from(digit),
+            _ => number.has_more |= digit != 0,
         }
-        whole = whole * 10 + u32::from(digit);
     }
-    Some(Millionths { whole, has_more: false })
+    Some(number)
 }
 
-/// A number of at most 64 characters with digits, a point, an exponent; no sign in front.
+/// A number of at most [`LEN_MAX`] characters with digits, a point, an exponent; no sign in front.
 fn parse_any(text: &[u8]) -> Option<Millionths> {
-    const LEN_MAX: usize = 64;
     if text.len() > LEN_MAX {
         return None;
     }
@@ -139,6 +141,10 @@ mod tests {
             ("1E-5", Some(10)),
             ("2.5e-1", Some(250_000)),
             ("0.0025e+2", Some(250_000)),
+            ("0.5e-1", Some(50_000)),
+            ("0.12389261611242897", Some(123_893)),
+            ("0.12300000000000000", Some(123_000)),
+            ("0.", Some(0)),
             ("1e-9", Some(1)),
             ("0e999", Some(0)),
             ("1.0000001", None),
@@ -153,6 +159,9 @@ mod tests {
             ("", None),
             (".", None),
             ("0.5.0", None),
+            ("0.:", None),
+            ("0.1/", None),
+            ("0.1234567x", None),
             ("0,5", None),
             ("1e", None),
             ("1e-", None),
@@ -168,6 +177,9 @@ mod tests {
         }
         assert_eq!(parse_rate(&[b'0'; 64]), Some(0));
         assert_eq!(parse_rate(&[b'0'; 65]), None);
+        let long = |digits: usize| format!("0.{}", "0".repeat(digits));
+        assert_eq!(parse_rate(long(62).as_bytes()), Some(0));
+        assert_eq!(parse_rate(long(63).as_bytes()), None);
         assert_eq!(parse_rate(&[0xff]), None);
     }
 
@@ -178,6 +190,7 @@ mod tests {
             ("0.999999", Some(999_999)),
             ("0.9999999", Some(999_999)),
             ("0.1234567890123456789", Some(123_456)),
+            ("0.1e-2", Some(1_000)),
             ("5.3e-8", Some(0)),
             ("1.0", None),
             ("1", None),

@@ -48,9 +48,8 @@ fn is_essential_key(key: &[u8]) -> bool {
     )
 }
 
-/// Appends a member of our own, with a comma before it if it is not the first. Of its value all is
-/// encoded but what needs it nowhere.
-/// `key` is with its prefix and its `=`.
+/// Appends a member of our own, with a comma before it if it is not the first: `key`, which is with
+/// its prefix and its `=`, and the value, of which all is encoded but what needs it nowhere.
 pub(super) fn push(out: &mut Bytes, key: &str, value: &[u8]) {
     if !out.is_empty() {
         out.push(b',');
@@ -108,7 +107,7 @@ impl Intake {
     }
 
     /// Takes in the members at the front of a list for as long as they are ours, as they should be,
-    /// and new; all in one piece. Says where that ends.
+    /// and new; all in one piece. Says where that ends; 0 if there is none.
     fn run(&mut self, list: &[u8]) -> usize {
         let before = self.bytes.len() + usize::from(!self.bytes.is_empty());
         let (mut at, mut run) = (0, 0);
@@ -138,14 +137,17 @@ impl Intake {
         let Some(rest) = member.strip_prefix(PREFIX.as_bytes()) else { return };
         let Some((key, value)) = baggage::key_and_value(rest) else { return };
         let is_key = !key.is_empty() && key.iter().copied().all(baggage::is_token);
-        if is_key && !value.is_empty() && self.find(key).is_none() {
+        // Encoded it is no shorter.
+        let is_short = PREFIX.len() + key.len() + 1 + value.len() <= MEMBER_MAX;
+        let has_room = is_short && (!self.is_full || is_essential_key(key));
+        if is_key && !value.is_empty() && has_room && self.find(key).is_none() {
             self.take(key, &encoded(key, value));
         }
     }
 
     /// Takes in a new member that is legal as it is.
     fn take(&mut self, key: &[u8], member: &[u8]) {
-        if member.len() > MEMBER_MAX || self.is_full && !is_essential_key(key) {
+        if member.len() > MEMBER_MAX {
             return;
         }
         while self.bytes.len() + 1 + member.len() > BYTES_MAX || self.entries.len() == MEMBERS_MAX {
@@ -229,9 +231,8 @@ fn bit_of(key: &[u8]) -> u64 {
     1 << ((key.len() + at(key.last()) + 5 * at(key.first())) % 64)
 }
 
-/// A member whose value has bytes in it that may not stand there. Beyond what is taken of a member
-/// it is cut, and will not be taken.
-#[cold]
+/// A member put together anew, with what may not stand in its value encoded. Beyond what is taken of
+/// a member that may be cut, and will not be taken.
 fn encoded(key: &[u8], value: &[u8]) -> Bytes {
     let mut member = Bytes::new();
     for part in [PREFIX.as_bytes(), key, b"="] {

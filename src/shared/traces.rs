@@ -154,7 +154,7 @@ fn insert_into(table: &[Place], key: u64, continued: &Continued, dsc: &[u8]) -> 
     for (to, word) in context.iter().zip(words) {
         to.store(u64::from_le_bytes(*word), Ordering::Relaxed);
     }
-    if let Some(to) = context.get(words.len()) {
+    if let Some(to) = context.get(words.len()).filter(|_| !rest.is_empty()) {
         let mut word = [0; 8];
         word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
         to.store(u64::from_le_bytes(word), Ordering::Relaxed);

@@ -46,33 +46,57 @@ fn ours_are_kept_as_they_came_and_others_not() {
     assert_eq!(taken(&[b"sentry-a=\xff\xfe"]), "sentry-a=%FF%FE");
 }
 
-/// Member by member, each taken apart and put together again, whatever it looks like.
-fn taken_slowly(header: &[u8]) -> String {
-    let mut list = Vec::<(Vec<u8>, Vec<u8>)>::new();
-    for member in baggage::members(header) {
-        let Some(rest) = member.strip_prefix(b"sentry-") else { continue };
-        let Some((key, value)) = baggage::key_and_value(rest) else { continue };
-        let is_token = !key.is_empty() && key.iter().all(|&byte| baggage::is_token(byte));
-        if is_token && !value.is_empty() && list.iter().all(|(other, _)| other != key) {
-            list.push((key.to_owned(), encoded(key, value).to_vec()));
-        }
+/// Member by member, each looked at closely, whatever it is.
+fn taken_slowly(headers: &[String]) -> String {
+    let mut intake = Intake::default();
+    for member in headers.iter().flat_map(|header| baggage::members(header.as_bytes())) {
+        intake.single(member);
     }
-    let members: Vec<_> = list.into_iter().map(|(_, member)| member).collect();
-    String::from_utf8(members.join(&b',')).unwrap()
+    String::from_utf8(intake.finish().to_vec()).unwrap()
+}
+
+/// A header of anything that members are made of, with whole ones among it, some too long and some
+/// too many.
+fn header() -> impl Strategy<Value = String> {
+    let part = select(vec![
+        "sentry-",
+        "sentry-a=1",
+        "sentry-ab=2",
+        "sentry-trace_id=4c79",
+        "sentry-org_id=1",
+        "a",
+        "b",
+        "trace_id",
+        "=",
+        "=",
+        ",",
+        ",",
+        ",",
+        " ",
+        "\t",
+        ";",
+        "%",
+        "%20",
+        "\"",
+        "\\",
+        "\r",
+        "é",
+        "/",
+    ]);
+    let whole = (0..100_u8, prop_oneof![4 => 1..9_usize, 1 => 900..1030_usize])
+        .prop_map(|(key, len)| format!(",sentry-k{key}={},", "x".repeat(len)));
+    let parts = prop_oneof![2 => part.prop_map(str::to_owned), 1 => whole];
+    vec(parts, 0..150).prop_map(|parts| parts.concat())
 }
 
 proptest! {
-    #![proptest_config(Config { failure_persistence: None, cases: 4000, ..Config::default() })]
+    #![proptest_config(Config { failure_persistence: None, cases: 2000, ..Config::default() })]
     /// Looking at most members only once takes what looking closely at each takes.
     #[test]
-    fn one_look_finds_what_a_close_look_finds(
-        parts in vec(select(vec![
-            "sentry-", "sentry-a=1", "sentry-ab=2", "sentry-trace_id=4c79", "sentry-org_id=1", "a", "b",
-            "trace_id", "=", "=", ",", ",", ",", " ", "\t", ";", "%", "%20", "\"", "\\", "\r", "é", "/",
-        ]), 0..24),
-    ) {
-        let header = parts.concat();
-        prop_assert_eq!(taken(&[header.as_bytes()]), taken_slowly(header.as_bytes()));
+    fn one_look_finds_what_a_close_look_finds(mut headers in vec(header(), 1..4)) {
+        headers.retain(|header| header.len() <= READ_MAX);
+        let all: Vec<_> = headers.iter().map(String::as_bytes).collect();
+        prop_assert_eq!(taken(&all), taken_slowly(&headers));
     }
 }
 
@@ -129,6 +153,11 @@ fn no_more_members_than_a_header_takes() {
     let others: Vec<_> = (0..80).map(|n| format!("sentry-k{n}={n}")).collect();
     assert_eq!(taken(&[others.join(",").as_bytes()]), others[..64].join(","));
     let with = format!("{},sentry-trace_id=1", others.join(","));
+    assert_eq!(taken(&[with.as_bytes()]), format!("{},sentry-trace_id=1", others[..63].join(",")));
+    // Also those that could be taken at one look: their keys have bits of their own.
+    let full = others[..64].join(",");
+    assert_eq!(taken(&[format!("{full},sentry-z=1").as_bytes()]), full);
+    let with = format!("{full},sentry-trace_id=1");
     assert_eq!(taken(&[with.as_bytes()]), format!("{},sentry-trace_id=1", others[..63].join(",")));
 }
 
