@@ -104,7 +104,7 @@ pub struct Config {
     /// At most 256 characters, of which 200 are sent; no control characters, not spaces alone. An
     /// empty text sends none.
     pub server_name: Option<String>,
-    /// Reserved for logging what the library does; so far it changes nothing. Default:
+    /// Logs what becomes of each envelope, through the `log` crate at the level debug. Default:
     /// `SENTRY_DEBUG` (`1`, `true`, `t`, `yes`, `y`, `on` or `0`, `false`, `f`, `no`, `n`, `off`),
     /// else off.
     ///

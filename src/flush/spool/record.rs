@@ -57,7 +57,7 @@ impl Head {
     pub(crate) fn new(pieces: [&[u8]; 2], count: Count, nanos: u64) -> Option<Self> {
         let length = pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let length = u32::try_from(length).ok().filter(|&length| length <= PAYLOAD_BYTES_MAX)?;
-        // An envelope of four milliard spans is not one that fits.
+        // An envelope of four billion spans is not one that fits.
         let narrow = |number| u32::try_from(number).unwrap_or(u32::MAX);
         let (transactions, spans) = (narrow(count.transactions), narrow(count.spans));
         let mut head = Self { is_done: false, crc: 0, length, transactions, spans, nanos };

@@ -191,7 +191,7 @@ fn checksum(slot: &Slot) -> u64 {
     slot[..WORDS - 1].iter().fold(17, |sum, word| sum.rotate_left(7) ^ word)
 }
 
-/// A milliard slots, each with a checksum, through one ring, with as many chunk changes as the
+/// A billion (1e9) slots, each with a checksum, through one ring, with as many chunk changes as the
 /// small chunks of tests make; roots' runs of 1 to 50 slots, taken back now and then.
 #[test]
 #[ignore = "takes minutes: run by scripts/ring-volume"]
