@@ -14,7 +14,7 @@ macro_rules! span_methods {
             /// before.
             #[inline]
             pub fn set_tag(&mut self, key: impl IntoName, value: impl IntoValue) -> &mut Self {
-                crate::span::set(self.at().handle(), Kind::Tag, &key, value.to_value());
+                crate::span::set(self.at().handle(), Kind::Tag, key, value);
                 self
             }
 
@@ -22,7 +22,7 @@ macro_rules! span_methods {
             /// key counts. Costs as for [`set_tag`](Self::set_tag).
             #[inline]
             pub fn set_data(&mut self, key: impl IntoName, value: impl IntoValue) -> &mut Self {
-                crate::span::set(self.at().handle(), Kind::Data, &key, value.to_value());
+                crate::span::set(self.at().handle(), Kind::Data, key, value);
                 self
             }
 
@@ -36,7 +36,7 @@ macro_rules! span_methods {
                 {
                     let at = self.at();
                     if at.handle().is_recording() {
-                        crate::span::set(at.handle(), Kind::Data, &key, value().to_value());
+                        crate::span::set(at.handle(), Kind::Data, key, value());
                     }
                 }
                 self
@@ -141,7 +141,7 @@ macro_rules! local_methods {
             /// [`start_child`](crate::start_child).
             #[inline]
             pub fn start_child(&self, op: impl IntoName, description: impl IntoName) -> Span {
-                Span::open_of(self.handle, &op, &description)
+                Span::open_of(self.handle, op, description)
             }
 
             /// Gives the span another start, for work that began before the span could be started.

@@ -57,6 +57,8 @@ mod sealed {
     pub trait ToName {
         /// Its number.
         fn id(&self) -> Number;
+        /// Its number, if it is one of the table's, and found at once.
+        fn known(&self) -> Option<Number>;
         /// Its text.
         fn text(&self) -> &str;
     }
@@ -83,6 +85,11 @@ impl<T: ToName + ?Sized> ToName for &T {
     }
 
     #[inline]
+    fn known(&self) -> Option<Number> {
+        (**self).known()
+    }
+
+    #[inline]
     fn text(&self) -> &str {
         (**self).text()
     }
@@ -98,6 +105,12 @@ impl ToName for Name {
     }
 
     #[inline]
+    fn known(&self) -> Option<Number> {
+        // `look_up` keeps no other.
+        Some(Number(NameId(self.id.load(Ordering::Relaxed)))).filter(|id| id.0 != NameId::NONE)
+    }
+
+    #[inline]
     fn text(&self) -> &str {
         self.text
     }
@@ -107,6 +120,11 @@ impl ToName for str {
     #[inline]
     fn id(&self) -> Number {
         Number(record::name_id(self))
+    }
+
+    #[inline]
+    fn known(&self) -> Option<Number> {
+        Some(self.id()).filter(|id| id.0 != NameId::INLINE)
     }
 
     #[inline]
@@ -122,6 +140,11 @@ impl ToName for String {
     }
 
     #[inline]
+    fn known(&self) -> Option<Number> {
+        Some(self.id()).filter(|id| id.0 != NameId::INLINE)
+    }
+
+    #[inline]
     fn text(&self) -> &str {
         self
     }
@@ -131,6 +154,11 @@ impl ToName for Cow<'_, str> {
     #[inline]
     fn id(&self) -> Number {
         Number(record::name_id(self))
+    }
+
+    #[inline]
+    fn known(&self) -> Option<Number> {
+        Some(self.id()).filter(|id| id.0 != NameId::INLINE)
     }
 
     #[inline]

@@ -142,17 +142,10 @@ fn start(
     let admission = admit_by_rules(options, op_id, op, name);
     let handle = match admission.refused() {
         Some(handle) => handle,
-        None => {
-            let name_id = name.id().0;
-            let handle = match options.incoming {
-                Some(incoming) => record::open_continued(admission, op_id, name_id, incoming),
-                None => record::open_root(admission, op_id, name_id),
-            };
-            if op_id == NameId::INLINE || name_id == NameId::INLINE {
-                span::inline_names(handle, (op_id, op.text()), (name_id, name.text()));
-            }
-            handle
-        }
+        None => span::open_named(op, name, |op, name| match options.incoming {
+            Some(incoming) => record::open_continued(admission, op, name, incoming),
+            None => record::open_root(admission, op, name),
+        }),
     };
     Transaction::new(handle)
 }

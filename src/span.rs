@@ -33,7 +33,7 @@ pub(crate) type OnThisThread = PhantomData<*const ()>;
 /// ```
 #[inline]
 pub fn start_child(op: impl IntoName, description: impl IntoName) -> Span {
-    if record::has_parent() { Span::open(None, &op, &description) } else { Span::NONE }
+    if record::has_parent() { Span::open(None, op, description) } else { Span::NONE }
 }
 
 /// A child span. It ends when it is dropped, or by [`finish`](Self::finish).
@@ -67,22 +67,18 @@ impl Span {
     #[inline]
     pub(crate) fn open(
         parent: Option<Handle>,
-        op: &impl IntoName,
-        description: &impl IntoName,
+        op: impl IntoName,
+        description: impl IntoName,
     ) -> Self {
-        let (op_id, description_id) = (op.id().0, description.id().0);
-        let handle = match parent {
-            None => record::open_child(op_id, description_id),
-            Some(parent) => record::open_child_of(parent, op_id, description_id),
-        };
-        if op_id == NameId::INLINE || description_id == NameId::INLINE {
-            inline_names(handle, (op_id, op.text()), (description_id, description.text()));
-        }
+        let handle = open_named(op, description, move |op, description| match parent {
+            None => record::open_child(op, description),
+            Some(parent) => record::open_child_of(parent, op, description),
+        });
         Self { handle, on_this_thread: PhantomData }
     }
 
     #[inline]
-    pub(crate) fn open_of(parent: Handle, op: &impl IntoName, description: &impl IntoName) -> Self {
+    pub(crate) fn open_of(parent: Handle, op: impl IntoName, description: impl IntoName) -> Self {
         if parent.is_recording() { Self::open(Some(parent), op, description) } else { Self::NONE }
     }
 
@@ -120,25 +116,57 @@ impl Drop for Span {
     }
 }
 
-/// Texts that the name table had no room for go into the ring.
+/// Opens what has two names.
+#[inline]
+pub(crate) fn open_named(
+    op: impl IntoName,
+    description: impl IntoName,
+    open: impl Fn(NameId, NameId) -> Handle + Copy,
+) -> Handle {
+    match (op.known(), description.known()) {
+        (Some(op), Some(description)) => open(op.0, description.0),
+        _ => open_named_slowly(op, description, open),
+    }
+}
+
+/// At a name's first use, and where the name table has no room: then the text goes into the ring.
 #[cold]
 #[inline(never)]
-pub(crate) fn inline_names(handle: Handle, op: (NameId, &str), description: (NameId, &str)) {
-    for (kind, (id, text)) in [(Kind::Op, op), (Kind::Description, description)] {
+fn open_named_slowly(
+    op: impl IntoName,
+    description: impl IntoName,
+    open: impl Fn(NameId, NameId) -> Handle,
+) -> Handle {
+    let (op_id, description_id) = (op.id().0, description.id().0);
+    let handle = open(op_id, description_id);
+    for (kind, id, text) in
+        [(Kind::Op, op_id, op.text()), (Kind::Description, description_id, description.text())]
+    {
         if id == NameId::INLINE && handle.is_recording() {
             record::attribute(handle, kind, NameId::INLINE, Value::Text(text));
         }
     }
+    handle
 }
 
 /// Writes a tag or data. Always inlined, so that the value's type is known: 37 instructions less.
 #[inline(always)]
-pub(crate) fn set(handle: Handle, kind: Kind, key: &impl IntoName, value: Value<'_>) {
+pub(crate) fn set(handle: Handle, kind: Kind, key: impl IntoName, value: impl IntoValue) {
     if handle.is_recording() {
-        match key.id().0 {
-            NameId::INLINE => record::attribute_with_name(handle, kind, key.text(), value),
-            id => record::attribute(handle, kind, id, value),
+        match key.known() {
+            Some(key) => record::attribute(handle, kind, key.0, value.to_value()),
+            None => set_slowly(handle, kind, key, value),
         }
+    }
+}
+
+/// At a key's first use, and where the name table has no room.
+#[cold]
+#[inline(never)]
+fn set_slowly(handle: Handle, kind: Kind, key: impl IntoName, value: impl IntoValue) {
+    match key.id().0 {
+        NameId::INLINE => record::attribute_with_name(handle, kind, key.text(), value.to_value()),
+        id => record::attribute(handle, kind, id, value.to_value()),
     }
 }
 

@@ -8,8 +8,8 @@ use crate::methods::{local_methods, span_methods};
 use crate::name::IntoName;
 use crate::options;
 use crate::propagate::TraceHeaders;
-use crate::record::{self, Handle};
-use crate::shared::id::{NameId, SpanId, TraceId};
+use crate::record::{self, Admission, Handle};
+use crate::shared::id::{SpanId, TraceId};
 use crate::shared::layout::Kind;
 use crate::span::{self, OnThisThread, Span, SpanRef};
 use crate::status::SpanStatus;
@@ -30,22 +30,28 @@ use crate::value::IntoValue;
 /// ```
 #[inline]
 pub fn start_transaction(op: impl IntoName, name: impl IntoName) -> Transaction {
-    let mut admission = record::admit();
-    if admission.is_open() {
-        admission = options::admit(&op, &name);
+    let admission = record::admit();
+    match admission.refused() {
+        None => start_kept(admission, op, name),
+        Some(_) if admission.is_open() => start_by_rules(op, name),
+        Some(handle) => Transaction::new(handle),
     }
-    let handle = match admission.refused() {
-        Some(handle) => handle,
-        None => {
-            let (op_id, name_id) = (op.id().0, name.id().0);
-            let handle = record::open_root(admission, op_id, name_id);
-            if op_id == NameId::INLINE || name_id == NameId::INLINE {
-                span::inline_names(handle, (op_id, op.text()), (name_id, name.text()));
-            }
-            handle
-        }
-    };
-    Transaction { handle, on_this_thread: PhantomData }
+}
+
+// What is left out needs no stack, so what is not has functions of its own.
+#[inline(never)]
+fn start_kept(admission: Admission, op: impl IntoName, name: impl IntoName) -> Transaction {
+    let open = move |op, name| record::open_root(admission, op, name);
+    Transaction::new(span::open_named(op, name, open))
+}
+
+#[inline(never)]
+fn start_by_rules(op: impl IntoName, name: impl IntoName) -> Transaction {
+    let admission = options::admit(&op, &name);
+    match admission.refused() {
+        Some(handle) => Transaction::new(handle),
+        None => start_kept(admission, op, name),
+    }
 }
 
 impl Transaction {
@@ -106,11 +112,9 @@ impl Transaction {
         if !self.handle.is_recording() {
             return SpanRef::new(Handle::NONE);
         }
-        let (op_id, description_id) = (op.id().0, description.id().0);
-        let handle = record::step(self.handle, op_id, description_id);
-        if op_id == NameId::INLINE || description_id == NameId::INLINE {
-            span::inline_names(handle, (op_id, op.text()), (description_id, description.text()));
-        }
+        let root = self.handle;
+        let open = move |op, description| record::step(root, op, description);
+        let handle = span::open_named(op, description, open);
         SpanRef::new(handle)
     }
 
