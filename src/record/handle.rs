@@ -13,10 +13,11 @@ use super::local::LOCAL;
 /// What a guard holds: which span, and where its line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Handle {
-    /// 0: nothing is recorded.
+    /// 0: it is [`NONE`](Self::NONE).
     pub(super) key: u64,
-    /// Depth of the line; [`UNSAMPLED`] added for a transaction that sampling left out,
-    /// [`VISITING`] for a line that was entered.
+    /// Depth of the line; [`UNSAMPLED`] added for a transaction that sampling left out, and for
+    /// nothing, so that one bit says that nothing is recorded; [`VISITING`] for a line that was
+    /// entered.
     pub(super) place: u64,
 }
 
@@ -27,7 +28,7 @@ pub(super) const VISITING: u64 = meta::ENTERED << 32;
 
 impl Handle {
     /// The handle of nothing.
-    pub(crate) const NONE: Self = Self { key: 0, place: 0 };
+    pub(crate) const NONE: Self = Self { key: 0, place: UNSAMPLED };
 
     #[inline]
     pub(crate) const fn is_none(self) -> bool {
@@ -37,7 +38,7 @@ impl Handle {
     /// Whether what is done with it ends up anywhere.
     #[inline]
     pub(crate) const fn is_recording(self) -> bool {
-        self.key != 0 && self.place & UNSAMPLED == 0
+        self.place & UNSAMPLED == 0
     }
 
     /// Itself, as everything that has a place says where it is.
@@ -78,6 +79,9 @@ pub(crate) fn current_root() -> Option<Handle> {
         .try_with(|local| {
             let lane = local.lane()?;
             let top = lane.spans.entry(lane.spans.len().checked_sub(1)?);
+            if top.root == 0 {
+                return None;
+            }
             let mut handle = handle_at(lane, top.root, top.root_depth());
             if top.meta & meta::UNSAMPLED != 0 {
                 handle.place |= UNSAMPLED;
