@@ -125,11 +125,12 @@ impl NewChild {
         let [its_key, its_root, _, _, _, its_meta, ..] = parent;
         |line| {
             let [key, root, parent, start, names, meta, header, value] = line;
+            // What has a register first, so that it is free for the others.
+            start.store(self.start, Ordering::Relaxed);
+            names.store(self.names, Ordering::Relaxed);
             key.store(self.key, Ordering::Relaxed);
             root.store(its_root.load(Ordering::Relaxed), Ordering::Relaxed);
             parent.store(its_key.load(Ordering::Relaxed), Ordering::Relaxed);
-            start.store(self.start, Ordering::Relaxed);
-            names.store(self.names, Ordering::Relaxed);
             let inherited = its_meta.load(Ordering::Relaxed) & self.inherits;
             meta.store(inherited | self.flags, Ordering::Relaxed);
             header.store(PLAIN, Ordering::Relaxed);
