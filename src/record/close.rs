@@ -139,25 +139,23 @@ impl Local {
     /// for its record. False: nothing was done.
     #[inline]
     fn close_child_at_once(&self, lane: &Lane, handle: Handle, end: u64) -> bool {
-        let depth = handle.depth();
-        let line = lane.spans.at(depth);
-        let [key, .., bits, _, _] = line;
         let now = lane.spans.state();
+        let Some([below, line]) = lane.spans.pair(now.len().wrapping_sub(2)) else { return false };
+        let [parent, ..] = below;
+        let [key, .., bits, _, _] = line;
+        // Whose key it is that one is it, wherever the handle says that it stands.
         if key.load(Ordering::Relaxed) != handle.key
             || bits.load(Ordering::Relaxed) & meta::UNUSUAL != 0
-            || now.len() != depth + 1
+            || parent.load(Ordering::Relaxed) == 0
         {
-            return false;
-        }
-        let parent = lane.spans.key(depth.wrapping_sub(1));
-        if parent == 0 {
             return false;
         }
         let Some(slot) = self.writer.next_slot() else { return false };
         put_child(slot, line, end);
         self.writer.took_slot();
         lane.spans.pop(now);
-        self.parent.set(parent);
+        // Not kept in a register meanwhile.
+        self.parent.set(parent.load(Ordering::Relaxed));
         true
     }
 
@@ -165,15 +163,14 @@ impl Local {
     /// room for its record. False: nothing was done.
     #[inline]
     fn close_root_at_once(&self, lane: &Lane, handle: Handle, end: u64) -> bool {
-        let depth = handle.depth();
+        let now = lane.spans.state();
+        let Some(depth) = now.len().checked_sub(1) else { return false };
         let line = lane.spans.at(depth);
         let [key, .., bits, lost, _] = line;
         let bits = bits.load(Ordering::Relaxed);
-        let now = lane.spans.state();
         if key.load(Ordering::Relaxed) != handle.key
             || bits & meta::UNUSUAL != 0
             || (bits ^ SETTINGS.state()) & GENERATION != 0
-            || now.len() != depth + 1
         {
             return false;
         }
@@ -196,11 +193,11 @@ impl Local {
     /// trace that it goes on with. False: nothing was done.
     #[inline]
     fn close_unsampled_at_once(&self, lane: &Lane, handle: Handle) -> bool {
-        let depth = handle.depth();
+        let now = lane.spans.state();
+        let Some(depth) = now.len().checked_sub(1) else { return false };
         let [_, root, _, _, _, bits, ..] = lane.spans.at(depth);
         let kind = bits.load(Ordering::Relaxed) & (meta::CONTINUED | meta::ENTERED);
-        let now = lane.spans.state();
-        if root.load(Ordering::Relaxed) != handle.key || kind != 0 || now.len() != depth + 1 {
+        if root.load(Ordering::Relaxed) != handle.key || kind != 0 {
             return false;
         }
         let parent = if depth == 0 { 0 } else { lane.spans.key(depth - 1) };

@@ -352,8 +352,16 @@ impl Local {
         let start = clock::ticks_in_line()?;
         let lane = self.enter()?;
         let now = lane.spans.state();
-        let has_room = now.len() < DEPTH;
-        let handle = has_room.then(|| self.open_child(lane, now, now.len(), start, names, 0));
+        let lines = lane.spans.pair(now.len().wrapping_sub(1));
+        let handle = lines.map(|lines| {
+            let key = self.next_key.get();
+            let child = NewChild { key, start, names, inherits: INHERITED, flags: 0 };
+            lane.spans.push_child_on(now, lines, &child);
+            // Last, when there are registers again.
+            self.next_key.set(key + 1);
+            self.parent.set(key);
+            Handle { key, place: now.len() as u64 }
+        });
         self.leave(lane);
         handle
     }

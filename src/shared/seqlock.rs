@@ -122,6 +122,12 @@ impl OpenSpans {
         &self.entries[depth % DEPTH]
     }
 
+    /// Owner: the entry at `above` and the next one, if there are both.
+    #[inline]
+    pub(crate) fn pair(&self, above: usize) -> Option<&[[AtomicU64; 8]; 2]> {
+        self.entries.get(above..)?.first_chunk()
+    }
+
     /// Owner: the key of an entry.
     #[inline]
     pub(crate) fn key(&self, depth: usize) -> u64 {
@@ -167,6 +173,16 @@ impl OpenSpans {
     #[inline]
     pub(crate) fn push_child(&self, now: State, above: usize, child: &NewChild) {
         self.write_at(now.len(), child.writer(self.at(above)));
+        self.set(now.longer());
+    }
+
+    /// Owner: the same where both lines are at hand: that of the topmost entry, and the next one.
+    #[inline]
+    pub(crate) fn push_child_on(&self, now: State, lines: &[[AtomicU64; 8]; 2], child: &NewChild) {
+        let [above, line] = lines;
+        // ORDERING: Release fence, as in `write_at`.
+        fence(Ordering::Release);
+        child.writer(above)(line);
         self.set(now.longer());
     }
 
