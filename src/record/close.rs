@@ -78,9 +78,9 @@ fn close_root_in(local: &Local, handle: Handle) {
 
 #[inline(never)]
 fn close_root_calmly(local: &Local, handle: Handle) {
-    let end = clock::ticks_in_line().unwrap_or(0);
+    let Some(end) = clock::ticks_in_line() else { return close_root_slowly(handle, None) };
     let Some(lane) = local.enter() else { return };
-    if end == 0 || !local.close_root_at_once(lane, handle, end) {
+    if !local.close_root_at_once(lane, handle, end) {
         return local.close_root_now(handle, end, lane);
     }
     local.leave(lane);
@@ -159,23 +159,19 @@ impl Local {
         true
     }
 
-    /// Ends a transaction as most end: on top of the stack, in its generation, decided on, and with
+    /// Ends a transaction as most end: alone on the stack, in its generation, decided on, and with
     /// room for its record. False: nothing was done.
     #[inline]
     fn close_root_at_once(&self, lane: &Lane, handle: Handle, end: u64) -> bool {
         let now = lane.spans.state();
-        let Some(depth) = now.len().checked_sub(1) else { return false };
-        let line = lane.spans.at(depth);
+        let line = lane.spans.at(0);
         let [key, .., bits, lost, _] = line;
         let bits = bits.load(Ordering::Relaxed);
-        if key.load(Ordering::Relaxed) != handle.key
+        if now.len() != 1
+            || key.load(Ordering::Relaxed) != handle.key
             || bits & meta::UNUSUAL != 0
             || (bits ^ SETTINGS.state()) & GENERATION != 0
         {
-            return false;
-        }
-        let parent = if depth == 0 { 0 } else { lane.spans.key(depth - 1) };
-        if depth != 0 && parent == 0 {
             return false;
         }
         let Some(slot) = self.writer.next_slot() else { return false };
@@ -185,35 +181,29 @@ impl Local {
         self.writer.publish(&lane.ring);
         self.roots.set(self.roots.get().saturating_sub(1));
         lane.spans.pop(now);
-        self.parent.set(parent);
+        self.parent.set(0);
         true
     }
 
-    /// Takes the line of what sampling left out off the stack as is usual: from its top, with no
+    /// Takes the line of what sampling left out off the stack as is usual: alone there, with no
     /// trace that it goes on with. False: nothing was done.
     #[inline]
     fn close_unsampled_at_once(&self, lane: &Lane, handle: Handle) -> bool {
         let now = lane.spans.state();
-        let Some(depth) = now.len().checked_sub(1) else { return false };
-        let [_, root, _, _, _, bits, ..] = lane.spans.at(depth);
+        let [_, root, _, _, _, bits, ..] = lane.spans.at(0);
         let kind = bits.load(Ordering::Relaxed) & (meta::CONTINUED | meta::ENTERED);
-        if root.load(Ordering::Relaxed) != handle.key || kind != 0 {
-            return false;
-        }
-        let parent = if depth == 0 { 0 } else { lane.spans.key(depth - 1) };
-        if depth != 0 && parent == 0 {
+        if now.len() != 1 || root.load(Ordering::Relaxed) != handle.key || kind != 0 {
             return false;
         }
         lane.spans.pop(now);
-        self.parent.set(parent);
+        self.parent.set(0);
         true
     }
 
-    /// [`close_root`](Self::close_root), its arguments where its callers
-    /// have theirs, but for an `end` that is 0: not read yet. Leaves the lane.
+    /// [`close_root`](Self::close_root), its arguments where its callers have theirs. Leaves the
+    /// lane.
     #[inline(never)]
     fn close_root_now(&self, handle: Handle, end: u64, lane: &'static Lane) {
-        let end = if end == 0 { clock::ticks() } else { end };
         self.close_root(lane, handle, end, None);
         self.leave(lane);
     }

@@ -104,10 +104,11 @@ fn draw_in(local: &Local, state: u64) -> Admission {
         return local.draw_anew(state);
     }
     let Some(lane) = local.enter() else { return local.refuse(Reason::Reentrant) };
-    if lane.spans.len() >= DEPTH {
+    let now = lane.spans.state();
+    if now.len() != 0 {
         return local.draw_slowly(lane, state);
     }
-    let admission = local.draw(lane, state);
+    let admission = local.draw(lane, 0, now, state);
     local.leave(lane);
     admission
 }
@@ -131,18 +132,17 @@ fn open_root_in(local: &Local, admission: Admission, names: u64) -> Handle {
 fn open_root_calmly(local: &Local, admission: Admission, names: u64) -> Handle {
     let Some(lane) = local.enter() else { return Handle::NONE };
     let now = lane.spans.state();
-    let depth = now.len();
-    let is_planned = admission.word & meta::PLANNED != 0;
-    let Some(start) = local.root_start(depth).filter(|_| !is_planned) else {
+    let is_usual = now.len() == 0 && admission.word & meta::PLANNED == 0;
+    let Some(start) = local.root_start().filter(|_| is_usual) else {
         local.leave(lane);
         return open_root_slowly(admission, names);
     };
     let key = admission.key;
-    let meta = depth as u64 | meta::ROOT | admission.word & FROM_WORD;
+    let meta = meta::ROOT | admission.word & FROM_WORD;
     local.roots.set(local.roots.get() + 1);
-    local.push_root(lane, now, &Entry { key, root: key, parent: 0, start, names, meta });
+    local.push_root(lane, 0, now, &Entry { key, root: key, parent: 0, start, names, meta });
     local.leave(lane);
-    Handle { key, place: depth as u64 }
+    Handle { key, place: 0 }
 }
 
 #[inline(never)]
@@ -252,12 +252,12 @@ impl Local {
         }
     }
 
-    /// Makes room on the stack where there is none; leaves the lane.
-    #[cold]
+    /// On a stack on which something is; makes room where there is none; leaves the lane.
     #[inline(never)]
     fn draw_slowly(&self, lane: &'static Lane, state: u64) -> Admission {
         self.make_depth(lane);
-        let admission = self.draw(lane, state);
+        let now = lane.spans.state();
+        let admission = self.draw(lane, now.len(), now, state);
         self.leave(lane);
         admission
     }
@@ -278,7 +278,7 @@ impl Local {
     }
 
     #[inline]
-    fn draw(&self, lane: &Lane, state: u64) -> Admission {
+    fn draw(&self, lane: &Lane, depth: usize, now: State, state: u64) -> Admission {
         let key = self.take_key();
         // The keys first: started = keys - unsampled must not run backwards.
         self.note_keys(lane);
@@ -286,26 +286,38 @@ impl Local {
             lane.counters.sampled.add(1);
             return Admission { key, word: state | KEPT };
         }
-        self.leave_out(lane, key, state)
+        self.leave_out_at(lane, depth, now, key, state)
     }
 
     /// Begins a transaction that sampling left out, on a stack with room. `word` as in
     /// [`Admission`].
     #[inline]
     pub(super) fn leave_out(&self, lane: &Lane, key: u64, word: u64) -> Admission {
-        lane.counters.unsampled.add(1);
         let now = lane.spans.state();
-        let depth = now.len();
+        self.leave_out_at(lane, now.len(), now, key, word)
+    }
+
+    /// The same on top of a stack, which is at `depth`.
+    #[inline]
+    fn leave_out_at(
+        &self,
+        lane: &Lane,
+        depth: usize,
+        now: State,
+        key: u64,
+        word: u64,
+    ) -> Admission {
+        lane.counters.unsampled.add(1);
         let given = word & (THRESHOLD | meta::CONTINUED);
         let bits = depth as u64 | meta::ROOT | meta::UNSAMPLED | given;
-        self.push(lane, now, &Entry { root: key, meta: bits, ..Entry::default() });
+        self.push(lane, depth, now, &Entry { root: key, meta: bits, ..Entry::default() });
         Admission::no(Handle { key, place: depth as u64 | UNSAMPLED })
     }
 
-    /// Writes a line on top of the stack.
+    /// Writes a line on top of the stack, which is at `depth`.
     #[inline]
-    fn push(&self, lane: &Lane, now: State, entry: &Entry) {
-        lane.spans.push(now, entry);
+    fn push(&self, lane: &Lane, depth: usize, now: State, entry: &Entry) {
+        lane.spans.push_at(depth, now, entry);
         self.parent.set(entry.key);
     }
 
@@ -327,23 +339,24 @@ impl Local {
             self.begin_trial(lane, key, depth, self.pending.get().of(key));
         }
         let start = clock::ticks();
-        self.push_root(lane, now, &Entry { key, root: key, parent: 0, start, names, meta: bits });
+        let entry = Entry { key, root: key, parent: 0, start, names, meta: bits };
+        self.push_root(lane, depth, now, &entry);
         Handle { key, place: depth as u64 }
     }
 
-    /// When a root starts that is to stand at `depth`; `None`: not without more ado.
+    /// When a root starts on an empty stack; `None`: not without more ado.
     #[inline]
-    fn root_start(&self, depth: usize) -> Option<u64> {
-        let has_place = depth < DEPTH && self.roots.get() < RESERVE;
-        (has_place && self.writer.has_room()).then(clock::ticks_in_line)?
+    fn root_start(&self) -> Option<u64> {
+        let has_place = self.roots.get() < RESERVE && self.writer.has_room();
+        has_place.then(clock::ticks_in_line)?
     }
 
-    /// Writes a root's line on top of the stack.
+    /// Writes a root's line on top of the stack, which is at `depth`.
     #[inline]
-    fn push_root(&self, lane: &Lane, now: State, entry: &Entry) {
-        let [.., lost, _] = lane.spans.at(now.len());
+    fn push_root(&self, lane: &Lane, depth: usize, now: State, entry: &Entry) {
+        let [.., lost, _] = lane.spans.at(depth);
         lost.store(0, Ordering::Relaxed);
-        self.push(lane, now, entry);
+        self.push(lane, depth, now, entry);
     }
 
     /// Starts a child of the innermost span as is usual. `None`: nothing was done.

@@ -128,13 +128,6 @@ impl OpenSpans {
         self.entries.get(above..)?.first_chunk()
     }
 
-    /// Owner: the key of an entry.
-    #[inline]
-    pub(crate) fn key(&self, depth: usize) -> u64 {
-        let [key, ..] = self.at(depth);
-        key.load(Ordering::Relaxed)
-    }
-
     /// Owner: an entry, decoded.
     #[inline]
     pub(crate) fn entry(&self, depth: usize) -> Entry {
@@ -164,7 +157,13 @@ impl OpenSpans {
     /// Owner: writes an entry on top (S3).
     #[inline]
     pub(crate) fn push(&self, now: State, entry: &Entry) {
-        self.write_at(now.len(), entry.writer());
+        self.push_at(now.len(), now, entry);
+    }
+
+    /// Owner: the same where it is known at which depth the top is.
+    #[inline]
+    pub(crate) fn push_at(&self, depth: usize, now: State, entry: &Entry) {
+        self.write_at(depth, entry.writer());
         self.set(now.longer());
     }
 
