@@ -410,12 +410,13 @@ fn each_sampler_keeps_the_share_that_it_says() {
 #[test]
 fn numbers_of_traces_are_uniform() {
     const DRAWS: u32 = 300_000;
-    for seed in [1, 0x5eed, u64::MAX] {
+    // As many keys lie between two transactions as the first has spans.
+    for (seed, spans) in [(1, 1), (0, 4), (0x5eed, 1), (0x5eed, 4), (u64::MAX, 21), (7, 1_000)] {
         let mut decimals = [[0_u32; 10]; 6];
         let (mut parts, mut pairs) = (vec![0_u32; 1_000], vec![0_u32; 100]);
         let mut last = 0;
         for key in 1..=DRAWS {
-            let rand = sample_rand(u64::from(key), seed);
+            let rand = sample_rand(u64::from(key) * spans, seed);
             assert!(rand < WHOLE);
             for (place, counts) in decimals.iter_mut().enumerate() {
                 let power = 10_u32.pow(u32::try_from(place).unwrap());
