@@ -179,7 +179,7 @@ impl Local {
         self.writer.took_slot();
         self.note_keys(lane);
         self.writer.publish(&lane.ring);
-        self.roots.set(self.roots.get().saturating_sub(1));
+        self.roots.set(0);
         lane.spans.pop(now);
         self.parent.set(0);
         true

@@ -39,7 +39,7 @@ pub(crate) struct Local {
     attaching: Cell<bool>,
     /// The state of the settings that the lane was last checked against: its generation, and on.
     seen: Cell<u64>,
-    /// Recorded transactions that are open.
+    /// Recorded transactions that are open, all of them on the stack.
     pub(super) roots: Cell<u64>,
     pub(super) cache: Cache,
     /// A transaction is being decided on.

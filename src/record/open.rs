@@ -133,13 +133,14 @@ fn open_root_calmly(local: &Local, admission: Admission, names: u64) -> Handle {
     let Some(lane) = local.enter() else { return Handle::NONE };
     let now = lane.spans.state();
     let is_usual = now.len() == 0 && admission.word & meta::PLANNED == 0;
-    let Some(start) = local.root_start().filter(|_| is_usual) else {
+    let start = (is_usual && local.writer.has_room()).then(clock::ticks_in_line).flatten();
+    let Some(start) = start else {
         local.leave(lane);
         return open_root_slowly(admission, names);
     };
     let key = admission.key;
     let meta = meta::ROOT | admission.word & FROM_WORD;
-    local.roots.set(local.roots.get() + 1);
+    local.roots.set(1);
     local.push_root(lane, 0, now, &Entry { key, root: key, parent: 0, start, names, meta });
     local.leave(lane);
     Handle { key, place: 0 }
@@ -342,13 +343,6 @@ impl Local {
         let entry = Entry { key, root: key, parent: 0, start, names, meta: bits };
         self.push_root(lane, depth, now, &entry);
         Handle { key, place: depth as u64 }
-    }
-
-    /// When a root starts on an empty stack; `None`: not without more ado.
-    #[inline]
-    fn root_start(&self) -> Option<u64> {
-        let has_place = self.roots.get() < RESERVE && self.writer.has_room();
-        has_place.then(clock::ticks_in_line)?
     }
 
     /// Writes a root's line on top of the stack, which is at `depth`.
