@@ -123,10 +123,12 @@ pub(crate) fn open_named(
     description: impl IntoName,
     open: impl Fn(NameId, NameId) -> Handle + Copy,
 ) -> Handle {
-    match (op.known(), description.known()) {
-        (Some(op), Some(description)) => open(op.0, description.0),
-        _ => open_named_slowly(op, description, open),
+    if let Some(op) = op.known()
+        && let Some(description) = description.known()
+    {
+        return open(op.0, description.0);
     }
+    open_named_slowly(op, description, open)
 }
 
 /// At a name's first use, and where the name table has no room: then the text goes into the ring.

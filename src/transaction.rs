@@ -32,9 +32,9 @@ use crate::value::IntoValue;
 pub fn start_transaction(op: impl IntoName, name: impl IntoName) -> Transaction {
     let admission = record::admit();
     match admission.refused() {
-        None => start_kept(admission, op, name),
-        Some(_) if admission.is_open() => start_by_rules(op, name),
         Some(handle) => Transaction::new(handle),
+        None if admission.is_open() => start_by_rules(op, name),
+        None => start_kept(admission, op, name),
     }
 }
 

@@ -35,7 +35,7 @@ use crate::shared::traces::{self, Continued};
 
 use super::handle::Handle;
 use super::local::{LOCAL, Local};
-use super::open::{Admission, KEPT};
+use super::open::Admission;
 
 thread_local! {
     /// The table as this thread saw it last.
@@ -179,7 +179,7 @@ impl Local {
             self.pending.set(Pending { key, plan: plan.0, rand, ..Pending::NONE });
         }
         lane.counters.sampled.add(1);
-        Admission::yes(key, word | KEPT)
+        Admission::yes(key, word)
     }
 
     fn draw_by_rules(&self, state: u64, request: &Request<'_>) -> Admission {
@@ -216,7 +216,7 @@ impl Local {
                 word |= meta::PLANNED | meta::FIRST;
             }
             self.pending.set(pending);
-            Admission::yes(key, word | KEPT)
+            Admission::yes(key, word)
         } else {
             self.make_depth(lane);
             self.leave_out(lane, key, word)

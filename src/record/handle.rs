@@ -21,7 +21,8 @@ pub(crate) struct Handle {
     pub(super) place: u64,
 }
 
-pub(super) const UNSAMPLED: u64 = 1 << 32;
+/// The sign, which is tested without a mask.
+pub(super) const UNSAMPLED: u64 = 1 << 63;
 /// `ENTERED` of a line: a guard that has lost its line (T4) is not to find the same span visiting
 /// at that depth.
 pub(super) const VISITING: u64 = meta::ENTERED << 32;

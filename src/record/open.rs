@@ -34,14 +34,13 @@ const FROM_WORD: u64 = GENERATION | THRESHOLD | FROM_DRAW;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Admission {
     key: u64,
-    /// Kept: the state of the settings with the threshold of this transaction, what its `meta` has
-    /// besides (`PLANNED`, `CONTINUED`), and [`KEPT`]. Else the place of the handle.
+    /// Kept: the state of the settings with the threshold of this transaction, and what its `meta`
+    /// has besides (`PLANNED`, `CONTINUED`). Refused: the place of the handle, which is
+    /// [`UNSAMPLED`]; no state has that bit. Neither: [`OPEN`].
     word: u64,
 }
 
-/// In a place no bit stands here, and none in a state.
-pub(super) const KEPT: u64 = 1 << 63;
-/// Nor here: nothing is decided yet.
+/// Nothing is decided yet. In a state and in a place no bit stands here.
 const OPEN: u64 = 1 << 62;
 
 impl Admission {
@@ -75,7 +74,10 @@ impl Admission {
     /// The handle of a transaction that is not recorded: the library is off, or sampling said no.
     #[inline]
     pub(crate) const fn refused(self) -> Option<Handle> {
-        if self.word & KEPT == 0 { Some(Handle { key: self.key, place: self.word }) } else { None }
+        match self.word & UNSAMPLED {
+            0 => None,
+            _ => Some(Handle { key: self.key, place: self.word }),
+        }
     }
 }
 
@@ -285,7 +287,7 @@ impl Local {
         self.note_keys(lane);
         if sample_rand(key, SETTINGS.sample_seed()) < threshold_of(state) {
             lane.counters.sampled.add(1);
-            return Admission { key, word: state | KEPT };
+            return Admission { key, word: state };
         }
         self.leave_out_at(lane, depth, now, key, state)
     }
