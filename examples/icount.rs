@@ -149,6 +149,26 @@ operations! { SAMPLED:
             black_box(&mut span);
         }
     }
+    count_20_children_number_and_text(n) {
+        let _transaction = start_transaction(&OP, &NAME);
+        for _ in 0..20 {
+            let mut span = start_child(&CHILD_OP, &CHILD);
+            span.set_data(&ROWS, n).set_data(&SESSION, "postgresql");
+            black_box(&mut span);
+        }
+    }
+    count_20_results(_n) {
+        let mut transaction = start_transaction(&OP, &NAME);
+        for _ in 0..20 {
+            transaction.record_result(&black_box(Ok::<(), ()>(())));
+        }
+    }
+    count_20_inner(_n) {
+        let _transaction = start_transaction(&OP, &NAME);
+        for _ in 0..20 {
+            drop(black_box(start_transaction(&OP, &NAME)));
+        }
+    }
     count_step(_n) {
         let mut transaction = start_transaction(&OP, &NAME);
         black_box(transaction.step(&CHILD_OP, &CHILD));

@@ -40,7 +40,12 @@ def measured(target):
         # Steps share a reading of the clock with the next one.
         "step_recorded": ((each["count_21_steps"] - each["count_step"]) / 20, 0.5),
         "child_two_attributes": ((each["count_20_children_two_attributes"] - transaction) / 20, 1),
+        "child_number_and_text": (
+            (each["count_20_children_number_and_text"] - transaction) / 20, 1),
+        "result": ((each["count_20_results"] - transaction) / 20, 0),
         "transaction_recorded": (transaction, 1),
+        # Inside of another one.
+        "transaction_inner": ((each["count_20_inner"] - transaction) / 20, 1),
         # A transaction that is detached at once and finished; entering one for a child, and leaving.
         "detach_finish": (each["count_detach_finish"], 1),
         "enter_child_leave": (

@@ -16,45 +16,74 @@ use crate::shared::traces::Continued;
 use crate::status::SpanStatus;
 use crate::value::Value;
 
-use super::fold::{HOLDS_NONE, fold, is_free};
+use super::fold::{HOLDS_NONE, fold, hold_none, is_free};
 use super::handle::{FROZEN_SHIFT, Handle, is_live};
 use super::local::{LOCAL, Local};
 use super::payload::Payload;
 
 /// Writes the status: one byte.
+#[inline]
 pub(crate) fn status(handle: Handle, status: SpanStatus) {
-    if !handle.is_recording() {
-        return;
-    }
-    write(handle, |local, lane| {
-        let payload = [status as u8];
-        local.bytes(lane, handle, Kind::Status, Scalar::U64 as u8, NameId::NONE, &payload);
-        local.note_status(lane, handle, status == SpanStatus::Ok);
-    });
+    outcome(handle, Kind::Status, 1, status as u64, status == SpanStatus::Ok);
 }
 
-/// Writes an HTTP status code.
+/// Writes an HTTP status code: one word.
+#[inline]
 pub(crate) fn http_status(handle: Handle, code: u16) {
-    if !handle.is_recording() {
-        return;
+    let is_ok = SpanStatus::from_http(code) == SpanStatus::Ok;
+    outcome(handle, Kind::HttpStatus, 8, u64::from(code), is_ok);
+}
+
+#[inline]
+fn outcome(handle: Handle, kind: Kind, len: u16, word: u64, is_ok: bool) {
+    if handle.is_recording() {
+        let header = attribute_header(kind, Scalar::U64 as u8, len, NameId::NONE);
+        let _ = LOCAL.try_with(|local| outcome_in(local, handle, header, word, is_ok));
     }
+}
+
+/// How a span fares: an attribute, and for a planned root a bit. (How this is cut into functions:
+/// `open.rs`.)
+#[inline(never)]
+fn outcome_in(local: &Local, handle: Handle, header: u64, word: u64, is_ok: bool) {
+    let Some(lane) = local.enter() else { return local.reentered_attribute() };
+    let Some((slot, line)) = local.attribute_slot(lane, handle) else {
+        local.leave(lane);
+        return outcome_slowly(handle, header, word, is_ok);
+    };
+    let [.., to_word, _, _, _, _] = slot;
+    put_attribute(slot, header, line, &[]);
+    to_word.store(word, Ordering::Relaxed);
+    local.writer.took_slot();
+    let [.., bits, _, _] = line;
+    if bits.load(Ordering::Relaxed) & meta::PLANNED != 0 {
+        local.note_status(lane, handle, is_ok);
+    }
+    local.leave(lane);
+}
+
+#[inline(never)]
+fn outcome_slowly(handle: Handle, header: u64, word: u64, is_ok: bool) {
     write(handle, |local, lane| {
-        let payload = u64::from(code).to_le_bytes();
-        local.bytes(lane, handle, Kind::HttpStatus, Scalar::U64 as u8, NameId::NONE, &payload);
-        local.note_status(lane, handle, SpanStatus::from_http(code) == SpanStatus::Ok);
+        local.one_slot(lane, handle, header, [word, 0, 0, 0, 0]);
+        local.note_status(lane, handle, is_ok);
     });
 }
 
 /// Writes a measurement: the number, then the unit's name.
 pub(crate) fn measurement(handle: Handle, name: NameId, text: &str, value: f64, unit: NameId) {
+    let code = Scalar::F64 as u8;
+    if name != NameId::INLINE {
+        let header = attribute_header(Kind::Measurement, code, 12, name);
+        let (value, unit) = (value.to_bits(), u64::from(unit.0));
+        let _ = LOCAL.try_with(|local| words_in_slot(local, handle, header, value, unit));
+        return;
+    }
     write(handle, |local, lane| {
         let mut payload = Payload::new();
-        if name == NameId::INLINE {
-            payload.name(text);
-        }
+        payload.name(text);
         payload.push(&value.to_le_bytes());
         payload.push(&unit.0.to_le_bytes());
-        let code = Scalar::F64 as u8;
         local.bytes(lane, handle, Kind::Measurement, code, name, payload.bytes());
     });
 }
@@ -241,7 +270,7 @@ fn write(handle: Handle, write: impl FnOnce(&Local, &Lane)) {
 
 impl Local {
     /// The slot for an attribute of an open span, and the span's line, if no more has to be done
-    /// than writing the one.
+    /// than writing the one, and what waits in the other before it.
     #[inline(always)]
     fn attribute_slot<'a>(
         &self,
@@ -251,7 +280,7 @@ impl Local {
         let (line, bits) = usual(lane, handle)?;
         let [.., waiting, _] = line;
         if bits & HOLDS_NONE == 0 && is_folded(waiting.load(Ordering::Relaxed)) {
-            return None;
+            self.put_waiting(line).then(|| hold_none(line))?;
         }
         Some((self.writer.next_slot()?, line))
     }
@@ -259,10 +288,15 @@ impl Local {
     /// Writes an attribute of one slot, if its span is open (T2), and leaves the lane.
     #[inline(never)]
     fn one_slot_slowly(&self, lane: &'static Lane, handle: Handle, header: u64, payload: [u64; 5]) {
-        if !is_live(lane, handle) {
-            return self.leave(lane);
+        if is_live(lane, handle) {
+            self.settle_attribute(lane, handle.depth());
+            self.one_slot(lane, handle, header, payload);
         }
-        self.settle_attribute(lane, handle.depth());
+        self.leave(lane);
+    }
+
+    /// Writes an attribute of one slot of an open span in whose line nothing waits.
+    fn one_slot(&self, lane: &Lane, handle: Handle, header: u64, payload: [u64; 5]) {
         let [a, b, c, d, e] = payload;
         let slot = [header, handle.key(), self.root_key(lane, handle), a, b, c, d, e];
         // Making room may publish.
@@ -273,7 +307,6 @@ impl Local {
         {
             self.lost_attribute(lane, handle);
         }
-        self.leave(lane);
     }
 
     /// In front of the first thing that is set on a span that other threads set things on, too:

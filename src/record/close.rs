@@ -4,10 +4,10 @@ use std::time::SystemTime;
 
 use crate::shared::clock;
 use crate::shared::id::NameId;
-use crate::shared::layout::{Kind, SpanRecord, flag, put_child, put_root};
+use crate::shared::layout::{AtomicSlot, Kind, SpanRecord, flag, put_child, put_root};
 use crate::shared::ledger::{Count, Reason};
 use crate::shared::registry::Lane;
-use crate::shared::seqlock::{Entry, meta};
+use crate::shared::seqlock::{Entry, State, meta};
 use crate::shared::settings::{GENERATION, SETTINGS, threshold_of};
 use crate::shared::sync::Ordering;
 
@@ -159,16 +159,48 @@ impl Local {
         true
     }
 
-    /// Ends a transaction as most end: alone on the stack, in its generation, decided on, and with
-    /// room for its record. False: nothing was done.
+    /// Ends a transaction as most end: alone on the stack, and see [`close_top`](Self::close_top).
+    /// False: nothing was done.
     #[inline]
     fn close_root_at_once(&self, lane: &Lane, handle: Handle, end: u64) -> bool {
         let now = lane.spans.state();
-        let line = lane.spans.at(0);
+        let is_over = now.len() == 1 && self.close_top(lane, now, lane.spans.at(0), handle, end);
+        if is_over {
+            self.roots.set(0);
+            self.parent.set(0);
+        }
+        is_over
+    }
+
+    /// The same on top of something that is open.
+    #[inline]
+    fn close_root_above(&self, lane: &Lane, handle: Handle, end: u64) -> bool {
+        let now = lane.spans.state();
+        let Some([below, line]) = lane.spans.pair(now.len().wrapping_sub(2)) else { return false };
+        let [parent, ..] = below;
+        let parent = parent.load(Ordering::Relaxed);
+        let is_over = parent != 0 && self.close_top(lane, now, line, handle, end);
+        if is_over {
+            self.roots.set(self.roots.get().saturating_sub(1));
+            self.parent.set(parent);
+        }
+        is_over
+    }
+
+    /// Ends the transaction on top of the stack, whose line this is, if it is that of the handle, in
+    /// its generation, decided on, and finds room for its record.
+    #[inline(always)]
+    fn close_top(
+        &self,
+        lane: &Lane,
+        now: State,
+        line: &AtomicSlot,
+        handle: Handle,
+        end: u64,
+    ) -> bool {
         let [key, .., bits, lost, _] = line;
         let bits = bits.load(Ordering::Relaxed);
-        if now.len() != 1
-            || key.load(Ordering::Relaxed) != handle.key
+        if key.load(Ordering::Relaxed) != handle.key
             || bits & meta::UNUSUAL != 0
             || (bits ^ SETTINGS.state()) & GENERATION != 0
         {
@@ -179,9 +211,7 @@ impl Local {
         self.writer.took_slot();
         self.note_keys(lane);
         self.writer.publish(&lane.ring);
-        self.roots.set(0);
         lane.spans.pop(now);
-        self.parent.set(0);
         true
     }
 
@@ -204,7 +234,9 @@ impl Local {
     /// lane.
     #[inline(never)]
     fn close_root_now(&self, handle: Handle, end: u64, lane: &'static Lane) {
-        self.close_root(lane, handle, end, None);
+        if !self.close_root_above(lane, handle, end) {
+            self.close_root(lane, handle, end, None);
+        }
         self.leave(lane);
     }
 

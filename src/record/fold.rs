@@ -34,6 +34,14 @@ pub(super) fn fold(line: &AtomicSlot, header: u64, word: u64) {
     value.store(word, Ordering::Relaxed);
 }
 
+/// What waited was written.
+#[inline(always)]
+pub(super) fn hold_none(line: &AtomicSlot) {
+    let [.., waiting, value] = line;
+    waiting.store(PLAIN, Ordering::Relaxed);
+    value.store(0, Ordering::Relaxed);
+}
+
 impl Local {
     /// Writes what waits in a line into a slot of its own, if that takes no more than writing it;
     /// the line's words are left as they are. False: nothing was done.
@@ -65,9 +73,7 @@ impl Local {
         let line = lane.spans.at(depth);
         let [key, root, .., waiting, value] =
             line.each_ref().map(|word| word.load(Ordering::Relaxed));
-        let [.., to_waiting, to_value] = line;
-        to_waiting.store(PLAIN, Ordering::Relaxed);
-        to_value.store(0, Ordering::Relaxed);
+        hold_none(line);
         // Making room may publish.
         self.note_keys(lane);
         let slot = [waiting & !FOLDED, key, root, value, 0, 0, 0, 0];

@@ -28,7 +28,7 @@
 //! # Orderings
 //! | here | pairs with | licenses |
 //! |---|---|---|
-//! | `write_at`: fence Release before the words | `undisturbed`: fence Acquire before the second load of the state | a reader that saw a new word sees the state before it too (the odd one, or that which took the entry off), and throws its copy away |
+//! | `write_line`: fence Release before the words | `undisturbed`: fence Acquire before the second load of the state | a reader that saw a new word sees the state before it too (the odd one, or that which took the entry off), and throws its copy away |
 //! | `set`: store of the state, Release | `undisturbed`: first load of the state, Acquire | a reader that starts from a state sees all words written before it |
 //!
 //! This is the form of Boehm (MSPC 2012), with every word an atomic.
@@ -179,9 +179,7 @@ impl OpenSpans {
     #[inline]
     pub(crate) fn push_child_on(&self, now: State, lines: &[[AtomicU64; 8]; 2], child: &NewChild) {
         let [above, line] = lines;
-        // ORDERING: Release fence, as in `write_at`.
-        fence(Ordering::Release);
-        child.writer(above)(line);
+        write_line(line, child.writer(above));
         self.set(now.longer());
     }
 
@@ -219,10 +217,7 @@ impl OpenSpans {
 
     #[inline]
     fn write_at(&self, depth: usize, write: impl FnOnce(&[AtomicU64; 8])) {
-        // ORDERING: Release fence, with the Acquire fence in `undisturbed`: no word below is seen
-        // without the state before it.
-        fence(Ordering::Release);
-        write(self.at(depth));
+        write_line(self.at(depth), write);
     }
 
     #[inline]
@@ -291,7 +286,7 @@ impl OpenSpans {
             return None;
         }
         let copied = copy(before.len());
-        // ORDERING: Acquire fence, with the Release fence in `write_at`.
+        // ORDERING: Acquire fence, with the Release fence in `write_line`.
         fence(Ordering::Acquire);
         (self.state() == before).then_some(copied)
     }
@@ -303,6 +298,14 @@ impl OpenSpans {
         }
         Entry::of(&words)
     }
+}
+
+#[inline]
+fn write_line(line: &[AtomicU64; 8], write: impl FnOnce(&[AtomicU64; 8])) {
+    // ORDERING: Release fence, with the Acquire fence in `undisturbed`: no word below is seen
+    // without the state before it.
+    fence(Ordering::Release);
+    write(line);
 }
 
 #[cfg(all(test, not(hotspan_loom)))]
