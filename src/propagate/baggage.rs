@@ -30,8 +30,8 @@ pub(super) fn members(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Key and value of a member that does not begin with white space, without what there is of it around
-/// `=` and at the end, and without properties.
+/// Key and value of a member that does not begin with white space, without what there is of it
+/// around `=` and at the end, and without properties.
 pub(super) fn key_and_value(member: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = member.iter().position(|&byte| byte == b'=')?;
     let (key, value) = (member.get(..at)?, member.get(at + 1..)?);

@@ -231,8 +231,8 @@ fn bit_of(key: &[u8]) -> u64 {
     1 << ((key.len() + at(key.last()) + 5 * at(key.first())) % 64)
 }
 
-/// A member put together anew, with what may not stand in its value encoded. Beyond what is taken of
-/// a member that may be cut, and will not be taken.
+/// A member put together anew, with what may not stand in its value encoded. Beyond what is taken
+/// of a member that may be cut, and will not be taken.
 fn encoded(key: &[u8], value: &[u8]) -> Bytes {
     let mut member = Bytes::new();
     for part in [PREFIX.as_bytes(), key, b"="] {

@@ -187,8 +187,8 @@ impl Local {
         is_over
     }
 
-    /// Ends the transaction on top of the stack, whose line this is, if it is that of the handle, in
-    /// its generation, decided on, and finds room for its record.
+    /// Ends the transaction on top of the stack, whose line this is, if it is that of the handle,
+    /// in its generation, decided on, and finds room for its record.
     #[inline(always)]
     fn close_top(
         &self,
