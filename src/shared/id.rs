@@ -196,8 +196,8 @@ const fn never_zero(id: u128) -> u128 {
 /// [`WireIds::sample_rand`] for a thread that keeps only that seed.
 ///
 /// This is wyrand (Wang Yi, wyhash 2019), entered at the place that the key says: one wide
-/// multiplication, a third of what `mix` takes on the recording thread. It is no bijection, and need
-/// be none.
+/// multiplication, a third of what `mix` takes on the recording thread. It is no bijection, and
+/// need be none.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "halves; below 1,000,000")]
 pub(crate) const fn sample_rand(root: u64, seed: u64) -> u32 {
