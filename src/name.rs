@@ -57,8 +57,10 @@ mod sealed {
     pub trait ToName {
         /// Its number.
         fn id(&self) -> Number;
-        /// Its number, if it is one of the table's, and found at once.
+        /// Its number, if that takes no more than a look; `None`: it is to be looked up.
         fn known(&self) -> Option<Number>;
+        /// Whether the number that is known is the table's: there was room for the text.
+        fn has_room(known: Number) -> bool;
         /// Its text.
         fn text(&self) -> &str;
     }
@@ -90,6 +92,11 @@ impl<T: ToName + ?Sized> ToName for &T {
     }
 
     #[inline]
+    fn has_room(known: Number) -> bool {
+        T::has_room(known)
+    }
+
+    #[inline]
     fn text(&self) -> &str {
         (**self).text()
     }
@@ -106,8 +113,13 @@ impl ToName for Name {
 
     #[inline]
     fn known(&self) -> Option<Number> {
-        // `look_up` keeps no other.
         Some(Number(NameId(self.id.load(Ordering::Relaxed)))).filter(|id| id.0 != NameId::NONE)
+    }
+
+    #[inline]
+    fn has_room(_known: Number) -> bool {
+        // `look_up` keeps no other.
+        true
     }
 
     #[inline]
@@ -124,7 +136,12 @@ impl ToName for str {
 
     #[inline]
     fn known(&self) -> Option<Number> {
-        Some(self.id()).filter(|id| id.0 != NameId::INLINE)
+        Some(self.id())
+    }
+
+    #[inline]
+    fn has_room(known: Number) -> bool {
+        known.0 != NameId::INLINE
     }
 
     #[inline]
@@ -141,7 +158,12 @@ impl ToName for String {
 
     #[inline]
     fn known(&self) -> Option<Number> {
-        Some(self.id()).filter(|id| id.0 != NameId::INLINE)
+        Some(self.id())
+    }
+
+    #[inline]
+    fn has_room(known: Number) -> bool {
+        known.0 != NameId::INLINE
     }
 
     #[inline]
@@ -158,7 +180,12 @@ impl ToName for Cow<'_, str> {
 
     #[inline]
     fn known(&self) -> Option<Number> {
-        Some(self.id()).filter(|id| id.0 != NameId::INLINE)
+        Some(self.id())
+    }
+
+    #[inline]
+    fn has_room(known: Number) -> bool {
+        known.0 != NameId::INLINE
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::detached::{Detached, SpanContext};
 use crate::methods::{description_methods, local_methods, span_methods};
-use crate::name::IntoName;
+use crate::name::{IntoName, Number};
 use crate::propagate::TraceHeaders;
 use crate::record::{self, Handle};
 use crate::shared::id::{NameId, SpanId, TraceId};
@@ -118,31 +118,36 @@ impl Drop for Span {
 
 /// Opens what has two names.
 #[inline]
-pub(crate) fn open_named(
-    op: impl IntoName,
-    description: impl IntoName,
+pub(crate) fn open_named<O: IntoName, D: IntoName>(
+    op: O,
+    description: D,
     open: impl Fn(NameId, NameId) -> Handle + Copy,
 ) -> Handle {
-    if let Some(op) = op.known()
-        && let Some(description) = description.known()
-    {
-        return open(op.0, description.0);
+    let (op_known, mut description_known) = (op.known(), None);
+    if let Some(op) = op_known.filter(|op| O::has_room(*op)) {
+        description_known = description.known();
+        if let Some(description) = description_known.filter(|it| D::has_room(*it)) {
+            return open(op.0, description.0);
+        }
     }
-    open_named_slowly(op, description, open)
+    open_named_slowly((op, op_known), (description, description_known), open)
 }
 
-/// At a name's first use, and where the name table has no room: then the text goes into the ring.
+/// At a [`Name`](crate::Name)'s first use, and where the name table has no room: then the text goes
+/// into the ring.
 #[cold]
 #[inline(never)]
 fn open_named_slowly(
-    op: impl IntoName,
-    description: impl IntoName,
+    op: (impl IntoName, Option<Number>),
+    description: (impl IntoName, Option<Number>),
     open: impl Fn(NameId, NameId) -> Handle,
 ) -> Handle {
-    let (op_id, description_id) = (op.id().0, description.id().0);
+    // One that was turned away is not asked about again: it was counted.
+    let op_id = op.1.unwrap_or_else(|| op.0.id()).0;
+    let description_id = description.1.unwrap_or_else(|| description.0.id()).0;
     let handle = open(op_id, description_id);
     for (kind, id, text) in
-        [(Kind::Op, op_id, op.text()), (Kind::Description, description_id, description.text())]
+        [(Kind::Op, op_id, op.0.text()), (Kind::Description, description_id, description.0.text())]
     {
         if id == NameId::INLINE && handle.is_recording() {
             record::attribute(handle, kind, NameId::INLINE, Value::Text(text));
@@ -153,20 +158,27 @@ fn open_named_slowly(
 
 /// Writes a tag or data. Always inlined, so that the value's type is known: 37 instructions less.
 #[inline(always)]
-pub(crate) fn set(handle: Handle, kind: Kind, key: impl IntoName, value: impl IntoValue) {
+pub(crate) fn set<K: IntoName>(handle: Handle, kind: Kind, key: K, value: impl IntoValue) {
     if handle.is_recording() {
-        match key.known() {
+        let known = key.known();
+        match known.filter(|key| K::has_room(*key)) {
             Some(key) => record::attribute(handle, kind, key.0, value.to_value()),
-            None => set_slowly(handle, kind, key, value),
+            None => set_slowly(handle, kind, (key, known), value),
         }
     }
 }
 
-/// At a key's first use, and where the name table has no room.
+/// At a [`Name`](crate::Name)'s first use, and where the name table has no room.
 #[cold]
 #[inline(never)]
-fn set_slowly(handle: Handle, kind: Kind, key: impl IntoName, value: impl IntoValue) {
-    match key.id().0 {
+fn set_slowly(
+    handle: Handle,
+    kind: Kind,
+    key: (impl IntoName, Option<Number>),
+    value: impl IntoValue,
+) {
+    let (key, known) = key;
+    match known.unwrap_or_else(|| key.id()).0 {
         NameId::INLINE => record::attribute_with_name(handle, kind, key.text(), value.to_value()),
         id => record::attribute(handle, kind, id, value.to_value()),
     }

@@ -237,8 +237,9 @@ pub(crate) fn attribute_with_name(handle: Handle, kind: Kind, name: &str, value:
     });
 }
 
-/// The line of a span and its `meta`, if the span is open (T2), and what is set on it written as
-/// mostly.
+/// The line of a span and its `meta`, if the span is open, and what is set on it written as mostly.
+/// Where the span visits at the depth at which it was open itself, an old reference to it means
+/// the visit: T2 but for that.
 #[inline(always)]
 fn usual(lane: &Lane, handle: Handle) -> Option<(&AtomicSlot, u64)> {
     let line = lane.spans.at(handle.depth());

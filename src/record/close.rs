@@ -225,8 +225,8 @@ impl Local {
         if now.len() != 1 || root.load(Ordering::Relaxed) != handle.key || kind != 0 {
             return false;
         }
+        // Of which nothing was a child, and nothing will be (T3).
         lane.spans.pop(now);
-        self.parent.set(0);
         true
     }
 

@@ -21,6 +21,7 @@ use crate::{Hub, SpanStatus, start_child, start_transaction};
 use super::local::LOCAL;
 
 mod fold;
+mod short;
 
 static ALONE: Mutex<()> = Mutex::new(());
 

@@ -55,6 +55,22 @@ fn a_child_with_one_small_attribute_takes_one_slot() {
 }
 
 #[test]
+fn what_went_out_before_its_record_is_not_in_it() {
+    let session = Session::recording();
+    warm();
+    session.raw();
+    for text in ["9 bytes..", "seventeen bytes.."] {
+        let transaction = start_transaction("op", "t");
+        start_child("op", "child").set_data("n", 7).set_tag("m", text);
+        drop(transaction);
+        let raw = session.raw();
+        let [number, tag, record, _] = &raw[..] else { panic!("{raw:?}") };
+        assert_eq!((contents(number), contents(tag)), ((0, 1), (0, 1)));
+        assert_eq!((record[0], record[7]), (Kind::Child as u64, 0));
+    }
+}
+
+#[test]
 fn a_child_has_nothing_of_the_one_before_it_in_its_line() {
     let session = Session::recording();
     warm();
