@@ -4,8 +4,31 @@ use std::borrow::Cow;
 use std::cell::Cell;
 
 use super::*;
-use crate::TransactionOptions;
 use crate::name::{Number, ToName};
+use crate::{Keep, Rule, TransactionOptions};
+
+/// With a table that can be asked.
+struct Ruled(Session);
+
+impl Ruled {
+    fn new(rules: Vec<Rule>) -> Self {
+        let session = Session::recording();
+        SETTINGS.switch_off();
+        let sampling = Sampling { traces_sample_rate: Some(1.0), rules, ..Sampling::default() };
+        live::begin(Table::compile(sampling).unwrap().into(), |word| {
+            SETTINGS.switch_on(&WireIds::from_os(0), word, 10_000);
+        });
+        warm();
+        session.published();
+        Self(session)
+    }
+}
+
+impl Drop for Ruled {
+    fn drop(&mut self) {
+        live::end();
+    }
+}
 
 fn sampled(decision: bool) -> crate::Transaction {
     TransactionOptions::new().sampled(decision).start("op", "explicit")
@@ -34,10 +57,10 @@ fn a_transaction_is_open_until_it_ends_whatever_is_below_it() {
 
 #[test]
 fn what_lies_on_a_line_that_is_over_takes_that_along() {
-    let _session = Session::recording();
-    warm();
+    let _session = Ruled::new(vec![]);
     for decisions in [[false, true], [true, false], [true, true], [false, false]] {
         let [outer, inner] = decisions.map(sampled);
+        assert_eq!([outer.is_recording(), inner.is_recording()], decisions);
         drop(outer);
         assert_eq!(open().1, 2, "{decisions:?}");
         drop(inner);
@@ -47,8 +70,7 @@ fn what_lies_on_a_line_that_is_over_takes_that_along() {
 
 #[test]
 fn a_guard_of_what_was_left_out_does_not_end_its_visit() {
-    let _session = Session::recording();
-    warm();
+    let _session = Ruled::new(vec![]);
     let outer = sampled(false);
     let context = outer.context();
     LOCAL.with(|local| local.abandon_open(lane()));
@@ -109,14 +131,32 @@ fn outcomes_find_room_wherever_in_the_ring_they_are_noted() {
     for n in 0..3_000 {
         let mut transaction = start_transaction("op", "t");
         transaction.set_status(SpanStatus::Aborted);
-        if n % 7 == 0 {
+        for _ in 0..n % 4 {
             start_child("op", "child").set_data("n", n).set_status(SpanStatus::NotFound);
         }
         drop(transaction);
         let (records, attributes) = session.published();
         assert_eq!(records.last().unwrap().kind, Kind::Root);
         assert_eq!(attributes[0].1, [SpanStatus::Aborted as u8]);
-        assert_eq!(attributes.len(), if n % 7 == 0 { 3 } else { 1 });
+        assert_eq!((records.len(), attributes.len()), (n % 4 + 1, n % 4 * 2 + 1));
+    }
+}
+
+#[test]
+fn what_failed_is_kept_wherever_in_the_ring_that_is_noted() {
+    let rule =
+        Rule { rate: Some(0.0), keep: Keep { failed: true, ..Keep::default() }, ..Rule::default() };
+    let session = Ruled::new(vec![rule]);
+    for n in 0..3_000 {
+        let mut transaction = start_transaction("op", "t");
+        // So that each place comes up.
+        for _ in 0..n % 4 {
+            start_child("op", "child").finish();
+        }
+        transaction.set_status(SpanStatus::Aborted);
+        drop(transaction);
+        let (records, attributes) = session.0.published();
+        assert_eq!((records.len(), attributes.len()), (n % 4 + 1, 1), "{n}");
     }
 }
 
