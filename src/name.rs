@@ -57,10 +57,10 @@ mod sealed {
     pub trait ToName {
         /// Its number.
         fn id(&self) -> Number;
-        /// Its number, if that takes no more than a look; `None`: it is to be looked up.
-        fn known(&self) -> Option<Number>;
-        /// Whether the number that is known is the table's: there was room for the text.
-        fn has_room(known: Number) -> bool;
+        /// Its number, if that takes no more than a look; none if it is to be looked up.
+        fn known(&self) -> Number;
+        /// Whether what is known is its number in the table: it was looked up, and found room.
+        fn is_settled(known: Number) -> bool;
         /// Its text.
         fn text(&self) -> &str;
     }
@@ -87,13 +87,13 @@ impl<T: ToName + ?Sized> ToName for &T {
     }
 
     #[inline]
-    fn known(&self) -> Option<Number> {
+    fn known(&self) -> Number {
         (**self).known()
     }
 
     #[inline]
-    fn has_room(known: Number) -> bool {
-        T::has_room(known)
+    fn is_settled(known: Number) -> bool {
+        T::is_settled(known)
     }
 
     #[inline]
@@ -112,14 +112,14 @@ impl ToName for Name {
     }
 
     #[inline]
-    fn known(&self) -> Option<Number> {
-        Some(Number(NameId(self.id.load(Ordering::Relaxed)))).filter(|id| id.0 != NameId::NONE)
+    fn known(&self) -> Number {
+        Number(NameId(self.id.load(Ordering::Relaxed)))
     }
 
     #[inline]
-    fn has_room(_known: Number) -> bool {
+    fn is_settled(known: Number) -> bool {
         // `look_up` keeps no other.
-        true
+        known.0 != NameId::NONE
     }
 
     #[inline]
@@ -135,12 +135,12 @@ impl ToName for str {
     }
 
     #[inline]
-    fn known(&self) -> Option<Number> {
-        Some(self.id())
+    fn known(&self) -> Number {
+        self.id()
     }
 
     #[inline]
-    fn has_room(known: Number) -> bool {
+    fn is_settled(known: Number) -> bool {
         known.0 != NameId::INLINE
     }
 
@@ -157,12 +157,12 @@ impl ToName for String {
     }
 
     #[inline]
-    fn known(&self) -> Option<Number> {
-        Some(self.id())
+    fn known(&self) -> Number {
+        self.id()
     }
 
     #[inline]
-    fn has_room(known: Number) -> bool {
+    fn is_settled(known: Number) -> bool {
         known.0 != NameId::INLINE
     }
 
@@ -179,12 +179,12 @@ impl ToName for Cow<'_, str> {
     }
 
     #[inline]
-    fn known(&self) -> Option<Number> {
-        Some(self.id())
+    fn known(&self) -> Number {
+        self.id()
     }
 
     #[inline]
-    fn has_room(known: Number) -> bool {
+    fn is_settled(known: Number) -> bool {
         known.0 != NameId::INLINE
     }
 

@@ -123,14 +123,15 @@ pub(crate) fn open_named<O: IntoName, D: IntoName>(
     description: D,
     open: impl Fn(NameId, NameId) -> Handle + Copy,
 ) -> Handle {
-    let (op_known, mut description_known) = (op.known(), None);
-    if let Some(op) = op_known.filter(|op| O::has_room(*op)) {
+    let op_known = op.known();
+    let mut description_known = Number(NameId::NONE);
+    if O::is_settled(op_known) {
         description_known = description.known();
-        if let Some(description) = description_known.filter(|it| D::has_room(*it)) {
-            return open(op.0, description.0);
+        if D::is_settled(description_known) {
+            return open(op_known.0, description_known.0);
         }
     }
-    open_named_slowly((op, op_known), (description, description_known), open)
+    open_named_slowly(op, op_known, description, description_known, open)
 }
 
 /// At a [`Name`](crate::Name)'s first use, and where the name table has no room: then the text goes
@@ -138,16 +139,17 @@ pub(crate) fn open_named<O: IntoName, D: IntoName>(
 #[cold]
 #[inline(never)]
 fn open_named_slowly(
-    op: (impl IntoName, Option<Number>),
-    description: (impl IntoName, Option<Number>),
+    op: impl IntoName,
+    op_known: Number,
+    description: impl IntoName,
+    description_known: Number,
     open: impl Fn(NameId, NameId) -> Handle,
 ) -> Handle {
-    // One that was turned away is not asked about again: it was counted.
-    let op_id = op.1.unwrap_or_else(|| op.0.id()).0;
-    let description_id = description.1.unwrap_or_else(|| description.0.id()).0;
+    let op_id = settled(&op, op_known);
+    let description_id = settled(&description, description_known);
     let handle = open(op_id, description_id);
     for (kind, id, text) in
-        [(Kind::Op, op_id, op.0.text()), (Kind::Description, description_id, description.0.text())]
+        [(Kind::Op, op_id, op.text()), (Kind::Description, description_id, description.text())]
     {
         if id == NameId::INLINE && handle.is_recording() {
             record::attribute(handle, kind, NameId::INLINE, Value::Text(text));
@@ -156,14 +158,22 @@ fn open_named_slowly(
     handle
 }
 
+/// A name's number. One that was turned away is not asked about again: it was counted.
+fn settled(name: &impl IntoName, known: Number) -> NameId {
+    match known.0 {
+        NameId::INLINE => NameId::INLINE,
+        _ => name.id().0,
+    }
+}
+
 /// Writes a tag or data. Always inlined, so that the value's type is known: 37 instructions less.
 #[inline(always)]
 pub(crate) fn set<K: IntoName>(handle: Handle, kind: Kind, key: K, value: impl IntoValue) {
     if handle.is_recording() {
         let known = key.known();
-        match known.filter(|key| K::has_room(*key)) {
-            Some(key) => record::attribute(handle, kind, key.0, value.to_value()),
-            None => set_slowly(handle, kind, (key, known), value),
+        match K::is_settled(known) {
+            true => record::attribute(handle, kind, known.0, value.to_value()),
+            false => set_slowly(handle, kind, key, known, value),
         }
     }
 }
@@ -174,11 +184,11 @@ pub(crate) fn set<K: IntoName>(handle: Handle, kind: Kind, key: K, value: impl I
 fn set_slowly(
     handle: Handle,
     kind: Kind,
-    key: (impl IntoName, Option<Number>),
+    key: impl IntoName,
+    known: Number,
     value: impl IntoValue,
 ) {
-    let (key, known) = key;
-    match known.unwrap_or_else(|| key.id()).0 {
+    match settled(&key, known) {
         NameId::INLINE => record::attribute_with_name(handle, kind, key.text(), value.to_value()),
         id => record::attribute(handle, kind, id, value.to_value()),
     }

@@ -3,11 +3,11 @@
 //! # How the usual case stays short
 //! What is usual runs, here and in `close.rs`, `attribute.rs` and `step.rs`, through functions that
 //! make no call on their usual way but in their last place, so that no register has to be kept for
-//! one. What is not usual is another function's from the start (`..._slowly`), jumped to. Two things
-//! look like no call and are: whether a panic unwinds may need one, and so is asked first, in a
-//! function that does nothing else (`..._in`); and in a library's code the address of a thread-local
-//! is a call until it is linked, so it is found in line, where the user's program calls, and passed
-//! on.
+//! one. What is not usual is another function's from the start (`..._slowly`), jumped to. Two
+//! things look like no call and are: whether a panic unwinds may need one, and so is asked first,
+//! in a function that does nothing else (`..._in`); and in a library's code the address of a
+//! thread-local is a call until it is linked, so it is found in line, where the user's program
+//! calls, and passed on.
 
 use crate::propagate::Incoming;
 use crate::shared::clock;

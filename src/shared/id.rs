@@ -3,8 +3,8 @@
 //! Recording threads deal in *keys*: `ring number << 52 | counter`, unique in the process, made by
 //! one addition. What goes over the wire is derived from a key and a seed that the operating system
 //! drew once per [`crate::init`]: span ids by a bijection, trace and event ids by two mixes of 64
-//! bits each, `sample_rand` by a generator of its own. So the recording side stores no id, and asking for one
-//! twice gives the same answer.
+//! bits each, `sample_rand` by a generator of its own. So the recording side stores no id, and
+//! asking for one twice gives the same answer.
 //!
 //! # Invariants
 //! * K1: no key is 0, and no two spans of one process share a key.

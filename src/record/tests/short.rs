@@ -170,11 +170,11 @@ impl ToName for TurnedAway {
         Number(NameId::INLINE)
     }
 
-    fn known(&self) -> Option<Number> {
-        Some(self.id())
+    fn known(&self) -> Number {
+        self.id()
     }
 
-    fn has_room(known: Number) -> bool {
+    fn is_settled(known: Number) -> bool {
         known.0 != NameId::INLINE
     }
 
