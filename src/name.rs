@@ -128,68 +128,30 @@ impl ToName for Name {
     }
 }
 
-impl ToName for str {
-    #[inline]
-    fn id(&self) -> Number {
-        Number(record::name_id(self))
-    }
+/// What is looked up at each use.
+macro_rules! texts {
+    ($($text:ty),*) => { $(
+        impl ToName for $text {
+            #[inline]
+            fn id(&self) -> Number {
+                Number(record::name_id(self))
+            }
 
-    #[inline]
-    fn known(&self) -> Number {
-        self.id()
-    }
+            #[inline]
+            fn known(&self) -> Number {
+                self.id()
+            }
 
-    #[inline]
-    fn is_settled(known: Number) -> bool {
-        known.0 != NameId::INLINE
-    }
+            #[inline]
+            fn is_settled(known: Number) -> bool {
+                known.0 != NameId::INLINE
+            }
 
-    #[inline]
-    fn text(&self) -> &str {
-        self
-    }
+            #[inline]
+            fn text(&self) -> &str {
+                self
+            }
+        }
+    )* };
 }
-
-impl ToName for String {
-    #[inline]
-    fn id(&self) -> Number {
-        Number(record::name_id(self))
-    }
-
-    #[inline]
-    fn known(&self) -> Number {
-        self.id()
-    }
-
-    #[inline]
-    fn is_settled(known: Number) -> bool {
-        known.0 != NameId::INLINE
-    }
-
-    #[inline]
-    fn text(&self) -> &str {
-        self
-    }
-}
-
-impl ToName for Cow<'_, str> {
-    #[inline]
-    fn id(&self) -> Number {
-        Number(record::name_id(self))
-    }
-
-    #[inline]
-    fn known(&self) -> Number {
-        self.id()
-    }
-
-    #[inline]
-    fn is_settled(known: Number) -> bool {
-        known.0 != NameId::INLINE
-    }
-
-    #[inline]
-    fn text(&self) -> &str {
-        self
-    }
-}
+texts!(str, String, Cow<'_, str>);
