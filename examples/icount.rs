@@ -91,6 +91,11 @@ operations! { RULES_10:
     count_item_rules_10(n) { item(n); }
 }
 
+// That rule has a cap, which does nothing at its rate of one in a million.
+operations! { RULES_CAPPED:
+    count_item_rules_capped(n) { item(n); }
+}
+
 operations! { RULES_200:
     count_item_rules_200(n) { item(n); }
     count_item_rules_200_texts(n) { item_texts(n); }
@@ -304,6 +309,10 @@ fn rate(rate: f64) -> Rule {
     Rule { rate: Some(rate), ..Rule::default() }
 }
 
+fn capped() -> Rule {
+    Rule { max_per_second: Some(1000.0), ..rate(1e-6) }
+}
+
 fn slow() -> Rule {
     let keep = Keep { slower_than: Some(Duration::from_secs(3600)), ..Keep::default() };
     Rule { keep, ..rate(0.0) }
@@ -337,6 +346,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (operations, sampling) in [
         (UNSAMPLED, (0.0, vec![])),
         (RULES_10, (1.0, other_ops(10, rate(0.0)))),
+        (RULES_CAPPED, (1.0, other_ops(10, capped()))),
         (RULES_200, (1.0, other_ops(200, rate(0.0)))),
         (RULES_200_BY_NAME, (1.0, other_names(200, rate(0.0)))),
         (ON_TRIAL, (0.0, other_ops(10, slow()))),

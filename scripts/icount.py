@@ -55,6 +55,8 @@ def measured(target):
         # The same item under rules, the last of which leaves it out: 10 or 200 for other ops, and
         # 200 for other names of its op.
         "item_10_rules": (each["count_item_rules_10"], 0),
+        # The last of them with a cap.
+        "item_10_rules_capped": (each["count_item_rules_capped"], 0),
         "item_200_rules": (each["count_item_rules_200"], 0),
         "item_200_rules_texts": (each["count_item_rules_200_texts"], 0),
         "item_200_rules_by_name": (each["count_item_rules_200_by_name"], 0),

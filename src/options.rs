@@ -94,6 +94,7 @@ impl Incoming {
 }
 
 /// Decides on a transaction where there are rules, and nobody has said anything about it.
+#[inline]
 pub(crate) fn admit(op: &impl IntoName, name: &impl IntoName) -> Admission {
     let op_id = op.id().0;
     let mut admission = record::draw_known(op_id, NameId::NONE);

@@ -23,13 +23,14 @@ use arc_swap::cache::Cache;
 use crate::propagate::{Incoming, Trace, back_calculate};
 use crate::sampling::decide::{Ask, Why, head};
 use crate::sampling::live::CURRENT;
+use crate::sampling::plan::Plan;
 use crate::sampling::quick::{Judged, Quick};
 use crate::sampling::{Found, SamplingContext, Table, history, millionths, pressure};
 use crate::shared::id::{NameId, mix, sample_rand};
 use crate::shared::layout::continued;
 use crate::shared::ledger::{self, Reason};
 use crate::shared::registry::Lane;
-use crate::shared::seqlock::meta;
+use crate::shared::seqlock::{DEPTH, meta};
 use crate::shared::settings::{ON, SETTINGS, THRESHOLD, THRESHOLD_SHIFT, sampling, threshold_of};
 use crate::shared::traces::{self, Continued};
 
@@ -127,14 +128,6 @@ pub(crate) fn draw_by_rules(request: &Request<'_>) -> Admission {
         .unwrap_or(Admission::no(Handle::NONE))
 }
 
-/// A transaction's numbers, and its word for an [`Admission`].
-#[derive(Clone, Copy)]
-struct Drawn {
-    key: u64,
-    rand: u32,
-    word: u64,
-}
-
 /// What the table says.
 #[derive(Default)]
 struct Verdict {
@@ -148,37 +141,73 @@ struct Verdict {
 }
 
 impl Local {
+    /// (How this is cut into functions: `open.rs`.)
     #[inline]
     fn draw_by(&self, quick: Quick, state: u64) -> Admission {
+        if quick.is_capped() {
+            return self.draw_under_caps(quick, state);
+        }
         let Some(lane) = self.enter() else { return Admission::BY_RULES };
-        let judged = quick.judge();
-        let key = self.take_key();
-        // The keys first: started = keys - unsampled must not run backwards.
-        self.note_keys(lane);
-        let rand = sample_rand(key, SETTINGS.sample_seed());
-        let word = state & !THRESHOLD | sampling(judged.threshold, false);
-        let admission = if Quick::records(judged, rand) {
-            self.admit_by(lane, quick, judged, Drawn { key, rand, word })
-        } else {
-            self.make_depth(lane);
-            self.leave_out(lane, key, word)
-        };
+        let now = lane.spans.state();
+        if now.len() >= DEPTH {
+            self.leave(lane);
+            return self.draw_under_caps(quick, state);
+        }
+        let judged = quick.judge_alone();
+        let (key, rand, word) = self.drawn(lane, state, judged);
+        if Quick::records(judged, rand) {
+            return self.admit_drawn(lane, key, rand, word, quick.plan(judged, rand));
+        }
+        let admission = self.leave_out_at(lane, now.len(), now, key, word);
         self.leave(lane);
         admission
     }
 
+    /// Under caps or none, on any stack.
     #[inline(never)]
-    fn admit_by(&self, lane: &Lane, quick: Quick, judged: Judged, drawn: Drawn) -> Admission {
-        let Drawn { key, rand, mut word } = drawn;
-        if rand < judged.threshold {
-            quick.charge(judged);
+    fn draw_under_caps(&self, quick: Quick, state: u64) -> Admission {
+        let Some(lane) = self.enter() else { return Admission::BY_RULES };
+        let judged = quick.judge();
+        let (key, rand, word) = self.drawn(lane, state, judged);
+        if Quick::records(judged, rand) {
+            if rand < judged.threshold {
+                quick.charge(judged);
+            }
+            return self.admit_drawn(lane, key, rand, word, quick.plan(judged, rand));
         }
-        let plan = quick.plan(judged, rand);
+        self.make_depth(lane);
+        let admission = self.leave_out(lane, key, word);
+        self.leave(lane);
+        admission
+    }
+
+    /// A transaction's key, its random number, and its word for an [`Admission`].
+    #[inline]
+    fn drawn(&self, lane: &Lane, state: u64, judged: Judged) -> (u64, u32, u64) {
+        let key = self.take_key();
+        // The keys first: started = keys - unsampled must not run backwards.
+        self.note_keys(lane);
+        let rand = sample_rand(key, SETTINGS.sample_seed());
+        (key, rand, state & !THRESHOLD | sampling(judged.threshold, false))
+    }
+
+    /// Leaves the lane.
+    #[inline(never)]
+    fn admit_drawn(
+        &self,
+        lane: &'static Lane,
+        key: u64,
+        rand: u32,
+        word: u64,
+        plan: Plan,
+    ) -> Admission {
+        let mut word = word;
         if !plan.is_none() {
             word |= meta::PLANNED;
             self.pending.set(Pending { key, plan: plan.0, rand, ..Pending::NONE });
         }
         lane.counters.sampled.add(1);
+        self.leave(lane);
         Admission::yes(key, word)
     }
 

@@ -303,7 +303,7 @@ impl Local {
 
     /// The same on top of a stack, which is at `depth`.
     #[inline]
-    fn leave_out_at(
+    pub(super) fn leave_out_at(
         &self,
         lane: &Lane,
         depth: usize,

@@ -75,20 +75,33 @@ impl Quick {
         self.word & KNOWN != 0
     }
 
-    /// What an item is judged by at this moment.
+    /// Whether caps say something, too.
     #[inline]
-    pub(crate) fn judge(self) -> Judged {
-        #[expect(clippy::cast_possible_truncation, reason = "20 bits")]
-        let rate = pressure::apply(self.word as u32 & 0xf_ffff);
-        if self.word & CAPPED == 0 {
-            let end = if self.plan.is_none() { 0 } else { WHOLE };
-            return Judged { threshold: rate, end, shares: [WHOLE; 2] };
-        }
-        self.judge_under_caps(rate)
+    pub(crate) const fn is_capped(self) -> bool {
+        self.word & CAPPED != 0
     }
 
-    #[inline(never)]
-    fn judge_under_caps(self, rate: u32) -> Judged {
+    /// What an item is judged by at this moment.
+    pub(crate) fn judge(self) -> Judged {
+        if self.is_capped() { self.judge_under_caps() } else { self.judge_alone() }
+    }
+
+    /// The same where there are no caps.
+    #[inline]
+    pub(crate) fn judge_alone(self) -> Judged {
+        let end = if self.plan.is_none() { 0 } else { WHOLE };
+        Judged { threshold: self.rate(), end, shares: [WHOLE; 2] }
+    }
+
+    /// The rate that applies now.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "20 bits")]
+    fn rate(self) -> u32 {
+        pressure::apply(self.word as u32 & 0xf_ffff)
+    }
+
+    fn judge_under_caps(self) -> Judged {
+        let rate = self.rate();
         let shares = self.shares(Class::Head);
         let end = if self.plan.is_none() { 0 } else { joint(WHOLE, self.shares(Class::End)) };
         Judged { threshold: joint(rate, shares), end, shares }
