@@ -135,6 +135,12 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         true
     }
 
+    /// Time has passed since the last cycle.
+    #[cfg(test)]
+    pub(super) fn forget_moment(&mut self) {
+        self.ended = None;
+    }
+
     /// A cycle panicked, and what it had in its hands is written down.
     pub(crate) fn survived_panic(&mut self) {
         self.ended = None;

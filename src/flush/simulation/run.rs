@@ -224,7 +224,7 @@ impl Run<'_> {
         // What is ready and waits for the end of a pass is the flusher's still.
         let held = held + self.watch.ready();
         if let Some(post) = &mut self.post {
-            post.now.set(self.now);
+            post.set_now(self.now);
             post.deliver(rng.usize(..4));
             post.check(held, self.watch.discarded);
         }
