@@ -90,7 +90,7 @@ fn header() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(Config { failure_persistence: None, cases: 2000, ..Config::default() })]
+    #![proptest_config(Config { failure_persistence: None, cases: 500, ..Config::default() })]
     /// Looking at most members only once takes what looking closely at each takes.
     #[test]
     fn one_look_finds_what_a_close_look_finds(mut headers in vec(header(), 1..4)) {
