@@ -143,7 +143,7 @@ impl Local {
         let Some([below, line]) = lane.spans.pair(now.len().wrapping_sub(2)) else { return false };
         let [parent, ..] = below;
         let [key, .., bits, _, _] = line;
-        // Whose key it is that one is it, wherever the handle says that it stands.
+        // The key says which span that is, wherever the handle says that it stands.
         if key.load(Ordering::Relaxed) != handle.key
             || bits.load(Ordering::Relaxed) & meta::UNUSUAL != 0
             || parent.load(Ordering::Relaxed) == 0

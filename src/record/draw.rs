@@ -198,10 +198,9 @@ impl Local {
         lane: &'static Lane,
         key: u64,
         rand: u32,
-        word: u64,
+        mut word: u64,
         plan: Plan,
     ) -> Admission {
-        let mut word = word;
         if !plan.is_none() {
             word |= meta::PLANNED;
             self.pending.set(Pending { key, plan: plan.0, rand, ..Pending::NONE });
