@@ -1,4 +1,4 @@
-//! What an uploader does with one parcel: check the limits, stamp, send, settle, and report.
+//! What an uploader does with what it takes: check the limits, stamp, send, settle, and report.
 //!
 //! A [`Courier`] owns a transport; what all couriers of one client know together is in their
 //! [`Depot`]. It takes what the [`Queue`] hands out, one thing a cycle, and never looks at a clock
@@ -8,8 +8,9 @@
 //! * The status alone decides: 2xx is delivered, 429 is `refused`, any other is `send_error`. An
 //!   answer is never asked for again. Where none came the parcel goes back to the queue, which has
 //!   it sent again, under the same event id and for so many times.
-//! * A transport that panics costs the parcel (`internal`), not the thread. After five in a
-//!   row, of whichever courier, nothing is sent any more, and everything is counted.
+//! * A transport that panics costs the parcels that it has said nothing of (`internal`), not the
+//!   thread. After five in a row, of whichever courier and with whatever many parcels, nothing is
+//!   sent any more, and everything is counted.
 //! * A client report travels alone: after a parcel or when idle, if the last is 30 s old, and
 //!   whenever somebody flushes or closes. What it held is put back unless the server took it. It is
 //!   never a loss.
@@ -21,11 +22,15 @@ use std::time::Duration;
 
 use crate::flush::depot::Depot;
 use crate::flush::envelope::{Category, Envelope, Parcel, Way};
-use crate::flush::queue::{Outcome, Popped, Queue, Settled, Worker};
+use crate::flush::queue::{Lot, Popped, Queue, Worker};
 use crate::flush::report::Report;
 use crate::shared::clock;
-use crate::shared::ledger::{Count, Reason};
-use crate::transport::{Response, SendErrorKind, Transport};
+use crate::shared::ledger::Count;
+use crate::transport::{Response, SendError, SendErrorKind, Transport};
+
+mod lot;
+
+use lot::Told;
 
 /// How late a change of the wall clock may be noticed by an uploader, or that the machine slept.
 const UNIX_AGE_MAX: Duration = Duration::from_millis(10);
@@ -78,6 +83,11 @@ pub(crate) struct Courier<Now> {
     /// When the last cycle ended, and how long nothing is to be reported from then on, if it ended
     /// with an answer just now: the next one begins then.
     ended: Option<(Moment, Duration)>,
+    /// No transport is to be called any more, as was seen at the end of the last cycle.
+    is_dead: bool,
+    /// What it has in its hands, and what was said of each.
+    lot: Lot,
+    told: Vec<Told>,
     report_bytes: Vec<u8>,
 }
 
@@ -96,7 +106,17 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         depot: Arc<Depot>,
         now: Now,
     ) -> Self {
-        Self { worker, transport, depot, now, ended: None, report_bytes: Vec::new() }
+        Self {
+            worker,
+            transport,
+            depot,
+            now,
+            ended: None,
+            is_dead: false,
+            lot: Lot::default(),
+            told: Vec::new(),
+            report_bytes: Vec::new(),
+        }
     }
 
     /// Waits for one thing to do, and does it. False when there will be no more.
@@ -106,13 +126,15 @@ impl<Now: Fn() -> Moment> Courier<Now> {
             (now, self.depot.patience(now.monotonic))
         });
         let before = Cell::new(began);
-        let popped = self.queue().pop(self.worker, began.monotonic, patience, || {
-            before.set((self.now)());
+        self.lot.most = self.at_once();
+        let (queue, lot, now) = (self.depot.queue(), &mut self.lot, &self.now);
+        let popped = queue.pop(self.worker, lot, began.monotonic, patience, || {
+            before.set(now());
             before.get().monotonic
         });
         let mut answered = None;
         match popped {
-            Popped::Parcel(parcel) => answered = self.deliver(parcel, before.get()),
+            Popped::Lot => answered = self.deliver(before.get()),
             Popped::Report => {
                 self.report();
                 self.queue().reported();
@@ -127,6 +149,7 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         }
         let now = answered.unwrap_or_else(&self.now);
         let look = self.depot.look(now.monotonic);
+        self.is_dead = look.is_dead;
         if look.patience.is_zero() {
             self.report();
         } else if !look.has_spoken && !self.depot.is_debugging() {
@@ -144,6 +167,7 @@ impl<Now: Fn() -> Moment> Courier<Now> {
     /// A cycle panicked, and what it had in its hands is written down.
     pub(crate) fn survived_panic(&mut self) {
         self.ended = None;
+        self.lot = Lot::default();
         self.depot.books().restarts.add(1);
     }
 
@@ -156,65 +180,24 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         self.depot.queue()
     }
 
-    /// Delivers what was taken from the queue at this moment; returns when that was done, if it was
-    /// tried.
-    fn deliver(&mut self, mut parcel: Parcel, before: Moment) -> Option<Moment> {
-        let (event_id, way) = (parcel.event_id, parcel.way);
-        let (outcome, after) = self.attempt(&mut parcel, before);
-        let settled_at = after.unwrap_or(before).monotonic;
-        let settled = self.queue().settle(self.worker, parcel, outcome, settled_at);
-        if settled == Settled::Again && outcome != Outcome::Limited && way.stored.is_none() {
-            self.depot.books().retries.add(1);
+    /// How many envelopes its transport likes at a time.
+    fn at_once(&self) -> usize {
+        if self.is_dead {
+            return 1;
         }
-        self.depot.debug(|| match event_id {
-            Some(id) => format!("envelope {id}: {outcome:?}, {settled:?}"),
-            None => format!("envelope: {outcome:?}, {settled:?}"),
-        });
-        after
+        catch_unwind(AssertUnwindSafe(|| self.transport.at_once())).unwrap_or_else(|payload| {
+            forget(payload);
+            1
+        })
     }
 
-    /// What became of it, and when, if it was tried.
-    // Each look at the clocks costs as much as encoding a span: one a parcel, after it, which is
-    // the one before the next.
-    fn attempt(&mut self, parcel: &mut Parcel, before: Moment) -> (Outcome, Option<Moment>) {
-        if let Err(outcome) = self.depot.may_send(parcel.category, before.monotonic) {
-            return (outcome, None);
-        }
-        let (answer, after) = self.send(parcel, before);
-        let failed = |kind, error: &str| self.depot.failed(kind, error, after.monotonic);
-        let outcome = match answer {
-            Answer::Response(Response { status: 200..=299, .. }) => Outcome::Delivered,
-            Answer::Response(Response { status: 429, .. }) => {
-                failed("status", "the server refused: 429, too many requests");
-                Outcome::Lost(Reason::Refused)
-            }
-            Answer::Response(Response { status, .. }) => {
-                failed("status", &format!("the server answered with status {status}"));
-                Outcome::Lost(Reason::SendError)
-            }
-            Answer::Error(kind, error) => {
-                failed(kind.as_str(), &error);
-                Outcome::NoAnswer { jitter: jitter() }
-            }
-            Answer::Panic => {
-                failed("panic", "the transport panicked");
-                Outcome::Lost(Reason::Internal)
-            }
-        };
-        (outcome, Some(after))
-    }
-
-    /// Stamps and sends, and heeds what the answer says about limits, whatever it is. Also says
-    /// when that came.
+    /// Stamps and sends what is not the queue's, and heeds what the answer says about limits,
+    /// whatever it is. Also says when that came.
     fn send(&mut self, parcel: &mut Parcel, before: Moment) -> (Answer, Moment) {
         parcel.stamp(before.unix_nanos());
         let answer = call(&mut *self.transport, &Envelope { parcel });
         let after = (self.now)();
-        match &answer {
-            Answer::Response(response) => self.depot.answered(response, after),
-            Answer::Error(..) => self.depot.unanswered(),
-            Answer::Panic => self.depot.panicked(),
-        }
+        answer.heed(&self.depot, after);
         (answer, after)
     }
 
@@ -245,14 +228,33 @@ impl<Now: Fn() -> Moment> Courier<Now> {
     }
 }
 
-/// Calls a transport, and survives it. Its error is a stranger's code, too: it is made a text and
-/// dropped in here.
+impl Answer {
+    /// An error is a stranger's code, too: it is made a text and dropped in here, and survived.
+    fn of(sent: Result<Response, SendError>) -> Self {
+        match sent {
+            Ok(response) => Self::Response(response),
+            Err(error) => survive(move || Self::Error(error.kind(), error.to_string())),
+        }
+    }
+
+    /// Notes what it says about limits and health.
+    fn heed(&self, depot: &Depot, at: Moment) {
+        match self {
+            Self::Response(response) => depot.answered(response, at),
+            Self::Error(..) => depot.unanswered(),
+            Self::Panic => depot.panicked(),
+        }
+    }
+}
+
+/// Calls a transport, and survives it.
 fn call(transport: &mut dyn Transport, envelope: &Envelope<'_>) -> Answer {
-    let send = || match transport.send(envelope) {
-        Ok(response) => Answer::Response(response),
-        Err(error) => Answer::Error(error.kind(), error.to_string()),
-    };
-    catch_unwind(AssertUnwindSafe(send)).unwrap_or_else(|payload| {
+    survive(|| Answer::of(transport.send(envelope)))
+}
+
+/// Calls what may panic, and drops all that it held.
+fn survive(call: impl FnOnce() -> Answer) -> Answer {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         forget(payload);
         Answer::Panic
     })

@@ -56,6 +56,8 @@ pub(super) struct Look {
     pub(super) patience: Duration,
     /// The host's logger was called, which may have taken its time.
     pub(super) has_spoken: bool,
+    /// No transport is called any more.
+    pub(super) is_dead: bool,
 }
 
 pub(crate) struct Depot {
@@ -174,16 +176,16 @@ impl Depot {
     /// After each thing that was done: says in the log what is being lost, if it is time for that.
     pub(super) fn look(&self, now: Duration) -> Look {
         let mut state = self.lock();
-        let patience = state.patience(now);
+        let (patience, is_dead) = (state.patience(now), state.health.dead);
         let is_early = |last: Duration| now.saturating_sub(last) < ANNOUNCE_INTERVAL;
         if state.announced.is_some_and(is_early) {
-            return Look { patience, has_spoken: false };
+            return Look { patience, has_spoken: false, is_dead };
         }
         let line = state.announcement(self.books, now);
         drop(state);
         let has_spoken = line.is_some();
         self.say(line);
-        Look { patience, has_spoken }
+        Look { patience, has_spoken, is_dead }
     }
 
     /// A last look at what is being lost.

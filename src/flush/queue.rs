@@ -14,7 +14,8 @@
 //! Whoever works on a parcel holds its bytes, but what is lost with them stays written down here.
 //! Whoever comes first, the worker with an outcome or a shutdown whose time is up, takes that and
 //! settles it; the other finds nothing. So a transport that returns after it was given up cannot
-//! settle twice.
+//! settle twice. An uploader may work on several at once, a [`Lot`]; each of them is settled for
+//! itself, as soon as its end is known ([`settling`]).
 //!
 //! Workers are the uploaders and, if there is a spool, the thread that owns it. The uploaders take
 //! the oldest, as the [`Route`](super::backoff::Route) allows. The spool takes what waits for too
@@ -23,20 +24,25 @@
 //!
 //! # Invariants
 //! * Q1: `bytes` is the capacity of all parcels, queued and in flight, at most `bytes_max`, and
-//!   that of at most [`STORED_MAX`] stored ones; so many parcels are at most `parcels_max`.
+//!   that of at most [`STORED_MAX`] stored ones; so many parcels are at most `parcels_max`. What is
+//!   settled is not counted any more, though its memory is there until its uploader takes its next
+//!   lot: the buffers of one lot for each uploader.
 //! * Q2: every parcel that `push` accepted is settled exactly once.
 //! * Q3: no lock is held while anything blocks, and no code of a user runs under it.
 //! * Q4: parcels are queued by their number; what comes back goes to its old place.
 //! * Q5: nothing waits for long while somebody sleeps who could send it. What comes calls one. Who
 //!   takes something calls one more for the next, unless the last request took less than a
-//!   millisecond and the next has not waited for so long: then it is quicker alone. The flusher
-//!   looks whether that was wrong, and a request hangs, after each of its own looks.
+//!   millisecond and the next has not waited for so long: then it is quicker alone. A lot is one
+//!   request here: who took one calls one more for what it left, and it took as long as its
+//!   uploader waited for the next word of it, at worst. So 64 that take 2 ms, one after the other,
+//!   are quick, and 64 that a distant server answers all at once are not. The flusher looks whether
+//!   that was wrong, and a request hangs, after each of its own looks.
 //!
 //! # Costs
-//! In steady state a parcel allocates nothing: the byte buffers go round ([`Batch`],
-//! [`Queue::settle`]), and the list of parcels keeps its room until a rush is over. Nor does it
-//! take a system call while uploaders have enough to do: only who sleeps is called (`sleepers`).
-//! The flusher takes the lock twice for up to 64 of them ([`batch`]).
+//! In steady state a parcel allocates nothing: the byte buffers go round ([`Batch`], [`Lot`]), and
+//! the list of parcels keeps its room until a rush is over. Nor does it take a system call while
+//! uploaders have enough to do: only who sleeps is called (`sleepers`). The flusher takes the lock
+//! twice for up to 64 of them ([`batch`]), an uploader once for a lot and once for each answer.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -46,15 +52,18 @@ use super::envelope::Parcel;
 use crate::shared::ledger::{Books, Count, Reason};
 
 mod batch;
+mod lot;
 mod outcome;
 mod room;
+mod settling;
 mod sleepers;
 mod spooling;
 mod state;
 
 pub(crate) use batch::Batch;
+pub(crate) use lot::{Lot, PARCELS_MAX};
 pub(crate) use outcome::{Fate, Outcome, Popped, Settled, Worker};
-use state::{LATE, Next, State};
+use state::{Next, State};
 
 /// Stored parcels that are here at a time, at most.
 pub(crate) const STORED_MAX: usize = 1;
@@ -152,17 +161,21 @@ impl Queue {
         }
     }
 
-    /// Waits for something to do, from `moment` on, at most `timeout`. The parcel that it returns
-    /// must be settled before the next call of this worker.
+    /// Waits for something to do, from `moment` on, at most `timeout`. What it puts into the lot
+    /// must be settled before the next call of this worker; what the last one left there goes back.
     pub(crate) fn pop(
         &self,
         worker: Worker,
+        lot: &mut Lot,
         mut moment: Duration,
         timeout: Duration,
         now: impl Fn() -> Duration,
     ) -> Popped {
         let until = moment.saturating_add(timeout);
         let mut state = self.lock();
+        if state.abandoned.is_none() {
+            lot.spent.drain(..).for_each(|buffer| state.buffers.give(buffer));
+        }
         loop {
             if state.abandoned.is_some() {
                 return Popped::Abandoned;
@@ -173,17 +186,15 @@ impl Queue {
                 return Popped::Report;
             }
             let pause = match state.next(moment) {
-                Next::Take => match state.take_oldest(worker, moment) {
-                    Some(parcel) => {
-                        // Q5.
-                        if state.wants_more_hands(moment) && state.sleepers.call_one() {
-                            drop(state);
-                            self.work.notify_one();
-                        }
-                        return Popped::Parcel(parcel);
+                Next::Take if state.take_lot(worker, lot, moment) => {
+                    // Q5, for what the lot left.
+                    if state.wants_more_hands(moment) && state.sleepers.call_one() {
+                        drop(state);
+                        self.work.notify_one();
                     }
-                    None => Duration::ZERO,
-                },
+                    return Popped::Lot;
+                }
+                Next::Take => Duration::ZERO,
                 Next::Leave => return Popped::Closed,
                 Next::Wait(pause) => pause,
             };
@@ -197,100 +208,6 @@ impl Queue {
             state.sleepers.get_up();
             moment = now();
         }
-    }
-
-    /// Writes down what became of a parcel that was popped, and takes its memory back.
-    pub(crate) fn settle(
-        &self,
-        worker: Worker,
-        mut parcel: Parcel,
-        outcome: Outcome,
-        now: Duration,
-    ) -> Settled {
-        let mut state = self.lock();
-        let Some(flying) = state.land(parcel.way.number, worker) else { return Settled::Before };
-        let was_down = state.route.is_down();
-        if worker != Worker::SPOOL {
-            let took = now.saturating_sub(flying.since);
-            state.is_quick = outcome == Outcome::Delivered && took < LATE;
-        }
-        let end = match outcome {
-            Outcome::Delivered => {
-                state.route.answered();
-                Some(Ok(()))
-            }
-            Outcome::Lost(reason) => {
-                if matches!(reason, Reason::Refused | Reason::SendError) {
-                    state.route.answered();
-                }
-                Some(Err(reason))
-            }
-            Outcome::Limited if flying.stored.is_some() => None,
-            Outcome::Limited => Some(Err(Reason::RateLimited)),
-            Outcome::NoAnswer { jitter } => {
-                // Many requests may end at once with what they were sent over: that is one failure.
-                if !was_down || flying.is_probe {
-                    state.route.failed(now, jitter);
-                }
-                parcel.way.tries += 1;
-                let again = state.is_spooling || parcel.way.tries < self.rules.tries_max;
-                if again { None } else { Some(Err(Reason::NetworkError)) }
-            }
-            Outcome::Spooled => {
-                self.books.spool.taken_in.add(flying.count);
-                Some(Ok(()))
-            }
-            Outcome::Back => None,
-        };
-        let settled = match (end, flying.stored) {
-            (None, None) => {
-                state.put_back(parcel);
-                Settled::Again
-            }
-            (None, Some(ticket)) => {
-                state.fates.push(Fate::Back(ticket));
-                state.buffers.give(parcel.bytes);
-                Settled::Again
-            }
-            (Some(end), stored) => {
-                // Out of the spool before it is in anything else: no look sees it twice.
-                if let Some(ticket) = stored {
-                    self.books.spool.left.add(parcel.count);
-                    state.fates.push(Fate::Done(ticket));
-                }
-                match end {
-                    Err(reason) => self.books.lose(reason, parcel.count),
-                    Ok(()) if outcome == Outcome::Delivered => {
-                        self.books.delivered.add(parcel.count);
-                    }
-                    Ok(()) => {}
-                }
-                let count = parcel.count;
-                state.buffers.give(parcel.bytes);
-                Settled::For(count)
-            }
-        };
-        let is_down = state.route.is_down();
-        let spool_has_work = flying.stored.is_some() || is_down || state.is_closed;
-        let spool_has_work = spool_has_work && state.is_spooling;
-        let (calls_all, is_awaited) = (was_down && !is_down, state.is_awaited());
-        let calls = match calls_all {
-            true => state.sleepers.call_all(),
-            false => (settled == Settled::Again || was_down) && state.sleepers.call_one(),
-        };
-        drop(state);
-        match (calls, calls_all) {
-            (true, true) => self.work.notify_all(),
-            (true, false) => self.work.notify_one(),
-            _ => {}
-        }
-        if spool_has_work {
-            self.spool_work.notify_one();
-        }
-        if is_awaited {
-            self.progress.notify_all();
-        }
-        settled
     }
 
     /// The report that was asked for is sent, or there was nothing to report.

@@ -1,6 +1,6 @@
 //! What the queue and its workers say to each other.
 
-use crate::flush::envelope::{Parcel, Ticket};
+use crate::flush::envelope::Ticket;
 use crate::shared::ledger::{Count, Reason};
 
 /// Who works on a parcel: the number of an uploader, or the spool.
@@ -12,10 +12,10 @@ impl Worker {
 }
 
 /// What [`Queue::pop`](super::Queue::pop) found.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Popped {
-    /// A parcel: now in flight, until it is settled.
-    Parcel(Parcel),
+    /// Parcels, in the lot: now in flight, until they are settled.
+    Lot,
     /// Somebody waits for a client report; answer with [`reported`](super::Queue::reported).
     Report,
     /// Nothing came in time.

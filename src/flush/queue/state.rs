@@ -42,7 +42,7 @@ pub(super) struct State {
     /// Why, if it is.
     pub(super) abandoned: Option<Reason>,
     pub(super) workers: usize,
-    /// The last parcel that was settled was delivered, and that took no time.
+    /// The last lot that was settled was delivered, and nobody waited long for the next word of it.
     pub(super) is_quick: bool,
     /// Uploaders with nothing to do.
     pub(super) sleepers: Sleepers,
@@ -64,14 +64,20 @@ pub(super) struct State {
 pub(super) struct Flying {
     pub(super) number: u64,
     pub(super) worker: Worker,
-    /// When that began.
+    /// Since when its worker has heard nothing: it was taken then, or another one of its lot was
+    /// answered.
     pub(super) since: Duration,
+    /// What its worker heard before, of the others of its lot, never took long, and all of them
+    /// were delivered.
+    pub(super) is_quick: bool,
     /// What is lost if it is; nothing if it is stored.
     pub(super) count: Count,
     pub(super) bytes: usize,
     pub(super) stored: Option<Ticket>,
     /// It was sent to see whether the server answers again.
     pub(super) is_probe: bool,
+    /// That it was not answered is written down; it is still to be queued again.
+    pub(super) has_failed: bool,
 }
 
 /// What an uploader may do next.
@@ -163,7 +169,17 @@ impl State {
         self.queued = self.queued - count;
         let (number, bytes) = (parcel.way.number, parcel.bytes.capacity());
         let is_probe = worker != Worker::SPOOL && self.route.is_down();
-        self.in_flight.push(Flying { number, worker, since, count, bytes, stored, is_probe });
+        self.in_flight.push(Flying {
+            number,
+            worker,
+            since,
+            is_quick: true,
+            count,
+            bytes,
+            stored,
+            is_probe,
+            has_failed: false,
+        });
         Some(parcel)
     }
 
@@ -171,6 +187,36 @@ impl State {
     /// to do so says nothing about that.
     pub(super) fn is_probing(&self) -> bool {
         self.in_flight.iter().any(|each| each.is_probe)
+    }
+
+    /// What became of a parcel is known; whether its worker is quick is seen by how long it heard
+    /// nothing before. A lot of 64 that takes 2 ms is quick, and one whose first answer takes as
+    /// long is not.
+    pub(super) fn hear(
+        &mut self,
+        number: u64,
+        worker: Worker,
+        is_delivered: bool,
+        now: Duration,
+    ) -> Option<Flying> {
+        let is_it = |each: &&Flying| each.number == number && each.worker == worker;
+        let flying = *self.in_flight.iter().find(is_it)?;
+        if worker != Worker::SPOOL {
+            let took = now.saturating_sub(flying.since);
+            self.is_quick = flying.is_quick && is_delivered && took < LATE;
+            for other in self.in_flight.iter_mut().filter(|each| each.worker == worker) {
+                (other.since, other.is_quick) = (now, self.is_quick);
+            }
+        }
+        Some(flying)
+    }
+
+    /// It was not answered, and that is written down.
+    pub(super) fn has_failed(&mut self, number: u64, worker: Worker) {
+        let is_it = |each: &&mut Flying| each.number == number && each.worker == worker;
+        if let Some(flying) = self.in_flight.iter_mut().find(is_it) {
+            flying.has_failed = true;
+        }
     }
 
     /// It is no longer in flight.

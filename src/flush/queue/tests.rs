@@ -47,7 +47,7 @@ pub(super) fn parcel(bytes: usize, children: u64) -> Parcel {
 
 /// Whatever `worker` finds at this moment.
 pub(super) fn look(queue: &Queue, worker: Worker, now: Duration) -> Popped {
-    queue.pop(worker, now, Duration::ZERO, || now)
+    queue.pop(worker, &mut Lot::default(), now, Duration::ZERO, || now)
 }
 
 pub(super) fn pop(queue: &Queue) -> Parcel {
@@ -55,10 +55,10 @@ pub(super) fn pop(queue: &Queue) -> Parcel {
 }
 
 fn pop_by(queue: &Queue, worker: Worker, now: Duration) -> Parcel {
-    match look(queue, worker, now) {
-        Popped::Parcel(parcel) => parcel,
-        other => panic!("no parcel but {other:?}"),
-    }
+    let mut lot = Lot::default();
+    let popped = queue.pop(worker, &mut lot, now, Duration::ZERO, || now);
+    assert_eq!((popped, lot.parcels.len()), (Popped::Lot, 1));
+    lot.parcels.remove(0)
 }
 
 pub(super) fn settle(queue: &Queue, parcel: Parcel, outcome: Outcome) -> Settled {
@@ -249,12 +249,12 @@ fn flush_waits_for_what_was_pushed_before_it_and_then_for_a_report() {
     let uploader = thread::Builder::new().spawn({
         let queue = Arc::clone(&queue);
         move || {
-            let mut seen = Vec::new();
+            let (mut seen, mut lot) = (Vec::new(), Lot::default());
             loop {
-                match queue.pop(A, clock::monotonic(), LONG, clock::monotonic) {
-                    Popped::Parcel(parcel) => {
+                match queue.pop(A, &mut lot, clock::monotonic(), LONG, clock::monotonic) {
+                    Popped::Lot => {
                         seen.push("parcel");
-                        settle(&queue, parcel, Outcome::Delivered);
+                        settle(&queue, lot.parcels.remove(0), Outcome::Delivered);
                     }
                     Popped::Report => {
                         seen.push("report");
@@ -705,7 +705,7 @@ fn each_flush_returns_when_its_own_is_settled() {
     settle(&queue, two, Outcome::Delivered);
     assert!(!queue.lock().is_awaited(), "the first is still under way");
     settle(&queue, one, Outcome::Delivered);
-    assert!(matches!(queue.pop(A, NOW, LONG, || NOW), Popped::Report));
+    assert!(matches!(queue.pop(A, &mut Lot::default(), NOW, LONG, || NOW), Popped::Report));
     queue.reported();
     assert!(first.join().unwrap());
     assert_eq!(queue.lock().awaiting, 0);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::flush::envelope::{Category, SENT_AT_BLANK, Way};
-use crate::flush::queue::{Held, Popped, Rules};
+use crate::flush::queue::{Held, Lot, Popped, Rules};
 
 const NO_ANSWER: Outcome = Outcome::NoAnswer { jitter: u32::MAX / 2 };
 const A: Worker = Worker(0);
@@ -83,8 +83,9 @@ impl<Now: Fn() -> Moment> Rig<Now> {
     }
 
     fn pop(&self) -> Option<Parcel> {
-        match self.queue.pop(A, self.now(), Duration::ZERO, || self.now()) {
-            Popped::Parcel(parcel) => Some(parcel),
+        let mut lot = Lot::default();
+        match self.queue.pop(A, &mut lot, self.now(), Duration::ZERO, || self.now()) {
+            Popped::Lot => lot.parcels.pop(),
             _ => None,
         }
     }
