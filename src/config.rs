@@ -7,6 +7,7 @@
 //! hold nonsense.
 
 mod compression;
+mod http_version;
 mod proxy;
 mod read;
 mod resolve;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use self::compression::Compression;
+pub use self::http_version::HttpVersion;
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::resolve::{Resolved, process_environment};
 use crate::event::{BeforeSend, EventProcessor};
@@ -215,6 +217,8 @@ pub struct Config {
     /// How the bodies of requests are compressed. Default: by gzip, but not to a server on this
     /// machine ([`Compression::Auto`]).
     pub compression: Compression,
+    /// Which version of HTTP is spoken with the server. Default: [`HttpVersion::Http1`].
+    pub http_version: HttpVersion,
     /// How long a request may take, the look-up of the host's name, connecting and the answer
     /// included. 1 ms to 1 day, default 10 s.
     #[serde(deserialize_with = "crate::read::seconds")]
@@ -404,6 +408,7 @@ impl Default for Config {
             no_proxy: None,
             ca_certs: None,
             compression: Compression::Auto,
+            http_version: HttpVersion::Http1,
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             transport: Delivery::Http,

@@ -151,7 +151,7 @@ pub mod transport;
 mod tuning;
 mod value;
 
-pub use config::{Compression, Config, Delivery};
+pub use config::{Compression, Config, Delivery, HttpVersion};
 pub use detached::{Detached, Entered, SpanContext};
 pub use dsn::{Dsn, ParseDsnError};
 pub use error::ConfigError;

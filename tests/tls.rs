@@ -22,6 +22,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 mod support;
 use support::tls::{Authority, config};
+use support::tunnel::tunnel;
 
 const AUTH: &str = "Sentry sentry_key=0123456789abcdef0123456789abcdef, sentry_version=7";
 
@@ -107,43 +108,9 @@ fn client(server: SocketAddr, ca_certs: Option<&Path>, way: Way, connect: Durati
         options = options.ca_certs(file);
     }
     if way == Way::Proxy {
-        options = options.proxy(format!("http://{}", tunnel(server)));
+        options = options.proxy(format!("http://{}", tunnel(server, "localhost")));
     }
     Http::new(options).unwrap()
-}
-
-/// A proxy that connects whoever asks with that server, and hands bytes to and fro. Its threads end
-/// with the process, or with what they serve.
-fn tunnel(server: SocketAddr) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let serve = move |client: TcpStream| -> std::io::Result<()> {
-        let (mut reader, mut line) = (BufReader::new(client.try_clone()?), String::new());
-        reader.read_line(&mut line)?;
-        assert_eq!(line, format!("CONNECT localhost:{} HTTP/1.1\r\n", server.port()));
-        while line != "\r\n" {
-            line.clear();
-            reader.read_line(&mut line)?;
-        }
-        let upstream = TcpStream::connect(server)?;
-        (&client).write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
-        let (from, mut to) = (reader, upstream.try_clone()?);
-        let forth = thread::Builder::new().spawn(move || {
-            let _ = std::io::copy(&mut { from }, &mut to);
-            to.shutdown(Shutdown::Both)
-        })?;
-        let _ = std::io::copy(&mut { upstream }, &mut &client);
-        let _ = client.shutdown(Shutdown::Both);
-        drop(forth.join());
-        Ok(())
-    };
-    let accept = move || {
-        for client in listener.incoming() {
-            let _ = thread::Builder::new().spawn(move || serve(client.unwrap()));
-        }
-    };
-    thread::Builder::new().spawn(accept).unwrap();
-    address
 }
 
 fn read_body(reader: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {

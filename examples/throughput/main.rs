@@ -4,7 +4,7 @@
 //! `cargo run --release --example throughput -- [SECONDS] [TRANSPORT…]`
 //!
 //! A run takes 2 s unless said otherwise; transports are `null`, `file`, `http` (bodies as they are,
-//! which is the default to a server on loopback) and `http-gzip`. For each run: what was recorded, what arrived, and
+//! which is the default to a server on loopback), `http-gzip`, and `http2` (with the feature of that name). For each run: what was recorded, what arrived, and
 //! what was lost for which reason; the processor time of this process, all threads and the kernel
 //! on their behalf, for each span that arrived, which includes what recording and dropping the
 //! others took; and the bound that gave way first. The server is a process of its own, and counts
@@ -22,6 +22,7 @@
 
 mod load;
 mod server;
+mod streams;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use cpu_time::{ProcessTime, ThreadTime};
-use hotspan::{Compression, Config, Count, Delivery, Reason, Stats, stats};
+use hotspan::{Compression, Config, Count, Delivery, HttpVersion, Reason, Stats, stats};
 
 use load::Pace;
 use server::Server;
@@ -56,14 +57,15 @@ const PRECISION: f64 = 1.06;
 enum To {
     Null,
     File,
-    Http(Compression),
+    Http(HttpVersion, Compression),
 }
 
-const TRANSPORTS: [(&str, To); 4] = [
+const TRANSPORTS: [(&str, To); 5] = [
     ("null", To::Null),
     ("file", To::File),
-    ("http", To::Http(Compression::Auto)),
-    ("http-gzip", To::Http(Compression::Gzip)),
+    ("http", To::Http(HttpVersion::Http1, Compression::Auto)),
+    ("http-gzip", To::Http(HttpVersion::Http1, Compression::Gzip)),
+    ("http2", To::Http(HttpVersion::Http2, Compression::Auto)),
 ];
 
 /// What became of one run.
@@ -91,7 +93,7 @@ fn main() -> Result<()> {
     }
     let known = |argument: &String| TRANSPORTS.iter().any(|(name, _)| name == argument);
     if !arguments.iter().all(known) {
-        return Err("usage: throughput [SECONDS] [null] [file] [http] [http-gzip]".into());
+        return Err("usage: throughput [SECONDS] [null] [file] [http] [http-gzip] [http2]".into());
     }
     let mut server = Server::start()?;
     let mut table = table(&[
@@ -185,7 +187,10 @@ fn sustained(to: To, children: u32, high: f64, time: Duration, server: &mut Serv
 }
 
 fn config(to: To, server: &Server, folder: &Path) -> Config {
-    let compression = if let To::Http(compression) = to { compression } else { Compression::None };
+    let (http_version, compression) = match to {
+        To::Http(version, compression) => (version, compression),
+        _ => (HttpVersion::Http1, Compression::None),
+    };
     Config {
         dsn: Some(server.dsn()),
         release: Some("shop@2.14.0".into()),
@@ -193,9 +198,10 @@ fn config(to: To, server: &Server, folder: &Path) -> Config {
         transport: match to {
             To::Null => Delivery::Null,
             To::File => Delivery::File(folder.to_path_buf()),
-            To::Http(_) => Delivery::Http,
+            To::Http(..) => Delivery::Http,
         },
         compression,
+        http_version,
         traces_sample_rate: Some(1.0),
         // What is recorded is not to depend on what gets through; reports would be requests, too.
         enable_backpressure_handling: false,
@@ -227,7 +233,7 @@ fn run(to: To, pace: Pace, children: u32, time: Duration, server: &mut Server) -
         Err(imbalance.to_string())
     } else if report.left != Count::default() {
         Err("not all was settled in a minute".to_owned())
-    } else if matches!(to, To::Http(_)) && requests != arrived.transactions {
+    } else if matches!(to, To::Http(..)) && requests != arrived.transactions {
         Err(format!("{requests} requests for {} transactions", arrived.transactions))
     } else {
         Ok(())

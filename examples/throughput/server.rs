@@ -10,6 +10,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use super::streams;
+
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// The argument that makes this program a server.
@@ -18,7 +20,7 @@ pub(crate) const ARGUMENT: &str = "--serve";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 
 /// Requests that were answered.
-static TAKEN: AtomicU64 = AtomicU64::new(0);
+pub(crate) static TAKEN: AtomicU64 = AtomicU64::new(0);
 
 /// The server, as this process knows it; it ends with this.
 pub(crate) struct Server {
@@ -92,6 +94,15 @@ fn converse(mut stream: TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 256 << 10];
     let mut filled = 0;
+    while filled < streams::PREFACE.len() {
+        match stream.read(buffer.get_mut(filled..).unwrap_or_default())? {
+            0 => return Ok(()),
+            read => filled += read,
+        }
+    }
+    if buffer.starts_with(streams::PREFACE) {
+        return streams::converse(stream, buffer.get(..filled).unwrap_or_default());
+    }
     loop {
         // What is there of the next request; then what its body still wants.
         let missing = loop {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Compression, Config, Delivery, OnStuck, Proxy, proxy};
+use super::{Compression, Config, Delivery, HttpVersion, OnStuck, Proxy, proxy};
 use crate::dsn::{Dsn, Scheme};
 use crate::error::ConfigError;
 use crate::flush::hooks::Hooks;
@@ -46,6 +46,7 @@ pub(crate) struct Resolved {
     /// The variable that names them, if one does.
     pub(crate) ca_certs_variable: Option<&'static str>,
     pub(crate) compression: Compression,
+    pub(crate) http_version: HttpVersion,
     pub(crate) request_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) transport: Delivery,
@@ -84,6 +85,10 @@ impl Config {
         if self.compression == Compression::Zstd && !cfg!(feature = "zstd") {
             let needed = "compressing by zstd needs the feature `zstd`";
             return Err(ConfigError::unsupported("compression", needed));
+        }
+        if self.http_version == HttpVersion::Http2 && !cfg!(feature = "http2") {
+            let needed = "HTTP/2 needs the feature `http2`";
+            return Err(ConfigError::unsupported("http_version", needed));
         }
         let (ca_certs, ca_certs_variable) =
             resolve_ca_certs(self.ca_certs, dsn.as_ref(), proxy.as_ref(), &env);
@@ -139,6 +144,7 @@ impl Config {
             ca_certs,
             ca_certs_variable,
             compression: self.compression,
+            http_version: self.http_version,
             request_timeout: self.request_timeout,
             connect_timeout: self.connect_timeout,
             transport: self.transport,

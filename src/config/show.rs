@@ -34,6 +34,7 @@ impl fmt::Debug for Config {
             no_proxy,
             ca_certs,
             compression,
+            http_version,
             request_timeout,
             connect_timeout,
             transport,
@@ -82,6 +83,7 @@ impl fmt::Debug for Config {
             .field("no_proxy", no_proxy)
             .field("ca_certs", ca_certs)
             .field("compression", compression)
+            .field("http_version", http_version)
             .field("request_timeout", request_timeout)
             .field("connect_timeout", connect_timeout)
             .field("transport", transport)

@@ -2,9 +2,9 @@
 //! compressors.
 //!
 //! ```text
-//!   envelope ─► compress ─► ureq ─► watch ─► thrift ─► sockets   trust: whom TLS believes
-//!                            │                                   answer: what came back
-//!                            └─ lookup ─► one thread             fault: why nothing did
+//!   envelope ─► compress ─┬► ureq ─► watch ─► thrift ─► sockets   trust: whom TLS believes
+//!                         │   └─ lookup ─► one thread             answer: what came back
+//!                         └► streams: HTTP/2                      fault: why nothing did
 //! ```
 //!
 //! The server is not trusted. What it answers is a status and some headers; the body is read so
@@ -30,16 +30,20 @@
 
 use std::fmt;
 use std::net::IpAddr;
+#[cfg(feature = "http2")]
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use ureq::http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use ureq::http::{Method, Request, Uri};
 use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, Proxy};
 
 use super::{Envelope, Interrupter, Response, SendError, Transport};
-use crate::config::Compression;
+use crate::config::{Compression, HttpVersion};
 use crate::shared::clock;
 
 mod answer;
@@ -48,6 +52,8 @@ mod fault;
 mod gzip;
 mod lookup;
 mod options;
+#[cfg(feature = "http2")]
+mod streams;
 mod thrift;
 #[cfg(feature = "rustls")]
 mod trust;
@@ -96,7 +102,8 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(15);
 ///
 /// # Clones
 /// For several threads that send at the same time: a clone shares the connections
-/// ([`HttpOptions::connections`] of them are kept while idle), the addresses and the fate: the
+/// ([`HttpOptions::connections`] of them are kept while idle; with HTTP/2 each has one of its own,
+/// for up to 64 envelopes at a time), the addresses and the fate: the
 /// [`interrupter`](Transport::interrupter) of any breaks off all. It has a compressor of its own,
 /// made when it is first needed.
 ///
@@ -112,6 +119,8 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(15);
 pub struct Http {
     shared: Arc<Shared>,
     compressor: Compressor,
+    #[cfg(feature = "http2")]
+    streams: streams::Streams,
 }
 
 /// What all clones have in common.
@@ -123,6 +132,11 @@ struct Shared {
     names: Arc<Names>,
     timeout: Duration,
     has_proxy: bool,
+    #[cfg(feature = "http2")]
+    connect_timeout: Duration,
+    /// Where HTTP/2 is wanted.
+    #[cfg(feature = "http2")]
+    route: Option<streams::Route>,
 }
 
 impl Http {
@@ -143,7 +157,7 @@ impl Http {
         auth.set_sensitive(true);
         headers.insert(HeaderName::from_static("x-sentry-auth"), auth);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-sentry-envelope"));
-        header(&options.user_agent, "user_agent")?;
+        headers.insert(USER_AGENT, header(&options.user_agent, "user_agent")?);
         for (name, timeout) in
             [("timeout", options.timeout), ("connect_timeout", options.connect_timeout)]
         {
@@ -153,6 +167,9 @@ impl Http {
         }
         if options.ca_certs.is_some() && !cfg!(feature = "rustls") {
             return Err(HttpError::unsupported("ca_certs", "it needs the feature `rustls`"));
+        }
+        if options.version == HttpVersion::Http2 && !cfg!(feature = "http2") {
+            return Err(HttpError::unsupported("version", "HTTP/2 needs the feature `http2`"));
         }
         let proxy = proxy(&options)?;
         let has_proxy = proxy.is_some();
@@ -165,9 +182,35 @@ impl Http {
         let names = Arc::new(Names::new(Arc::clone(&options.lookup), options.connect_timeout));
         let config = agent_config(&options, &uri, proxy)?;
         let agent = Agent::with_parts(config, Watched(connector), Lookup(Arc::clone(&names)));
+        #[cfg(feature = "http2")]
+        let route = streams::Route::wanted(&options, &uri, &names, has_proxy)?;
         let (secrets, timeout) = (Secrets::of(&options.auth), options.timeout);
-        let shared = Shared { agent, uri, headers, secrets, names, timeout, has_proxy };
-        Ok(Self { shared: Arc::new(shared), compressor })
+        let shared = Shared {
+            agent,
+            uri,
+            headers,
+            secrets,
+            names,
+            timeout,
+            has_proxy,
+            #[cfg(feature = "http2")]
+            connect_timeout: options.connect_timeout,
+            #[cfg(feature = "http2")]
+            route,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            compressor,
+            #[cfg(feature = "http2")]
+            streams: streams::Streams::default(),
+        })
+    }
+
+    fn send_alone(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError> {
+        self.post(envelope.as_bytes()).map_err(|error| {
+            self.shared.names.doubt();
+            fault::send_error(&error, self.shared.has_proxy)
+        })
     }
 
     fn post(&mut self, body: &[u8]) -> Result<Response, ureq::Error> {
@@ -193,7 +236,7 @@ impl Http {
 }
 
 impl Shared {
-    fn request<'a>(&self, body: &'a [u8], encoding: Option<&'static str>) -> Request<&'a [u8]> {
+    fn request<B>(&self, body: B, encoding: Option<&'static str>) -> Request<B> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
@@ -204,6 +247,11 @@ impl Shared {
         request
     }
 
+    #[cfg(feature = "http2")]
+    fn speaks_http2(&self) -> bool {
+        self.route.as_ref().is_some_and(streams::Route::is_open)
+    }
+
     fn run(&self, request: Request<&[u8]>) -> Result<Response, ureq::Error> {
         Ok(answer::read(&mut self.agent.run(request)?, &self.secrets))
     }
@@ -211,16 +259,49 @@ impl Shared {
 
 impl Clone for Http {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), compressor: self.compressor.another() }
+        Self {
+            shared: Arc::clone(&self.shared),
+            compressor: self.compressor.another(),
+            #[cfg(feature = "http2")]
+            streams: streams::Streams::default(),
+        }
     }
 }
 
 impl Transport for Http {
     fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError> {
-        self.post(envelope.as_bytes()).map_err(|error| {
-            self.shared.names.doubt();
-            fault::send_error(&error, self.shared.has_proxy)
-        })
+        #[cfg(feature = "http2")]
+        if self.shared.speaks_http2() {
+            let mut result = None;
+            self.send_all(slice::from_ref(envelope), &mut |_, answer| result = Some(answer));
+            return result.unwrap_or_else(|| Err(SendError::new("nothing was sent")));
+        }
+        self.send_alone(envelope)
+    }
+
+    #[cfg(feature = "http2")]
+    fn at_once(&self) -> usize {
+        if self.shared.speaks_http2() { streams::AT_ONCE } else { 1 }
+    }
+
+    #[cfg(feature = "http2")]
+    fn send_all(
+        &mut self,
+        envelopes: &[Envelope<'_>],
+        answered: &mut dyn FnMut(usize, Result<Response, SendError>),
+    ) {
+        let left = match self.shared.route.as_ref().filter(|route| route.is_open()) {
+            Some(route) => {
+                let (shared, compressor) = (&self.shared, &mut self.compressor);
+                self.streams.send_all(route, shared, compressor, envelopes, answered)
+            }
+            None => (0..envelopes.len()).collect(),
+        };
+        for place in left {
+            if let Some(envelope) = envelopes.get(place) {
+                answered(place, self.send_alone(envelope));
+            }
+        }
     }
 
     fn interrupter(&self) -> Option<Interrupter> {
@@ -228,6 +309,10 @@ impl Transport for Http {
         Some(Box::new(move || {
             // H2: in this order, so that who was waiting for a name finds no way to connect.
             shared.agent.clone().shutdown();
+            #[cfg(feature = "http2")]
+            if let Some(route) = &shared.route {
+                route.break_off();
+            }
             shared.names.close();
         }))
     }

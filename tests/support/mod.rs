@@ -21,5 +21,9 @@ pub(crate) mod segments;
 #[cfg(feature = "http")]
 pub(crate) mod server;
 pub(crate) mod session;
+#[cfg(all(feature = "http2", feature = "rustls"))]
+pub(crate) mod streams;
 #[cfg(feature = "http")]
 pub(crate) mod tls;
+#[cfg(feature = "http")]
+pub(crate) mod tunnel;

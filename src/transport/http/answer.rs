@@ -11,6 +11,7 @@ use std::io::Read;
 use std::str::Chars;
 
 use ureq::Body;
+use ureq::http::StatusCode;
 use ureq::http::header::{DATE, HeaderMap};
 
 use crate::transport::Response;
@@ -19,7 +20,7 @@ use crate::transport::Response;
 pub(super) const BODY_MAX: u64 = 64 * 1024;
 
 /// What is wrong must stand within this much of it.
-const DETAIL_BODY_MAX: u64 = 4 * 1024;
+pub(super) const DETAIL_BODY_MAX: u16 = 4 * 1024;
 
 /// What the server says is wrong is shown up to this length.
 pub(super) const DETAIL_CHARS_MAX: usize = 200;
@@ -49,30 +50,46 @@ impl Secrets {
 
 /// Reads the answer to its end, or to what is read at most.
 pub(super) fn read(answer: &mut ureq::http::Response<Body>, secrets: &Secrets) -> Response {
-    let is_success = answer.status().is_success();
-    let headers = answer.headers();
+    let mut response = head(answer.status(), answer.headers(), secrets);
+    // A1, A2: errors end the reading and are of no concern.
+    let mut body = answer.body_mut().as_reader().take(BODY_MAX);
+    if wants_body(&response) {
+        let mut start = Vec::new();
+        let _ = body.by_ref().take(DETAIL_BODY_MAX.into()).read_to_end(&mut start);
+        explain(&mut response, &start, secrets);
+    }
+    // Most are `{"id":"…"}`: a large buffer would be cleared for each.
+    let mut rest = [0; 512];
+    while matches!(body.read(&mut rest), Ok(1..)) {}
+    response
+}
+
+/// What stands in the head of an answer.
+pub(super) fn head(status: StatusCode, headers: &HeaderMap, secrets: &Secrets) -> Response {
     let mut response = Response {
         rate_limits: joined(headers, "x-sentry-rate-limits"),
         retry_after: joined(headers, "retry-after"),
         date: headers
             .get(DATE)
             .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok()),
-        ..Response::status(answer.status().as_u16())
+        ..Response::status(status.as_u16())
     };
-    if !is_success && let Some(error) = headers.get("x-sentry-error") {
+    if !status.is_success()
+        && let Some(error) = headers.get("x-sentry-error")
+    {
         response.detail = presentable(&String::from_utf8_lossy(error.as_bytes()), secrets);
     }
-    // A1, A2: errors end the reading and are of no concern.
-    let mut body = answer.body_mut().as_reader().take(BODY_MAX);
-    if !is_success && response.detail.is_none() {
-        let mut start = Vec::new();
-        let _ = body.by_ref().take(DETAIL_BODY_MAX).read_to_end(&mut start);
-        response.detail = detail(&start).and_then(|text| presentable(&text, secrets));
-    }
-    // Most are `{"id":"…"}`: a large buffer would be cleared for each.
-    let mut rest = [0; 512];
-    while matches!(body.read(&mut rest), Ok(1..)) {}
     response
+}
+
+/// Whether what is wrong may stand in the body.
+pub(super) fn wants_body(response: &Response) -> bool {
+    !matches!(response.status, 200..=299) && response.detail.is_none()
+}
+
+/// Looks in the start of the body for what is wrong.
+pub(super) fn explain(response: &mut Response, start: &[u8], secrets: &Secrets) {
+    response.detail = detail(start).and_then(|text| presentable(&text, secrets));
 }
 
 /// All headers of that name, joined by commas; those that are no text are left out.

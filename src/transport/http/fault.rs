@@ -59,9 +59,10 @@ fn classify(error: &Error, has_proxy: bool) -> (SendErrorKind, bool) {
 
 /// Whether this is how a connection ends that the other side has closed.
 pub(super) fn is_hang_up(error: &Error) -> bool {
-    let Error::Io(error) = error else { return false };
-    matches!(
-        error.kind(),
-        Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe
-    )
+    matches!(error, Error::Io(error) if is_end(error.kind()))
+}
+
+/// The same, of what the system says.
+pub(super) fn is_end(kind: Io) -> bool {
+    matches!(kind, Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe)
 }

@@ -8,7 +8,7 @@ use std::{fmt, io};
 
 use super::CLIENT;
 use super::lookup::{LookUp, system};
-use crate::config::{Compression, Config, Delivery, Resolved, process_environment};
+use crate::config::{Compression, Config, Delivery, HttpVersion, Resolved, process_environment};
 use crate::dsn::Dsn;
 use crate::error::ConfigError;
 
@@ -33,6 +33,7 @@ pub struct HttpOptions {
     pub(super) connect_timeout: Duration,
     pub(super) connections: usize,
     pub(super) compression: Compression,
+    pub(super) version: HttpVersion,
     pub(super) lookup: Arc<LookUp>,
 }
 
@@ -69,7 +70,8 @@ impl HttpOptions {
         let mut options = Self::for_dsn(dsn)
             .timeout(resolved.request_timeout)
             .connect_timeout(resolved.connect_timeout)
-            .compression(resolved.compression);
+            .compression(resolved.compression)
+            .version(resolved.http_version);
         if let Some(proxy) = &resolved.proxy {
             options = options.proxy(proxy.url());
         }
@@ -92,6 +94,7 @@ impl HttpOptions {
             connect_timeout: Duration::from_secs(3),
             connections: 1,
             compression: Compression::default(),
+            version: HttpVersion::default(),
             lookup: Arc::new(system),
         }
     }
@@ -172,6 +175,17 @@ impl HttpOptions {
         self
     }
 
+    /// Which version of HTTP is spoken. Default: [`HttpVersion::Http1`].
+    ///
+    /// With [`Http2`](HttpVersion::Http2) each clone has a connection of its own and sends up to 64
+    /// envelopes over it at a time ([`Transport::send_all`](super::Transport::send_all)); the
+    /// [`timeout`](Self::timeout) is for all of them together.
+    #[must_use]
+    pub fn version(mut self, version: HttpVersion) -> Self {
+        self.version = version;
+        self
+    }
+
     /// How the address of a host (the proxy's, if there is one) is found, given its name and port.
     /// Default: the operating system is asked. Addresses that stand in a URL are not asked about.
     ///
@@ -212,6 +226,7 @@ impl fmt::Debug for HttpOptions {
             .field("connect_timeout", &self.connect_timeout)
             .field("connections", &self.connections)
             .field("compression", &self.compression)
+            .field("version", &self.version)
             .finish_non_exhaustive()
     }
 }

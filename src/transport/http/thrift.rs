@@ -126,7 +126,7 @@ impl<T: Transport> Transport for Thrift<T> {
 }
 
 /// T2.
-fn rounded(mut timeout: NextTimeout) -> NextTimeout {
+pub(super) fn rounded(mut timeout: NextTimeout) -> NextTimeout {
     const BITS: u32 = 6;
     if let Duration::Exact(exact) = timeout.after
         && let Ok(nanos) = u64::try_from(exact.as_nanos())

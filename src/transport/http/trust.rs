@@ -12,7 +12,7 @@ pub(super) fn tls(options: &HttpOptions) -> Result<TlsConfig, HttpError> {
     Ok(TlsConfig::builder().root_certs(roots(options)?).build())
 }
 
-fn roots(options: &HttpOptions) -> Result<RootCerts, HttpError> {
+pub(super) fn roots(options: &HttpOptions) -> Result<RootCerts, HttpError> {
     let Some(file) = &options.ca_certs else {
         return Ok(match cfg!(feature = "platform-verifier") {
             true => RootCerts::PlatformVerifier,

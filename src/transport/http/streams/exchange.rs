@@ -1,0 +1,146 @@
+//! A lot of envelopes over one connection: each a stream, all at the same time.
+
+use std::iter::{Copied, Peekable};
+use std::slice::Iter;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ureq::http::Request;
+use ureq::http::header::CONTENT_LENGTH;
+
+use super::connection::{Connection, context};
+use super::fault::Fault;
+use super::stream::{End, Look, Stream};
+use crate::transport::http::{Compressor, Shared};
+use crate::transport::{Envelope, Response, SendError};
+
+/// What is to be sent, and whom to tell.
+pub(super) struct Lot<'a, 'e> {
+    pub(super) shared: &'a Shared,
+    pub(super) compressor: &'a mut Compressor,
+    /// Memory for bodies, used again once all of them are sent.
+    pub(super) bodies: &'a mut BytesMut,
+    pub(super) envelopes: &'a [Envelope<'e>],
+    pub(super) answered: &'a mut dyn FnMut(usize, Result<Response, SendError>),
+}
+
+/// An envelope without an answer.
+pub(super) struct Unanswered {
+    pub(super) place: usize,
+    pub(super) error: SendError,
+    /// It may be sent again at once, on another connection: the server has done nothing with it, or
+    /// it was sent over one that was closed by then.
+    pub(super) is_untouched: bool,
+}
+
+impl Lot<'_, '_> {
+    /// Sends those at these places and tells what comes back; returns those to which nothing did.
+    ///
+    /// What has begun to be answered is answered: its status says what became of it.
+    pub(super) fn exchange(
+        &mut self,
+        connection: &mut Connection,
+        places: &[usize],
+        deadline: Duration,
+    ) -> Vec<Unanswered> {
+        let mut waiting = places.iter().copied().peekable();
+        let mut open: Vec<Stream> = Vec::with_capacity(places.len());
+        let mut failed = Vec::new();
+        let mut heard = false;
+        let ended = loop {
+            let opened = self.open(connection, &mut waiting, &mut open, deadline);
+            let turned = connection.turn(deadline);
+            open.retain_mut(|stream| match stream.look(self.shared) {
+                Look::Open => {
+                    heard |= stream.is_heard();
+                    true
+                }
+                Look::Answered(response, is_open) => {
+                    heard = true;
+                    (self.answered)(stream.place, Ok(response));
+                    is_open
+                }
+                Look::Over => false,
+                Look::Failed(fault) => {
+                    failed.push((stream.place, fault));
+                    false
+                }
+            });
+            if let Err(fault) = opened.and(turned) {
+                break Some(fault);
+            }
+            if open.is_empty() && waiting.peek().is_none() {
+                break None;
+            }
+            let until = open.iter().map(|stream| stream.until).max().unwrap_or(deadline);
+            if let Err(fault) = connection.hear(until) {
+                break Some(fault);
+            }
+        };
+        connection.is_over = ended.is_some();
+        // H1.
+        let is_stale = |fault: &Fault| !connection.is_new && !heard && fault.is_hang_up();
+        let mut unanswered = Vec::new();
+        for (place, fault) in failed {
+            let is_untouched = fault.is_refusal() || is_stale(&fault);
+            unanswered.push(self.unanswered(place, &fault, is_untouched));
+        }
+        let Some(fault) = ended else { return unanswered };
+        for stream in open {
+            let place = stream.place;
+            match stream.end(self.shared) {
+                End::Told => {}
+                End::Answered(response) => (self.answered)(place, Ok(response)),
+                End::Unheard => unanswered.push(self.unanswered(place, &fault, is_stale(&fault))),
+            }
+        }
+        unanswered.extend(waiting.map(|place| self.unanswered(place, &fault, true)));
+        unanswered
+    }
+
+    /// Nothing could be sent.
+    pub(super) fn fail(&mut self, places: &[usize], fault: &Fault) {
+        self.shared.names.doubt();
+        for &place in places {
+            (self.answered)(place, Err(fault.send_error(self.shared.has_proxy)));
+        }
+    }
+
+    /// Opens as many streams as the server lets us.
+    fn open(
+        &mut self,
+        connection: &mut Connection,
+        waiting: &mut Peekable<Copied<Iter<'_, usize>>>,
+        open: &mut Vec<Stream>,
+        deadline: Duration,
+    ) -> Result<(), Fault> {
+        while let Some(&place) = waiting.peek() {
+            match connection.requests.poll_ready(&mut context()) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => break,
+            }
+            if let Some((request, body)) = self.request(place) {
+                let (answer, mut sender) = connection.requests.send_request(request, false)?;
+                // Where this fails, the answer does, too, and says why.
+                let _ = sender.send_data(body, true);
+                open.push(Stream::new(place, answer, deadline));
+            }
+            waiting.next();
+        }
+        Ok(())
+    }
+
+    /// The request and its body.
+    fn request(&mut self, place: usize) -> Option<(Request<()>, Bytes)> {
+        let (body, encoding) = self.compressor.compress(self.envelopes.get(place)?.as_bytes());
+        let mut request = self.shared.request((), encoding);
+        request.headers_mut().insert(CONTENT_LENGTH, body.len().into());
+        self.bodies.extend_from_slice(body);
+        Some((request, self.bodies.split().freeze()))
+    }
+
+    fn unanswered(&self, place: usize, fault: &Fault, is_untouched: bool) -> Unanswered {
+        Unanswered { place, error: fault.send_error(self.shared.has_proxy), is_untouched }
+    }
+}
