@@ -3,7 +3,8 @@
 //!
 //! A server on loopback waits before each answer, as a server does that is that far away. A loop
 //! records small transactions faster than any of this can take; what does not fit into the queue is
-//! counted. Rounds take turns, and the median of three is shown.
+//! counted. Rounds take turns, and the median of three is shown. With `--features http2` there are
+//! rows for HTTP/2, too.
 
 #![expect(clippy::print_stdout, reason = "a program talks")]
 #![expect(clippy::disallowed_methods, reason = "a program has clocks of its own")]
@@ -14,11 +15,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use hotspan::{Config, Reason, start_child, start_transaction, stats};
+use hotspan::{Config, HttpVersion, Reason, start_child, start_transaction, stats};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-const CONNECTIONS: [usize; 3] = [1, 4, 16];
+/// What is spoken, and over how many connections.
+const WAYS: &[(&str, HttpVersion, usize)] = &[
+    ("HTTP/1.1", HttpVersion::Http1, 1),
+    ("HTTP/1.1", HttpVersion::Http1, 4),
+    ("HTTP/1.1", HttpVersion::Http1, 16),
+    #[cfg(feature = "http2")]
+    ("HTTP/2", HttpVersion::Http2, 1),
+    #[cfg(feature = "http2")]
+    ("HTTP/2", HttpVersion::Http2, 4),
+];
 const ROUNDS: usize = 3;
 
 /// One round's figures.
@@ -34,30 +44,31 @@ fn main() -> Result<()> {
     let delay: u64 = arguments.next().map_or(Ok(40), |text| text.parse())?;
     let seconds: f64 = arguments.next().map_or(Ok(3.0), |text| text.parse())?;
     let port = serve(Duration::from_millis(delay))?;
-    let mut rounds = [[Round::default(); ROUNDS]; CONNECTIONS.len()];
+    let mut rounds = [[Round::default(); ROUNDS]; WAYS.len()];
     for turn in 0..ROUNDS {
-        for (connections, rounds) in CONNECTIONS.into_iter().zip(&mut rounds) {
+        for (&(_, version, connections), rounds) in WAYS.iter().zip(&mut rounds) {
             if let Some(round) = rounds.get_mut(turn) {
-                *round = run(port, connections, Duration::from_secs_f64(seconds))?;
+                *round = run(port, version, connections, Duration::from_secs_f64(seconds))?;
             }
         }
     }
     let mut table = Table::new();
     let rule = LineStyle::none().fill('─').junction('─');
     table.load_style(TableStyle::new().header_separator(rule));
-    table.set_header(["connections", "arrived a second", "queue_full", "books"]);
-    for (connections, mut rounds) in CONNECTIONS.into_iter().zip(rounds) {
+    table.set_header(["", "connections", "arrived a second", "queue_full", "books"]);
+    for (&(name, _, connections), mut rounds) in WAYS.iter().zip(rounds) {
         rounds.sort_by(|left, right| left.a_second.total_cmp(&right.a_second));
         let Some(median) = rounds.get(ROUNDS / 2) else { continue };
         let exact = rounds.iter().all(|round| round.exact);
         table.add_row([
+            name.to_owned(),
             connections.to_string(),
             format!("{:.0}", median.a_second),
             median.queue_full.to_string(),
             if exact { "exact" } else { "NOT EXACT" }.to_owned(),
         ]);
     }
-    for column in table.column_iter_mut().take(3) {
+    for column in table.column_iter_mut().skip(1).take(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     println!("{table}\nanswers after {delay} ms; {ROUNDS} rounds of {seconds} s each, medians");
@@ -65,11 +76,12 @@ fn main() -> Result<()> {
 }
 
 /// Records for so long, and closes.
-fn run(port: u16, connections: usize, time: Duration) -> Result<Round> {
+fn run(port: u16, version: HttpVersion, connections: usize, time: Duration) -> Result<Round> {
     let before = stats();
     let guard = hotspan::init(Config {
         dsn: Some(format!("http://0123456789abcdef0123456789abcdef@127.0.0.1:{port}/1")),
         traces_sample_rate: Some(1.0),
+        http_version: version,
         upload_concurrency: connections,
         enable_backpressure_handling: false,
         queue_bytes: 256 << 10,
@@ -112,6 +124,10 @@ fn serve(delay: Duration) -> Result<u16> {
 
 fn converse(mut stream: &TcpStream, delay: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
+    #[cfg(feature = "http2")]
+    if streams::are_spoken(stream)? {
+        return streams::converse(stream.try_clone()?, delay);
+    }
     let mut reader = BufReader::new(stream);
     loop {
         let mut length = 0;
@@ -131,5 +147,54 @@ fn converse(mut stream: &TcpStream, delay: Duration) -> std::io::Result<()> {
         std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink())?;
         thread::sleep(delay);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")?;
+    }
+}
+
+/// The same over HTTP/2.
+#[cfg(feature = "http2")]
+mod streams {
+    use std::io::{Error, Result};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use h2::RecvStream;
+    use h2::server::{SendResponse, handshake};
+
+    /// With this a client begins (RFC 9113, section 3.4).
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
+    pub(super) fn are_spoken(stream: &TcpStream) -> Result<bool> {
+        // Both sides are on this machine: what was written in one piece comes in one.
+        let mut begun = [0; PREFACE.len()];
+        let read = stream.peek(&mut begun)?;
+        Ok(read == begun.len() && begun == PREFACE)
+    }
+
+    pub(super) fn converse(stream: TcpStream, delay: Duration) -> Result<()> {
+        stream.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let stream = tokio::net::TcpStream::from_std(stream)?;
+            let mut connection = handshake(stream).await.map_err(Error::other)?;
+            while let Some(request) = connection.accept().await {
+                let (request, respond) = request.map_err(Error::other)?;
+                tokio::spawn(answer(request.into_body(), respond, delay));
+            }
+            Ok(())
+        })
+    }
+
+    async fn answer(
+        mut body: RecvStream,
+        mut respond: SendResponse<Bytes>,
+        delay: Duration,
+    ) -> std::result::Result<(), h2::Error> {
+        while let Some(part) = body.data().await {
+            body.flow_control().release_capacity(part?.len())?;
+        }
+        tokio::time::sleep(delay).await;
+        respond.send_response(ureq::http::Response::new(()), true)?;
+        Ok(())
     }
 }

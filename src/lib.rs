@@ -65,6 +65,7 @@
 //! | `http` | yes | `transport::Http`: delivery over HTTP, gzip bodies |
 //! | `rustls` | yes | HTTPS; trusts the public authorities, and those of a file. Brings `http` |
 //! | `platform-verifier` | no | HTTPS trusts whom the system trusts. Brings `rustls` |
+//! | `http2` | no | HTTP/2, where [`Config::http_version`] says so. Brings `http` |
 //! | `zstd` | no | zstd bodies, where [`Config::compression`] says so. Brings `http` |
 //! | `rules-file` | yes | sampling rules from a JSON file, watched while the program runs |
 //!

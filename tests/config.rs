@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hotspan::{Compression, Config, Delivery, Dsn, ParseDsnError};
+use hotspan::{Compression, Config, Delivery, Dsn, HttpVersion, ParseDsnError};
 
 fn read(text: &str) -> Result<Config, serde_json::Error> {
     serde_json::from_str(text)
@@ -28,7 +28,7 @@ fn every_field_can_be_read() {
             "server_name": "s", "debug": true, "traces_sample_rate": 0.25, "max_spans": 7,
             "send_client_reports": false, "shutdown_timeout": 0.5, "http_proxy": "http://a",
             "https_proxy": "http://b", "no_proxy": "c", "ca_certs": "/etc/ca.pem",
-            "compression": "none", "request_timeout": 1, "connect_timeout": 2, "transport": {"file": "folder"},
+            "compression": "none", "http_version": "2", "request_timeout": 1, "connect_timeout": 2, "transport": {"file": "folder"},
             "ring_slots": 64, "ring_bytes": 4096, "queue_bytes": 5, "queue_envelopes": 3, "flush_interval": 0.001,
             "upload_concurrency": 6, "upload_retries": 7, "spool_dir": "spool",
             "spool_bytes": 4096, "spool_envelopes": 8, "spool_age": 9,
@@ -66,6 +66,7 @@ fn every_field_can_be_read() {
         no_proxy,
         ca_certs,
         compression,
+        http_version,
         request_timeout,
         connect_timeout,
         transport,
@@ -98,7 +99,7 @@ fn every_field_can_be_read() {
     assert_eq!((debug, traces_sample_rate), (Some(true), Some(0.25)));
     assert_eq!((max_spans, send_client_reports), (7, false));
     assert_eq!(ca_certs, Some(PathBuf::from("/etc/ca.pem")));
-    assert_eq!(compression, Compression::None);
+    assert_eq!((compression, http_version), (Compression::None, HttpVersion::Http2));
     assert!(matches!(transport, Delivery::File(folder) if folder == Path::new("folder")));
     assert_eq!((ring_slots, ring_bytes, queue_bytes), (64, 4096, 5));
     assert_eq!(queue_envelopes, 3);

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -470,6 +470,104 @@ fn a_proxy_is_gone_through() {
         Http::new(self::options(server.url()).proxy(format!("http://{nobody}"))).unwrap();
     for answer in send_all(&mut http, &lot(2, 100)) {
         assert_eq!(answer.unwrap_err().kind(), SendErrorKind::Proxy);
+    }
+}
+
+/// Frames, or what looks like some.
+fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
+}
+
+const SETTINGS: u8 = 4;
+
+/// A server that takes everything, and says this: settings, so that it is believed, then `first` once
+/// a request has come, then `rest` for ever.
+fn babble(first: Vec<u8>, rest: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move |mut stream: TcpStream| -> std::io::Result<()> {
+        let mut taken = stream.try_clone()?;
+        stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
+        // The preface and settings; the request comes behind them.
+        taken.read_exact(&mut [0; 200])?;
+        let sink = move || std::io::copy(&mut taken, &mut std::io::sink());
+        let sink = thread::Builder::new().spawn(sink)?;
+        stream.write_all(&first)?;
+        while !rest.is_empty() {
+            stream.write_all(&rest)?;
+        }
+        drop(sink.join());
+        Ok(())
+    };
+    // Ends with the process.
+    let accept = move || {
+        for stream in listener.incoming() {
+            let serve = serve.clone();
+            // An error is the client's going away.
+            thread::Builder::new().spawn(move || serve(stream.unwrap())).unwrap();
+        }
+    };
+    thread::Builder::new().spawn(accept).unwrap();
+    address
+}
+
+/// Whatever comes, each envelope is spoken of once, in time.
+#[track_caller]
+fn survives(server: SocketAddr, timeout: Duration) -> Vec<Answer> {
+    let url = format!("http://{server}/api/42/envelope/");
+    let mut http = Http::new(options(url).timeout(timeout)).unwrap();
+    let begun = Instant::now();
+    let answers = send_all(&mut http, &lot(5, 500));
+    assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
+    for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+        let text = format!("{error} {error:?}");
+        assert!(text.len() < 1000 && !text.contains(KEY), "{text}");
+    }
+    answers
+}
+
+#[test]
+fn a_server_that_never_stops_talking_is_left_in_time() {
+    const PING: u8 = 6;
+    let headers = |flags| frame(1, flags, 1, &[0x88]);
+    for (first, rest) in [
+        (vec![], frame(SETTINGS, 0, 0, &[])),
+        (vec![], frame(PING, 0, 0, &[7; 8])),
+        // A window that grows beyond all bounds, and one that does not.
+        (vec![], frame(8, 0, 0, &0x7fff_ffff_u32.to_be_bytes())),
+        (vec![], frame(8, 0, 1, &1_u32.to_be_bytes())),
+        // Headers without an end; data without any; frames that nobody knows.
+        (headers(0), frame(9, 0, 1, &[])),
+        (headers(4), frame(0, 0, 1, &[])),
+        (headers(4), frame(0, 0, 1, &[0; 900])),
+        (vec![], frame(0xfa, 0xff, 3, &[1; 50])),
+        (vec![], vec![0; 4096]),
+    ] {
+        survives(babble(first, rest), SHORT);
+    }
+    // What it says along with its farewell is not repeated; what it says it will answer is waited for.
+    let farewell = [&3_u32.to_be_bytes()[..], &2_u32.to_be_bytes(), KEY.as_bytes()].concat();
+    let answers = survives(babble(frame(7, 0, 0, &farewell), vec![]), SHORT);
+    assert_eq!(statuses(&answers), [None; 5]);
+}
+
+#[test]
+fn nonsense_is_an_error_and_no_more() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..200 {
+        let mut bytes = Vec::new();
+        for _ in 0..random.usize(1..20) {
+            // Half of it is well-formed, and of streams that are open.
+            let payload: Vec<u8> = (0..random.usize(0..40)).map(|_| random.u8(..)).collect();
+            let id = random.u32(0..12);
+            bytes.extend(frame(random.u8(0..11), random.u8(..) & random.u8(..), id, &payload));
+            if random.bool() {
+                let at = random.usize(..bytes.len());
+                bytes[at] ^= 1 << random.u8(0..8);
+            }
+        }
+        survives(babble(bytes, vec![]), Duration::from_millis(100));
     }
 }
 

@@ -159,6 +159,20 @@ fn a_dsn_needs_http_unless_something_else_delivers() {
 }
 
 #[test]
+fn http_2_needs_its_feature() {
+    let http_version = HttpVersion::Http2;
+    match resolve(Config { http_version, ..config() }, &[]) {
+        Ok(resolved) => {
+            assert!(cfg!(feature = "http2") && resolved.http_version == HttpVersion::Http2);
+        }
+        Err(error) => {
+            assert!(!cfg!(feature = "http2") && error.is_unsupported());
+            assert_eq!(error.field(), Some("http_version"));
+        }
+    }
+}
+
+#[test]
 fn a_compression_needs_its_feature() {
     let with = |compression| resolve(Config { compression, ..config() }, &[]);
     assert_eq!(with(Compression::None).unwrap().compression, Compression::None);

@@ -18,10 +18,10 @@
 //! * H1 (as for HTTP/1.1) goes for each envelope: it is sent again only when the server refused it
 //!   or has closed the connection, which had been used before, without a word to this lot; once, on
 //!   a new connection, within the same time-out.
-//! * S1: the time-out is the lot's. When it is over, what has no answer has none, and the connection
-//!   is given up.
-//! * S2: no stream is reset but one whose answer is longer than [`BODY_MAX`](super::answer::BODY_MAX)
-//!   or that the connection's end takes along.
+//! * S1: the time-out is the lot's. When it is over, what has no answer has none, and the
+//!   connection is given up.
+//! * S2: no stream is reset but one whose answer is too long
+//!   ([`BODY_MAX`](super::answer::BODY_MAX)).
 //!
 //! # Limits
 //! Nothing is read between lots: a server's farewell is noticed by the next one (H1), and its

@@ -1,4 +1,5 @@
-//! hotspan, with names registered once ([`Statics`]) and with names as plain texts ([`Texts`]).
+//! hotspan, with names registered once ([`Statics`]) and with names as plain texts ([`Texts`]); and how
+//! it sends over HTTP/2 ([`Multiplexed`]).
 //!
 //! The null runs encode: `Delivery::Null` throws away finished envelopes. The proof unpacks each of
 //! them with a parser of its own and counts what it finds.
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hotspan::transport::{Envelope, Response, SendError, Transport};
-use hotspan::{Config, Delivery, Guard, Name, start_child, start_transaction};
+use hotspan::{Config, Delivery, Guard, HttpVersion, Name, start_child, start_transaction};
 
 use crate::envelope::envelope_spans;
 use crate::peer::{Absent, Mode, Peer};
@@ -35,6 +36,7 @@ struct Running {
 
 pub struct Statics(Running);
 pub struct Texts(Running);
+pub struct Multiplexed(Statics);
 
 /// One item, with these names.
 macro_rules! item {
@@ -71,7 +73,7 @@ macro_rules! item {
 
 impl Peer for Statics {
     fn start(mode: Mode) -> Result<Self, Absent> {
-        Running::start(mode).map(Self)
+        Running::start(mode, HttpVersion::Http1).map(Self)
     }
 
     fn item(&self, work: Work, n: u64) {
@@ -100,7 +102,7 @@ impl Peer for Texts {
         if let Mode::Send(_) = mode {
             return Err(Absent::NotOffered("it sends what the row with statics does"));
         }
-        Running::start(mode).map(Self)
+        Running::start(mode, HttpVersion::Http1).map(Self)
     }
 
     fn item(&self, work: Work, n: u64) {
@@ -125,8 +127,37 @@ impl Peer for Texts {
     }
 }
 
-impl Running {
+impl Peer for Multiplexed {
     fn start(mode: Mode) -> Result<Self, Absent> {
+        if !matches!(mode, Mode::Send(_)) {
+            return Err(Absent::NotOffered("it records as the row without HTTP/2 does"));
+        }
+        Running::start(mode, HttpVersion::Http2).map(|running| Self(Statics(running)))
+    }
+
+    fn item(&self, work: Work, n: u64) {
+        self.0.item(work, n);
+    }
+
+    fn settle(&self) {
+        self.0.settle();
+    }
+
+    fn delivered(&self) -> Option<u64> {
+        self.0.delivered()
+    }
+
+    fn booked(&self) -> Option<u64> {
+        self.0.booked()
+    }
+
+    fn complaint(&self) -> Option<String> {
+        self.0.complaint()
+    }
+}
+
+impl Running {
+    fn start(mode: Mode, http_version: HttpVersion) -> Result<Self, Absent> {
         let (rate, transport) = match mode {
             Mode::Off => return Ok(Self { guard: None, is_proof: false }),
             Mode::Sampled => (1.0, Delivery::Null),
@@ -141,6 +172,7 @@ impl Running {
             // Right for users; here halving the rate under pressure would look like a loss.
             enable_backpressure_handling: false,
             transport,
+            http_version,
             ..Config::default()
         })?;
         Ok(Self { guard: Some(guard), is_proof: mode == Mode::Proof })

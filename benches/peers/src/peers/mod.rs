@@ -36,6 +36,7 @@ peers! {
     "clock" "two raw reads of the TSC a span: the floor" clock::Clock;
     "hotspan" "names as `Name` statics" hotspan::Statics;
     "hotspan-str" "names as `&str` literals" hotspan::Texts;
+    "hotspan-http2" "the same as hotspan, sent over HTTP/2" hotspan::Multiplexed;
     "tracy" "zones, and texts for attributes; no viewer" tracy::Tracy;
     "fastrace" "a local parent, and local spans below it" fastrace::Fastrace;
     "tracing" "a bare registry, which keeps nothing" tracing::Tracing;

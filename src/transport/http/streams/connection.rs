@@ -1,7 +1,8 @@
 //! [`Connection`]: `h2` at work, driven by the thread that sends.
 //!
 //! A turn is: let `h2` work through what came, and write what it wants to say. Then whoever drives
-//! it reads, which waits. Wakers do nothing: after each turn all that may have gone on is looked at.
+//! it reads, which waits. Wakers do nothing: after each turn all that may have gone on is looked
+//! at.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};

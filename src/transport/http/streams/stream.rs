@@ -131,7 +131,7 @@ impl Body {
                 Poll::Ready(None | Some(Err(_))) => return true,
                 Poll::Ready(Some(Ok(bytes))) => {
                     take(&bytes);
-                    // It is ours to keep no longer than this; an error says that the stream is gone.
+                    // An error says that the stream is gone, and that is found below.
                     let _ = self.stream.flow_control().release_capacity(bytes.len());
                     match self.left.checked_sub(bytes.len() as u64) {
                         Some(left) => self.left = left,
