@@ -3,9 +3,9 @@
 //!
 //! ```text
 //!   lot ─ may_send ─┬─► limited
-//!                   └─► stamp ► send_all ─┬─ said: heed, settle_ahead ─┬─► the end, bytes are spent
-//!                                         └─ unsaid: no answer, or     └─► no answer: settled when
-//!                                            lost by a panic               the transport returns
+//!                   └─► stamp ► send_all ─┬─ said: heed, settle_ahead ─┬─► the end, bytes spent
+//!                                         └─ unsaid: no answer, or     └─► no answer: settled
+//!                                            a panic                       when it has returned
 //! ```
 //!
 //! A transport is a stranger's: it may say something twice, of what is not there, or nothing at

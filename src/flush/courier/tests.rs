@@ -10,6 +10,8 @@ use crate::flush::queue::Rules;
 use crate::shared::ledger::{Books, Count, Reason};
 use crate::transport::SendError;
 
+mod lots;
+
 /// What the scripted transport does next.
 enum Act {
     Answer(Response),
@@ -52,7 +54,7 @@ fn rig() -> Rig<impl Fn() -> Moment> {
     rig_with(1)
 }
 
-fn rig_with(tries_max: u32) -> Rig<impl Fn() -> Moment> {
+fn rig_with(tries_max: u32) -> Rig<impl Fn() -> Moment + 'static> {
     let books: &'static Books = Box::leak(Box::new(Books::new()));
     let script = Arc::new(Mutex::new(Script::default()));
     let seconds = Rc::new(Cell::new(1000));

@@ -6,6 +6,8 @@ use super::*;
 use crate::flush::envelope::{Category, Ticket, Way};
 use crate::shared::clock;
 
+mod lots;
+
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(60);
 

@@ -21,6 +21,7 @@ use std::thread;
 
 mod model;
 mod run;
+mod server;
 mod trial;
 mod watch;
 mod world;

@@ -15,6 +15,7 @@ use crate::shared::layout::{AttributeHeader, Kind, Slot, SpanRecord, items};
 use crate::shared::ledger::{Count, Reason};
 
 use super::model::Model;
+use super::server::Lots;
 use super::watch::{Fuse, Handed, Post, WIRE, Watch};
 use super::world::World;
 
@@ -37,6 +38,8 @@ pub(super) struct Tallies {
     /// Read in their span's record.
     folded: u64,
     panics: u64,
+    /// Of worlds whose envelopes are sent several at a time.
+    lots: Lots,
 }
 
 impl Tallies {
@@ -45,6 +48,8 @@ impl Tallies {
         let Self { worlds, exact, slots, handed_on, shared, late, .. } = *self;
         let Self { evicted, too_many, attributes_lost, folded, panics, tried, discarded, .. } =
             *self;
+        let Lots { many, unsaid, twice, panics: in_lots, ended } = self.lots;
+        let lots = [many / 4, unsaid, twice, in_lots, ended];
         let rare =
             [shared, late, evicted, too_many, attributes_lost, folded, panics, tried, discarded];
         exact > worlds / 3
@@ -52,6 +57,7 @@ impl Tallies {
             && slots > 100 * worlds
             && handed_on > 5 * worlds
             && rare.into_iter().all(|it| it > worlds / 4)
+            && lots.into_iter().all(|it| it > worlds / 100)
     }
 }
 
@@ -70,6 +76,7 @@ impl AddAssign for Tallies {
         self.attributes_lost += other.attributes_lost;
         self.folded += other.folded;
         self.panics += other.panics;
+        self.lots += other.lots;
     }
 }
 
@@ -181,6 +188,7 @@ pub(super) fn world(seed: u64, tallies: &mut Tallies) {
     tallies.too_many += run.watch.lost(Reason::TransactionLimit).spans;
     tallies.attributes_lost += run.watch.attributes_lost;
     tallies.panics += run.panicked;
+    tallies.lots += run.post.as_ref().map(Post::lots).unwrap_or_default();
 }
 
 impl Run<'_> {
@@ -225,7 +233,7 @@ impl Run<'_> {
         let held = held + self.watch.ready();
         if let Some(post) = &mut self.post {
             post.set_now(self.now);
-            post.deliver(rng.usize(..4));
+            post.deliver(rng);
             post.check(held, self.watch.discarded);
         }
     }

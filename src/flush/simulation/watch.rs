@@ -1,8 +1,8 @@
 //! The sink of the simulation: writes down what the assembler says, passes it on to the flusher's
 //! own way out where there is one, and panics when its fuse has burnt down.
 //!
-//! Behind that way out stand the real queue and courier, and a server that answers by seed. What
-//! the server counted must be what the books say.
+//! Behind that way out stand the real queue and courier, and a [server](super::server) that answers
+//! by seed. What the server counted must be what the books say.
 
 use std::cell::Cell;
 use std::panic::resume_unwind;
@@ -16,7 +16,6 @@ use crate::flush::assemble::Sink;
 use crate::flush::courier::{Courier, Moment};
 use crate::flush::depot::Depot;
 use crate::flush::encode::Site;
-use crate::flush::envelope::{Category, Envelope};
 use crate::flush::flusher::Out;
 use crate::flush::intake::{Keeper, records};
 use crate::flush::queue::{Held, Queue, Rules, Worker};
@@ -25,8 +24,8 @@ use crate::shared::id::WireIds;
 use crate::shared::layout::Slot;
 use crate::shared::ledger::sampling::Cause;
 use crate::shared::ledger::{Books, Count, Reason};
-use crate::transport::{Response, SendError, Transport};
 
+use super::server::{Lots, Seen, Server};
 use super::world::ANCHOR;
 
 /// Burns down by one at each call; a panic at its end. 0: never.
@@ -154,59 +153,14 @@ impl Keeper for Watch<'_> {
 /// The seeds of ids and random numbers.
 pub(super) const WIRE: WireIds = WireIds { seed: [1, 2, 3, 4] };
 
-/// What the server saw.
-#[derive(Debug, Default)]
-struct Seen {
-    /// Transactions and spans in what it took.
-    taken: Count,
-    /// The same that client reports told it of.
-    reported: Count,
-}
-
-struct Server {
-    rng: Rng,
-    seen: Arc<Mutex<Seen>>,
-}
-
-impl Transport for Server {
-    fn send(&mut self, envelope: &Envelope<'_>) -> Result<Response, SendError> {
-        match self.rng.u32(..20) {
-            0 => resume_unwind(Box::new("on purpose")),
-            1 => return Err(SendError::new("gone")),
-            2 => return Ok(Response::status(503)),
-            3 => {
-                let mut response = Response::status(429);
-                response.retry_after = Some("2".to_owned());
-                return Ok(response);
-            }
-            _ => {}
-        }
-        let text = std::str::from_utf8(envelope.as_bytes()).unwrap();
-        let mut seen = self.seen.lock().unwrap();
-        if envelope.parcel.category == Category::Transaction {
-            let spans = text.matches("\"origin\":\"manual\"").count() as u64;
-            seen.taken += Count { transactions: 1, spans };
-        } else {
-            let report: serde_json::Value =
-                serde_json::from_str(text.lines().last().unwrap()).unwrap();
-            for event in report["discarded_events"].as_array().unwrap() {
-                let quantity = event["quantity"].as_u64().unwrap();
-                match event["category"].as_str().unwrap() {
-                    "span" => seen.reported.spans += quantity,
-                    _ => seen.reported.transactions += quantity,
-                }
-            }
-        }
-        Ok(Response::status(200))
-    }
-}
-
 /// Queue, courier and server, and the books they are counted in.
 pub(super) struct Post {
     books: &'static Books,
     queue: Arc<Queue>,
     courier: Courier<Box<dyn Fn() -> Moment>>,
     seen: Arc<Mutex<Seen>>,
+    /// The courier goes at one in so many looks.
+    pauses: u32,
     pub(super) now: Rc<Cell<Duration>>,
 }
 
@@ -240,7 +194,13 @@ impl Post {
         let rules = Rules { bytes_max, parcels_max: 1000, tries_max: rng.u32(1..4) };
         let queue = Arc::new(Queue::new(rules, books));
         let seen = Arc::<Mutex<Seen>>::default();
-        let server = Server { rng: rng.fork(), seen: Arc::clone(&seen) };
+        let server = Server {
+            at_once: if rng.u32(..4) > 0 { rng.usize(1..=8) } else { 1 },
+            rng: rng.fork(),
+            queue: Arc::clone(&queue),
+            seen: Arc::clone(&seen),
+            is_down: false,
+        };
         let clock = {
             let now = Rc::clone(&now);
             move || Moment { monotonic: now.get(), unix: now.get() }
@@ -256,7 +216,13 @@ impl Post {
         };
         let mut out = Out::new(site, WIRE, Arc::clone(&queue), books);
         out.set_anchor(ANCHOR);
-        (Self { books, queue, courier, seen, now }, out)
+        let pauses = [1, 30][rng.usize(..2)];
+        (Self { books, queue, courier, seen, pauses, now }, out)
+    }
+
+    /// What happened with several envelopes at a time.
+    pub(super) fn lots(&self) -> Lots {
+        self.seen.lock().unwrap().lots
     }
 
     /// Moves the clock.
@@ -266,8 +232,9 @@ impl Post {
         self.courier.forget_moment();
     }
 
-    /// The courier goes a few times.
-    pub(super) fn deliver(&mut self, at_most: usize) {
+    /// The courier goes a few times, or is busy elsewhere.
+    pub(super) fn deliver(&mut self, rng: &mut Rng) {
+        let at_most = if rng.u32(..self.pauses) == 0 { rng.usize(..4) } else { 0 };
         for _ in 0..at_most {
             let held = self.queue.held();
             if held.envelopes == 0 || held.paused_until > self.now.get() {
@@ -279,8 +246,12 @@ impl Post {
 
     /// All is sent, or given up.
     pub(super) fn close(&mut self, discarded: Count, rng: &mut Rng) {
-        if rng.bool() {
-            self.queue.abandon(Reason::ShutdownDeadline);
+        match rng.u32(..3) {
+            0 => {
+                self.queue.abandon(Reason::ShutdownDeadline);
+            }
+            1 => self.seen.lock().unwrap().gives_up_after = Some(rng.u32(..6)),
+            _ => {}
         }
         self.queue.close();
         while self.courier.cycle() {}
@@ -307,6 +278,7 @@ impl Post {
             .into_iter()
             .fold(Count::default(), |sum, reason| sum + books.lost.of(reason).read());
         let delivered = books.delivered.read();
+        assert_eq!(self.seen.lock().unwrap().wrong, None);
         assert_eq!(delivered, self.seen.lock().unwrap().taken, "what the server took");
         assert_eq!(books.discarded.read(), discarded, "what was not kept");
         let out = delivered + lost + discarded + held.queued + held.in_flight + in_assembly;
