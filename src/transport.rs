@@ -28,8 +28,8 @@ pub use crate::flush::envelope::{Category, Envelope, EnvelopeBuf};
 /// Each is called from one thread, never twice at a time; there is one for each uploader
 /// ([`Config::upload_concurrency`](crate::Config::upload_concurrency)). It does not retry and does
 /// not count: the status decides what becomes of an envelope, and where there is none it is sent
-/// again. A panic costs that envelope; after five in a row none is called again. One that can send
-/// several side by side says so ([`at_once`](Self::at_once)).
+/// again. A panic costs the envelopes that it has said nothing of; after five in a row none is
+/// called again. One that can send several side by side says so ([`at_once`](Self::at_once)).
 ///
 /// ```
 /// use hotspan::transport::{Envelope, Response, SendError, Transport};

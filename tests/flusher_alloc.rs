@@ -22,6 +22,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use hotspan::transport::{Envelope, Response, SendError, Transport};
 use hotspan::{
     Config, Delivery, Detached, Guard, Keep, Rule, SpanStatus, start_child, start_transaction,
 };
@@ -179,8 +180,51 @@ fn nothing_is_allocated_per_transaction_anywhere() {
     across.end();
     let report = guard.close(WAIT);
     assert!(report.complete && report.delivered.transactions >= 2 * (300 + 3000 + 5000));
+    several_at_a_time_allocate_nothing();
     trials_that_the_flusher_ends_allocate_nothing();
     watching_allocates_for_reports_only();
+}
+
+/// Takes up to 64 envelopes at a time, and throws them away.
+struct Many(Arc<AtomicU64>);
+
+impl Transport for Many {
+    fn send(&mut self, _: &Envelope<'_>) -> Result<Response, SendError> {
+        Ok(Response::status(200))
+    }
+
+    fn at_once(&self) -> usize {
+        64
+    }
+
+    fn send_all(
+        &mut self,
+        envelopes: &[Envelope<'_>],
+        answered: &mut dyn FnMut(usize, Result<Response, SendError>),
+    ) {
+        self.0.fetch_max(envelopes.len() as u64, Ordering::SeqCst);
+        for place in (0..envelopes.len()).rev() {
+            answered(place, Ok(Response::status(200)));
+        }
+    }
+}
+
+/// A look's worth, of which an uploader takes what it finds.
+fn several_at_a_time_allocate_nothing() {
+    let most = Arc::new(AtomicU64::new(0));
+    let make = {
+        let most = Arc::clone(&most);
+        move || Box::new(Many(Arc::clone(&most))) as Box<dyn Transport>
+    };
+    let guard = hotspan::init(Config {
+        transport: Delivery::Custom(Arc::new(make)),
+        traces_sample_rate: Some(1.0),
+        ..Config::default()
+    })
+    .unwrap();
+    assert!((0..20).any(|_| steady(&guard, 30, 100, &item) == 0), "lots");
+    assert!(guard.close(WAIT).complete);
+    assert!(most.load(Ordering::SeqCst) > 1);
 }
 
 /// Nine of ten are not kept, one is.

@@ -6,9 +6,10 @@
 //! ```
 //!
 //! The flusher never waits for the uploader: a hanging server fills the queue, and then costs
-//! envelopes, counted, but the rings go on being drained. Everything between the rings and the
-//! queue is pure, given a time; only `client` and `upload` know of threads. `watch` looks at what
-//! is still open.
+//! envelopes, counted, but the rings go on being drained. An uploader hands one envelope to its
+//! transport, or a lot of them if that sends several side by side. Everything between the rings and
+//! the queue is pure, given a time; only `client` and `upload` know of threads. `watch` looks at
+//! what is still open.
 
 pub(crate) mod announce;
 mod arrange;
