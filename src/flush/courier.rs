@@ -230,6 +230,7 @@ impl<Now: Fn() -> Moment> Courier<Now> {
 
 impl Answer {
     /// An error is a stranger's code, too: it is made a text and dropped in here, and survived.
+    #[inline]
     fn of(sent: Result<Response, SendError>) -> Self {
         match sent {
             Ok(response) => Self::Response(response),

@@ -81,14 +81,23 @@ impl<Now: Fn() -> Moment> Courier<Now> {
         if lot.parcels.is_empty() {
             return None;
         }
-        let envelopes: SmallVec<[Envelope<'_>; PARCELS_MAX]> =
-            lot.parcels.iter().map(|parcel| Envelope { parcel }).collect();
+        let (one, many): (_, SmallVec<[_; PARCELS_MAX]>);
+        let envelopes: &[Envelope<'_>] = match &lot.parcels[..] {
+            [parcel] => {
+                one = [Envelope { parcel }];
+                &one
+            }
+            parcels => {
+                many = parcels.iter().map(|parcel| Envelope { parcel }).collect();
+                &many
+            }
+        };
         told.clear();
         told.resize(envelopes.len(), Told::Nothing);
-        let mut ear = Ear { worker: *worker, depot, envelopes: &envelopes, told };
+        let mut ear = Ear { worker: *worker, depot, envelopes, told };
         let mut last = None;
         let sent = catch_unwind(AssertUnwindSafe(|| {
-            transport.send_all(&envelopes, &mut |place, sent| {
+            transport.send_all(envelopes, &mut |place, sent| {
                 if ear.is_waiting_for(place) {
                     let at = now();
                     ear.hear(place, Answer::of(sent), at);
