@@ -73,6 +73,9 @@ use watch::{Trail, Watched};
 /// Who we are, in `User-Agent` and `X-Sentry-Auth`.
 const CLIENT: &str = concat!("hotspan/", env!("CARGO_PKG_VERSION"));
 
+/// The header with the key.
+const AUTH: HeaderName = HeaderName::from_static("x-sentry-auth");
+
 /// An answer's status line and headers must fit into this, which each connection holds.
 const RESPONSE_HEADER_MAX: usize = 32 * 1024;
 
@@ -155,7 +158,7 @@ impl Http {
         let mut headers = HeaderMap::new();
         let mut auth = header(&options.auth, "auth")?;
         auth.set_sensitive(true);
-        headers.insert(HeaderName::from_static("x-sentry-auth"), auth);
+        headers.insert(AUTH, auth);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-sentry-envelope"));
         headers.insert(USER_AGENT, header(&options.user_agent, "user_agent")?);
         for (name, timeout) in

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Once so much is to go, it has to go before there is more.
-const GOING_MAX: usize = 256 * 1024;
+const GOING_MAX: usize = 32 * 1024;
 
 /// One end of it; the other one is a clone.
 #[derive(Clone, Debug, Default)]
