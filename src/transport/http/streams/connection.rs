@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
+use ureq::Error;
 
 use super::fault::Fault;
 use super::line::Line;
@@ -94,8 +95,7 @@ impl Connection {
             let ended = Pin::new(&mut self.machine).poll(&mut context());
             self.pipe.empty_into(&mut self.going);
             if !self.going.is_empty() {
-                let left = left(deadline)?;
-                self.line.write(&self.going, left)?;
+                self.line.write(&self.going, deadline)?;
             }
             match ended {
                 Poll::Ready(Ok(())) => return Err(Fault::Ended),
@@ -109,9 +109,9 @@ impl Connection {
     /// Waits for something to come.
     pub(super) fn hear(&mut self, deadline: Duration) -> Result<(), Fault> {
         let count = loop {
-            match self.line.read(&mut self.input, left(deadline)?) {
-                // A little early, or not: `left` knows.
-                Err(ureq::Error::Timeout(_)) => {}
+            match self.line.read(&mut self.input, deadline) {
+                // A little early: where it is not, the next time says so.
+                Err(Fault::Line(Error::Timeout(_))) if clock::monotonic() < deadline => {}
                 count => break count?,
             }
         };
@@ -123,11 +123,4 @@ impl Connection {
 /// One in which nobody is woken.
 pub(super) fn context() -> Context<'static> {
     Context::from_waker(Waker::noop())
-}
-
-fn left(deadline: Duration) -> Result<Duration, Fault> {
-    match deadline.saturating_sub(clock::monotonic()) {
-        Duration::ZERO => Err(Fault::LATE),
-        left => Ok(left),
-    }
 }

@@ -18,8 +18,11 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Timeout};
 
+use super::fault::Fault;
 #[cfg(feature = "rustls")]
 use super::tls::{Stream, Tls};
+use crate::shared::clock;
+use crate::transport::http::OUTPUT_BUFFER;
 use crate::transport::http::lookup::Lookup;
 use crate::transport::http::options::{HttpError, HttpOptions};
 use crate::transport::http::thrift::rounded;
@@ -89,7 +92,7 @@ impl Way {
             register_shutdown: Arc::new(move |handle| breaker.register(handle)),
         };
         let socket = self.connector.connect(&details, None)?.ok_or(Error::ConnectionFailed)?;
-        let mut socket = TransportAdapter::new(socket, now);
+        let mut socket = TransportAdapter::new(socket, Arc::new(|| Instant::AlreadyHappened));
         socket.set_timeout(timeout);
         #[cfg(feature = "rustls")]
         if let Some(tls) = &self.tls {
@@ -109,7 +112,13 @@ fn timeout(wait: Duration, reason: Timeout) -> NextTimeout {
     rounded(NextTimeout { after: After::Exact(wait), reason, ..NextTimeout::default() })
 }
 
+/// So much is written with one time-out: in one call, and in as many as there are records with TLS.
+const PIECE: usize = OUTPUT_BUFFER;
+
 /// A connection that blocks.
+///
+/// Its adapters take no time to pass while they write or read: what is left would be another time
+/// at each call, and the socket would have to be told.
 pub(super) enum Line {
     Plain(TransportAdapter),
     #[cfg(feature = "rustls")]
@@ -117,20 +126,24 @@ pub(super) enum Line {
 }
 
 impl Line {
-    /// Writes all of it, within this time.
-    pub(super) fn write(&mut self, bytes: &[u8], wait: Duration) -> Result<(), Error> {
-        self.socket().set_timeout(timeout(wait, Timeout::Global));
-        match self {
-            Self::Plain(socket) => socket.write_all(bytes),
-            #[cfg(feature = "rustls")]
-            Self::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+    /// Writes all of it, before this moment.
+    pub(super) fn write(&mut self, bytes: &[u8], deadline: Duration) -> Result<(), Fault> {
+        for piece in bytes.chunks(PIECE) {
+            self.wait_until(deadline)?;
+            match self {
+                Self::Plain(socket) => socket.write_all(piece),
+                #[cfg(feature = "rustls")]
+                Self::Tls(stream) => stream.write_all(piece),
+            }
+            .map_err(Error::from)?;
         }
-        .map_err(Error::from)
+        Ok(())
     }
 
-    /// Waits until something comes, at most this time; how much that was, 0 at the end.
-    pub(super) fn read(&mut self, into: &mut [u8], wait: Duration) -> Result<usize, Error> {
-        self.socket().set_timeout(timeout(wait, Timeout::Global));
+    /// Waits until something comes, before this moment or a little before it; how much that was, 0
+    /// at the end.
+    pub(super) fn read(&mut self, into: &mut [u8], deadline: Duration) -> Result<usize, Fault> {
+        self.wait_until(deadline)?;
         let read = match self {
             Self::Plain(socket) => socket.read(into),
             #[cfg(feature = "rustls")]
@@ -139,7 +152,18 @@ impl Line {
         match read {
             // TLS without a farewell: HTTP/2 has one of its own.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-            read => Ok(read?),
+            read => Ok(read.map_err(Error::from)?),
+        }
+    }
+
+    /// What is done next may take until then, as the socket knows it.
+    fn wait_until(&mut self, deadline: Duration) -> Result<(), Fault> {
+        match deadline.saturating_sub(clock::monotonic()) {
+            Duration::ZERO => Err(Fault::LATE),
+            left => {
+                self.socket().set_timeout(timeout(left, Timeout::Global));
+                Ok(())
+            }
         }
     }
 
