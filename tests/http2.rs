@@ -394,9 +394,13 @@ fn behind_tls_it_is_agreed_on() {
     assert_eq!(error.kind(), SendErrorKind::Tls, "{error}");
 }
 
-/// Answers 200 to every request over HTTP/1.1 behind TLS, on any number of connections; says how many
-/// connections and requests there were.
-fn old_fashioned(authority: &Authority, protocols: &[&[u8]]) -> (u16, Arc<[AtomicUsize; 2]>) {
+/// Answers 200 to every request over HTTP/1.1 behind TLS, on any number of connections, but to none
+/// with a longer body than that; says how many connections and requests there were.
+fn old_fashioned(
+    authority: &Authority,
+    protocols: &[&[u8]],
+    longest: usize,
+) -> (u16, Arc<[AtomicUsize; 2]>) {
     let mut config = (*authority.config(|_| {})).clone();
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let config = Arc::new(config);
@@ -413,6 +417,10 @@ fn old_fashioned(authority: &Authority, protocols: &[&[u8]]) -> (u16, Arc<[Atomi
                 &mut std::io::sink(),
             )?;
             counted[1].fetch_add(1, Ordering::SeqCst);
+            if head.body_length() > longest {
+                // Until the client goes.
+                return std::io::copy(&mut reader, &mut std::io::sink()).map(drop);
+            }
             reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")?;
         }
         Ok(())
@@ -434,7 +442,7 @@ fn old_fashioned(authority: &Authority, protocols: &[&[u8]]) -> (u16, Arc<[Atomi
 fn a_server_that_chooses_http_1_1_gets_that_and_is_not_asked_again() {
     let authority = Authority::new();
     for protocols in [&[&b"http/1.1"[..]][..], &[]] {
-        let (port, counts) = old_fashioned(&authority, protocols);
+        let (port, counts) = old_fashioned(&authority, protocols, usize::MAX);
         let url = format!("https://localhost:{port}/api/42/envelope/");
         let mut http = Http::new(options(url).ca_certs(authority.file())).unwrap();
         assert_eq!(http.at_once(), 64);
@@ -446,6 +454,21 @@ fn a_server_that_chooses_http_1_1_gets_that_and_is_not_asked_again() {
         let [connections, requests] = [0, 1].map(|of| counts[of].load(Ordering::SeqCst));
         assert_eq!((connections, requests), (2, 10), "{protocols:?}");
     }
+}
+
+#[test]
+fn a_lot_that_goes_over_http_1_1_takes_no_longer_than_one() {
+    let authority = Authority::new();
+    let (port, counts) = old_fashioned(&authority, &[b"http/1.1"], 500);
+    let url = format!("https://localhost:{port}/api/42/envelope/");
+    let options = options(url).ca_certs(authority.file()).timeout(SHORT);
+    let begun = Instant::now();
+    let answers = send_all(&mut Http::new(options).unwrap(), &lot(9, 1_000));
+    assert!(begun.elapsed() < 2 * SHORT + LONG / 4, "{:?}", begun.elapsed());
+    for answer in answers {
+        assert!(answer.unwrap_err().is_timeout());
+    }
+    assert!(counts[1].load(Ordering::SeqCst) <= 2);
 }
 
 #[test]

@@ -1,20 +1,21 @@
 //! How much gets through: flat out from one thread and from two, and the highest steady rate
 //! without loss, into nothing, into files, and to a server on loopback.
 //!
-//! `cargo run --release --example throughput -- [SECONDS] [TRANSPORT…]`
+//! `cargo run --release --features http2 --example throughput -- [SECONDS] [TRANSPORT…]`
 //!
 //! A run takes 2 s unless said otherwise; transports are `null`, `file`, `http` (bodies as they are,
-//! which is the default to a server on loopback), `http-gzip`, and `http2` (with the feature of that name). For each run: what was recorded, what arrived, and
-//! what was lost for which reason; the processor time of this process, all threads and the kernel
-//! on their behalf, for each span that arrived, which includes what recording and dropping the
-//! others took; and the bound that gave way first. The server is a process of its own, and counts
-//! the requests it takes: they must be as many as the books say.
+//! which is the default to a server on loopback), `http-gzip`, and, with the feature of that name,
+//! `http2`. For each run: what was recorded, what arrived, and what was lost for which reason; the
+//! processor time of this process, all threads and the kernel on their behalf, for each span that
+//! arrived, which includes what recording and dropping the others took; and the bound that gave way
+//! first. The server is a process of its own, and counts the requests it takes: they must be as many
+//! as the books say.
 //!
 //! The highest rate without loss is found by bisection, from one thread that records what is due
 //! once a millisecond. A rate is good if nothing is lost, and all has arrived a tenth of the time
 //! after the last span: what only fills a queue is not sustained.
 //!
-//! Below the table stands what HTTP cannot go below here: the processor time of a thread that
+//! Below the table stands what HTTP/1.1 cannot go below here: the processor time of a thread that
 //! writes as many bytes to the same server in one call, and reads the answer in another.
 
 #![expect(clippy::print_stdout, reason = "a program talks")]
@@ -60,11 +61,12 @@ enum To {
     Http(HttpVersion, Compression),
 }
 
-const TRANSPORTS: [(&str, To); 5] = [
+const TRANSPORTS: &[(&str, To)] = &[
     ("null", To::Null),
     ("file", To::File),
     ("http", To::Http(HttpVersion::Http1, Compression::Auto)),
     ("http-gzip", To::Http(HttpVersion::Http1, Compression::Gzip)),
+    #[cfg(feature = "http2")]
     ("http2", To::Http(HttpVersion::Http2, Compression::Auto)),
 ];
 
@@ -93,7 +95,8 @@ fn main() -> Result<()> {
     }
     let known = |argument: &String| TRANSPORTS.iter().any(|(name, _)| name == argument);
     if !arguments.iter().all(known) {
-        return Err("usage: throughput [SECONDS] [null] [file] [http] [http-gzip] [http2]".into());
+        let names: Vec<String> = TRANSPORTS.iter().map(|(name, _)| format!(" [{name}]")).collect();
+        return Err(format!("usage: throughput [SECONDS]{}", names.concat()).into());
     }
     let mut server = Server::start()?;
     let mut table = table(&[
@@ -106,7 +109,7 @@ fn main() -> Result<()> {
         "CPU ns a span",
         "first bound",
     ]);
-    for (name, to) in TRANSPORTS {
+    for &(name, to) in TRANSPORTS {
         if !arguments.is_empty() && !arguments.iter().any(|argument| argument == name) {
             continue;
         }

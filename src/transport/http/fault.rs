@@ -20,6 +20,12 @@ pub(super) fn send_error(error: &Error, has_proxy: bool) -> SendError {
     SendError::of(kind, is_timeout, text)
 }
 
+/// Those before it took all the time there was.
+#[cfg(feature = "http2")]
+pub(super) fn not_sent() -> SendError {
+    SendError::of(SendErrorKind::Timeout, true, "timeout: those sent before it took too long")
+}
+
 fn classify(error: &Error, has_proxy: bool) -> (SendErrorKind, bool) {
     let kind = match error {
         Error::Other(error) => match error.downcast_ref() {

@@ -40,10 +40,11 @@ impl Pipe {
     pub(super) fn feed(&self, bytes: &[u8]) {
         let mut inside = self.lock();
         if inside.taken == inside.came.len() {
-            (inside.taken, inside.is_ended) = (0, bytes.is_empty());
+            inside.taken = 0;
             inside.came.clear();
         }
         inside.came.extend_from_slice(bytes);
+        inside.is_ended |= bytes.is_empty();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
@@ -124,8 +125,8 @@ mod tests {
 
     #[test]
     fn what_comes_is_read_in_order_and_its_end_last() {
-        let (outer, mut inner) = (Pipe::default(), Pipe::default());
-        inner.0 = Arc::clone(&outer.0);
+        let outer = Pipe::default();
+        let mut inner = outer.clone();
         assert_eq!(read(&mut inner, 9), None);
         outer.feed(b"abc");
         assert_eq!(read(&mut inner, 2).unwrap(), b"ab");
@@ -135,7 +136,6 @@ mod tests {
         outer.feed(b"f");
         outer.feed(b"");
         assert_eq!(read(&mut inner, 9).unwrap(), b"f");
-        outer.feed(b"");
         assert_eq!(read(&mut inner, 9).unwrap(), b"");
     }
 
