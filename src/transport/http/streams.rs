@@ -25,8 +25,7 @@
 //!
 //! # Limits
 //! Nothing is read between lots: a server's farewell is noticed by the next one (H1), and its
-//! `PING`s are answered then. A connection idle for [`IDLE_AGE_MAX`](super::IDLE_AGE_MAX) is not
-//! used again.
+//! `PING`s are answered then. A connection idle for [`IDLE_AGE_MAX`] is not used again.
 
 use std::fmt;
 use std::sync::Arc;
