@@ -320,7 +320,8 @@ fn slow() -> Rule {
     Rule { keep, ..rate(0.0) }
 }
 
-/// Rings and a queue with room for all that is recorded, so that nothing is refused.
+/// Rings and a queue with room for all that is recorded, so that nothing is refused, however slowly
+/// the threads behind them run; and where it is, rates stay what they are.
 fn start((rate, rules): Sampling) -> Result<Guard, hotspan::ConfigError> {
     hotspan::init(Config {
         dsn: Some("https://0123456789abcdef0123456789abcdef@localhost/1".into()),
@@ -332,6 +333,8 @@ fn start((rate, rules): Sampling) -> Result<Guard, hotspan::ConfigError> {
         ring_bytes: 256 << 20,
         ring_slots: 4 << 20,
         queue_bytes: 1 << 30,
+        queue_envelopes: 1 << 20,
+        enable_backpressure_handling: false,
         ..Config::default()
     })
 }

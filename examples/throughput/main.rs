@@ -23,7 +23,6 @@
 
 mod load;
 mod server;
-mod streams;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -10,7 +10,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use super::streams;
+#[path = "streams.rs"] // others take this file by its path, too
+mod streams;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -20,7 +21,7 @@ pub(crate) const ARGUMENT: &str = "--serve";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 
 /// Requests that were answered.
-pub(crate) static TAKEN: AtomicU64 = AtomicU64::new(0);
+static TAKEN: AtomicU64 = AtomicU64::new(0);
 
 /// The server, as this process knows it; it ends with this.
 pub(crate) struct Server {

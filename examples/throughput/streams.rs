@@ -8,10 +8,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 
-use super::server::TAKEN;
+use super::TAKEN;
 
 /// With this a client begins.
-pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEAD: usize = 9;
 
@@ -33,7 +33,7 @@ const INITIAL_WINDOW_SIZE: (u16, u32) = (4, 16 << 20);
 const STATUS_200: &[u8] = &[0x88];
 
 /// Answers until the other side hangs up. `begun` is what it has said, the preface included.
-pub(crate) fn converse(mut stream: TcpStream, begun: &[u8]) -> std::io::Result<()> {
+pub(super) fn converse(mut stream: TcpStream, begun: &[u8]) -> std::io::Result<()> {
     let mut out = Vec::new();
     let settings: Vec<u8> = [MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE]
         .iter()
