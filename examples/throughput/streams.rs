@@ -87,10 +87,10 @@ pub(super) fn converse(mut stream: TcpStream, begun: &[u8]) -> std::io::Result<(
     }
 }
 
+/// A frame with a short payload.
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, payload: &[u8]) {
-    let length = (payload.len() as u32).to_be_bytes();
-    out.extend_from_slice(length.get(1..).unwrap_or_default());
-    out.extend_from_slice(&[kind, flags]);
+    let length = u8::try_from(payload.len()).unwrap_or(u8::MAX);
+    out.extend_from_slice(&[0, 0, length, kind, flags]);
     out.extend_from_slice(&id.to_be_bytes());
     out.extend_from_slice(payload);
 }
