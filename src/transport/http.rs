@@ -17,8 +17,8 @@
 //!
 //! # Invariants
 //! * H1: a request is sent again only when a connection that had been idle turns out to be closed,
-//!   with nothing heard on it; once, on a new connection, within the same time-out. Any other
-//!   trying again is the courier's.
+//!   with nothing heard on it (over HTTP/2 also where the server says that it did nothing with it);
+//!   once, on a new connection, within the same time-out. Any other trying again is the courier's.
 //! * H2: when the transport is broken off, every request on every clone ends, and no other begins.
 //!   A connection that is just coming about is the exception: that ends by its own time-out.
 //!
@@ -94,7 +94,8 @@ const IDLE_AGE_MAX: Duration = Duration::from_secs(15);
 ///
 /// Bodies above 1 KiB are compressed, if they leave this machine ([`HttpOptions::compression`]). A
 /// request is not repeated but in one case: when an idle connection turns out to have been closed
-/// by the server, the envelope is sent once more on a new one. Reads no environment variable.
+/// by the server, or the server refuses a stream of HTTP/2, the envelope is sent once more on a new
+/// one. Reads no environment variable.
 ///
 /// # Names
 /// Host names are looked up by the operating system, or by [`HttpOptions::lookup`], on a thread
@@ -299,7 +300,10 @@ impl Transport for Http {
                 let (shared, compressor) = (&self.shared, &mut self.compressor);
                 self.streams.send_all(route, shared, compressor, envelopes, answered)
             }
-            None => (0..envelopes.len()).collect(),
+            None => {
+                self.streams = streams::Streams::default();
+                (0..envelopes.len()).collect()
+            }
         };
         for place in left {
             let Some(envelope) = envelopes.get(place) else { continue };

@@ -16,16 +16,18 @@
 //!
 //! # Invariants
 //! * H1 (as for HTTP/1.1) goes for each envelope: it is sent again only when the server refused it
-//!   or has closed the connection, which had been used before, without a word to this lot; once, on
-//!   a new connection, within the same time-out.
+//!   (sections 6.8 and 8.7), or it never left, or a connection that had been used before ended
+//!   without a word since; once, on a new connection, within the same time-out.
 //! * S1: the time-out is the lot's. When it is over, what has no answer has none, and the
-//!   connection is given up.
-//! * S2: no stream is reset but one whose answer is too long
-//!   ([`BODY_MAX`](super::answer::BODY_MAX)).
+//!   connection is given up. Each read and each write of the socket looks at the time (`socket`).
+//! * S2: no stream is reset but one that is answered while its request is not all sent, and one
+//!   whose answer is too long ([`BODY_MAX`](super::answer::BODY_MAX)) or too late
+//!   ([`BODY_TIMEOUT`](super::BODY_TIMEOUT)).
 //!
 //! # Limits
-//! Nothing is read between lots: a server's farewell is noticed by the next one (H1), and its
-//! `PING`s are answered then. A connection idle for [`IDLE_AGE_MAX`] is not used again.
+//! Nothing is read between lots: a server's farewell is noticed by the next one, and its `PING`s
+//! are answered then. A connection idle for [`IDLE_AGE_MAX`](super::IDLE_AGE_MAX) is not used
+//! again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,7 +39,7 @@ use ureq::http::Uri;
 
 use super::lookup::{Lookup, Names};
 use super::options::{HttpError, HttpOptions};
-use super::{Compressor, IDLE_AGE_MAX, Shared};
+use super::{Compressor, Shared};
 use crate::config::HttpVersion;
 use crate::shared::clock;
 use crate::transport::{Envelope, Response, SendError};
@@ -47,6 +49,7 @@ mod exchange;
 mod fault;
 mod line;
 mod pipe;
+mod socket;
 mod stream;
 #[cfg(feature = "rustls")]
 mod tls;
@@ -120,7 +123,8 @@ impl Streams {
         let mut lot = Lot { shared, compressor, bodies, envelopes, answered };
         let mut places: Vec<usize> = (0..envelopes.len()).collect();
         for is_last in [false, true] {
-            let young = self.kept.take().filter(|kept| !is_last && kept.is_young(IDLE_AGE_MAX));
+            let kept = self.kept.take().filter(|_| !is_last);
+            let young = kept.and_then(|mut kept| kept.is_good(deadline).then_some(kept));
             let mut connection = match young
                 .map_or_else(|| connect(route, shared, deadline), |kept| Ok(Some(kept)))
             {
@@ -163,7 +167,7 @@ fn connect(
     }
     let now = clock::monotonic();
     let until = deadline.min(now.saturating_add(shared.connect_timeout));
-    let line = route.way.connect(shared.agent.config(), until.saturating_sub(now))?;
+    let line = route.way.connect(shared.agent.config(), until)?;
     line.map(|line| Connection::begin(line, until)).transpose()
 }
 

@@ -9,9 +9,10 @@ use bytes::{Bytes, BytesMut};
 use ureq::http::Request;
 use ureq::http::header::CONTENT_LENGTH;
 
-use super::connection::{Connection, context};
+use super::connection::{Came, Connection, context};
 use super::fault::Fault;
 use super::stream::{End, Look, Stream};
+use crate::shared::clock;
 use crate::transport::http::{AUTH, Compressor, OUTPUT_BUFFER, Shared};
 use crate::transport::{Envelope, Response, SendError};
 
@@ -50,38 +51,53 @@ impl Lot<'_, '_> {
         let mut waiting = places.iter().copied().peekable();
         let mut open: Vec<Stream> = Vec::with_capacity(places.len());
         let mut failed = Vec::new();
-        let mut heard = false;
+        let (mut heard, mut closing) = (false, None);
         let ended = loop {
-            let opened = self.open(connection, &mut waiting, &mut open, deadline);
+            if closing.is_none() {
+                // What is open may still be answered.
+                closing = self.open(connection, &mut waiting, &mut open, deadline).err();
+            }
             let turned = connection.turn(deadline);
-            open.retain_mut(|stream| match stream.look(self.shared) {
-                Look::Open => {
-                    heard |= stream.is_heard();
-                    true
-                }
+            if let Err(fault) = &turned
+                && fault.is_hang_up()
+            {
+                heard |= connection.hear_out(deadline);
+            }
+            let now = clock::monotonic();
+            open.retain_mut(|stream| match stream.look(self.shared, now) {
+                Look::Open => true,
                 Look::Answered(response, is_open) => {
-                    heard = true;
                     (self.answered)(stream.place, Ok(response));
                     is_open
                 }
                 Look::Over => false,
-                Look::Failed(fault) => {
+                Look::Failed(fault) if fault.is_refusal() || fault.is_hang_up() => {
                     failed.push((stream.place, fault));
                     false
                 }
+                // Before the answers that come later: they say that the server is there.
+                Look::Failed(fault) => {
+                    let error = fault.send_error(self.shared.has_proxy);
+                    (self.answered)(stream.place, Err(error));
+                    false
+                }
             });
-            if let Err(fault) = opened.and(turned) {
-                break Some(fault);
+            if let Err(fault) = turned {
+                break Some(closing.unwrap_or(fault));
             }
-            if open.is_empty() && waiting.peek().is_none() {
-                break None;
+            if open.is_empty() && (closing.is_some() || waiting.peek().is_none()) {
+                break closing;
             }
-            let until = open.iter().map(|stream| stream.until).max().unwrap_or(deadline);
-            if let Err(fault) = connection.hear(until) {
-                break Some(fault);
+            if now >= deadline {
+                break Some(Fault::LATE);
+            }
+            let until = open.iter().map(|stream| stream.until).min().unwrap_or(deadline);
+            match connection.hear(until) {
+                Ok(came) => heard |= came == Came::Bytes,
+                Err(fault) => break Some(fault),
             }
         };
-        connection.is_over = ended.is_some();
+        connection.is_over |= ended.is_some();
         // H1.
         let is_stale = |fault: &Fault| !connection.is_new && !heard && fault.is_hang_up();
         let mut unanswered = Vec::new();
@@ -130,7 +146,7 @@ impl Lot<'_, '_> {
                 let (answer, mut sender) = connection.requests.send_request(request, false)?;
                 // Where this fails, the answer does, too, and says why.
                 let _ = sender.send_data(body, true);
-                open.push(Stream::new(place, answer, deadline));
+                open.push(Stream::new(place, answer, sender, deadline));
             }
             waiting.next();
             if unwritten >= WRITE_AT {

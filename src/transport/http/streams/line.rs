@@ -12,20 +12,19 @@ use std::{fmt, io};
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::Resolver;
-use ureq::unversioned::transport::time::{Duration as After, Instant};
+use ureq::unversioned::transport::time::Instant;
 use ureq::unversioned::transport::{
-    ConnectionDetails, Connector, DefaultConnector, NextTimeout, ShutdownHandle, TransportAdapter,
+    ConnectionDetails, Connector, DefaultConnector, ShutdownHandle,
 };
 use ureq::{Error, Timeout};
 
 use super::fault::Fault;
+use super::socket::{Socket, timeout};
 #[cfg(feature = "rustls")]
 use super::tls::{Stream, Tls};
 use crate::shared::clock;
-use crate::transport::http::OUTPUT_BUFFER;
 use crate::transport::http::lookup::Lookup;
 use crate::transport::http::options::{HttpError, HttpOptions};
-use crate::transport::http::thrift::rounded;
 
 /// Everything it takes to connect.
 pub(super) struct Way {
@@ -67,12 +66,12 @@ impl Way {
         &self.breaker
     }
 
-    /// Connects, within this time. `None` where the server wishes to speak something else.
-    pub(super) fn connect(&self, config: &Config, wait: Duration) -> Result<Option<Line>, Error> {
-        let timeout = timeout(wait, Timeout::Connect);
+    /// Connects, until this moment. `None` where the server wishes to speak something else.
+    pub(super) fn connect(&self, config: &Config, until: Duration) -> Result<Option<Line>, Error> {
+        let timeout = || timeout(until, Timeout::Connect);
         let addrs = match self.has_proxy {
             true => self.lookup.empty(),
-            false => self.lookup.resolve(&self.base, config, timeout)?,
+            false => self.lookup.resolve(&self.base, config, timeout()?)?,
         };
         let run = Arc::clone(&self.connector);
         let breaker = Arc::clone(&self.breaker);
@@ -84,7 +83,7 @@ impl Way {
             request_level: false,
             resolver: &self.lookup,
             now: now(),
-            timeout,
+            timeout: timeout()?,
             current_time: Arc::clone(&now),
             run_connector: Arc::new(move |details| {
                 run.connect(details, None)?.ok_or(Error::ConnectionFailed)
@@ -92,8 +91,7 @@ impl Way {
             register_shutdown: Arc::new(move |handle| breaker.register(handle)),
         };
         let socket = self.connector.connect(&details, None)?.ok_or(Error::ConnectionFailed)?;
-        let mut socket = TransportAdapter::new(socket, Arc::new(|| Instant::AlreadyHappened));
-        socket.set_timeout(timeout);
+        let socket = Socket::new(socket, until);
         #[cfg(feature = "rustls")]
         if let Some(tls) = &self.tls {
             return tls.shake_hands(socket).map(|stream| stream.map(Line::Tls));
@@ -108,66 +106,41 @@ impl fmt::Debug for Way {
     }
 }
 
-fn timeout(wait: Duration, reason: Timeout) -> NextTimeout {
-    rounded(NextTimeout { after: After::Exact(wait), reason, ..NextTimeout::default() })
-}
-
-/// So much is written with one time-out: in one call, and in as many as there are records with TLS.
-const PIECE: usize = OUTPUT_BUFFER;
-
 /// A connection that blocks.
-///
-/// Its adapters take no time to pass while they write or read: what is left would be another time
-/// at each call, and the socket would have to be told.
 pub(super) enum Line {
-    Plain(TransportAdapter),
+    Plain(Socket),
     #[cfg(feature = "rustls")]
     Tls(Stream),
 }
 
 impl Line {
-    /// Writes all of it, before this moment.
-    pub(super) fn write(&mut self, bytes: &[u8], deadline: Duration) -> Result<(), Fault> {
-        for piece in bytes.chunks(PIECE) {
-            self.wait_until(deadline)?;
-            match self {
-                Self::Plain(socket) => socket.write_all(piece),
-                #[cfg(feature = "rustls")]
-                Self::Tls(stream) => stream.write_all(piece),
-            }
-            .map_err(Error::from)?;
+    /// Writes all of it, until this moment.
+    pub(super) fn write(&mut self, bytes: &[u8], until: Duration) -> Result<(), Fault> {
+        self.socket().wait_until(until, Timeout::Global);
+        let written = match self {
+            Self::Plain(socket) => socket.write_all(bytes),
+            #[cfg(feature = "rustls")]
+            Self::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        };
+        match written {
+            // TLS does not say why it writes nothing.
+            Err(_) if clock::monotonic() >= until => Err(Fault::LATE),
+            written => Ok(written.map_err(Error::from)?),
         }
-        Ok(())
     }
 
-    /// Waits until something comes, before this moment or a little before it; how much that was, 0
-    /// at the end.
-    pub(super) fn read(&mut self, into: &mut [u8], deadline: Duration) -> Result<usize, Fault> {
-        self.wait_until(deadline)?;
+    /// Waits until something comes, until this moment; how much that was, 0 at the end.
+    pub(super) fn read(&mut self, into: &mut [u8], until: Duration) -> Result<usize, Fault> {
+        self.socket().wait_until(until, Timeout::Global);
         let read = match self {
             Self::Plain(socket) => socket.read(into),
             #[cfg(feature = "rustls")]
             Self::Tls(stream) => stream.read(into),
         };
-        match read {
-            // TLS without a farewell: HTTP/2 has one of its own.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-            read => Ok(read.map_err(Error::from)?),
-        }
+        Ok(read.map_err(Error::from)?)
     }
 
-    /// What is done next may take until then, as the socket knows it.
-    fn wait_until(&mut self, deadline: Duration) -> Result<(), Fault> {
-        match deadline.saturating_sub(clock::monotonic()) {
-            Duration::ZERO => Err(Fault::LATE),
-            left => {
-                self.socket().set_timeout(timeout(left, Timeout::Global));
-                Ok(())
-            }
-        }
-    }
-
-    fn socket(&mut self) -> &mut TransportAdapter {
+    fn socket(&mut self) -> &mut Socket {
         match self {
             Self::Plain(socket) => socket,
             #[cfg(feature = "rustls")]

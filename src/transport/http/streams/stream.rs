@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use h2::RecvStream;
+use bytes::Bytes;
 use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
 
 use super::connection::context;
 use super::fault::Fault;
-use crate::shared::clock;
 use crate::transport::Response;
 use crate::transport::http::answer::{self, BODY_MAX, DETAIL_BODY_MAX};
 use crate::transport::http::{BODY_TIMEOUT, Shared};
@@ -22,6 +22,18 @@ pub(super) struct Stream {
     /// Nothing is waited for after this moment.
     pub(super) until: Duration,
     stage: Stage,
+    request: SendStream<Bytes>,
+}
+
+/// A server may answer before it has let all of the request in; what is left of that would wait in
+/// memory for as long as the connection lives.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.is_heard() {
+            // Nothing, where all of it is sent (S2).
+            self.request.send_reset(Reason::NO_ERROR);
+        }
+    }
 }
 
 enum Stage {
@@ -53,24 +65,29 @@ pub(super) enum End {
 }
 
 impl Stream {
-    pub(super) fn new(place: usize, answer: ResponseFuture, until: Duration) -> Self {
-        Self { place, until, stage: Stage::Asked(answer) }
+    pub(super) fn new(
+        place: usize,
+        answer: ResponseFuture,
+        request: SendStream<Bytes>,
+        until: Duration,
+    ) -> Self {
+        Self { place, until, stage: Stage::Asked(answer), request }
     }
 
-    /// Whether the server has said anything.
-    pub(super) fn is_heard(&self) -> bool {
+    /// Whether the status is there.
+    fn is_heard(&self) -> bool {
         !matches!(self.stage, Stage::Asked(_))
     }
 
-    /// Goes on with what came.
-    pub(super) fn look(&mut self, shared: &Shared) -> Look {
+    /// Goes on with what came by this moment.
+    pub(super) fn look(&mut self, shared: &Shared, now: Duration) -> Look {
         if let Stage::Asked(answer) = &mut self.stage {
             let head = match Pin::new(answer).poll(&mut context()) {
                 Poll::Pending => return Look::Open,
                 Poll::Ready(Err(error)) => return Look::Failed(error.into()),
                 Poll::Ready(Ok(head)) => head,
             };
-            self.until = self.until.min(clock::monotonic().saturating_add(BODY_TIMEOUT));
+            self.until = self.until.min(now.saturating_add(BODY_TIMEOUT));
             let response = answer::head(head.status(), head.headers(), &shared.secrets);
             let mut body = Body { stream: head.into_body(), left: BODY_MAX };
             if !answer::wants_body(&response) {
@@ -80,20 +97,21 @@ impl Stream {
             }
             self.stage = Stage::Heard(response, Vec::new(), body);
         }
+        let is_late = now >= self.until;
         match &mut self.stage {
             Stage::Heard(response, start, body) => {
                 let is_read = body.read(|bytes| {
                     let room = usize::from(DETAIL_BODY_MAX).saturating_sub(start.len());
                     start.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
                 });
-                if !is_read {
+                if !is_read && !is_late {
                     return Look::Open;
                 }
                 let mut response = std::mem::take(response);
                 answer::explain(&mut response, start, &shared.secrets);
                 Look::Answered(response, false)
             }
-            Stage::Told(body) => match body.read(|_| {}) {
+            Stage::Told(body) => match body.read(|_| {}) || is_late {
                 true => Look::Over,
                 false => Look::Open,
             },
@@ -102,11 +120,12 @@ impl Stream {
     }
 
     /// Its connection has ended, or the time is up.
-    pub(super) fn end(self, shared: &Shared) -> End {
-        match self.stage {
+    pub(super) fn end(mut self, shared: &Shared) -> End {
+        match &mut self.stage {
             Stage::Asked(_) => End::Unheard,
-            Stage::Heard(mut response, start, _) => {
-                answer::explain(&mut response, &start, &shared.secrets);
+            Stage::Heard(response, start, _) => {
+                let mut response = std::mem::take(response);
+                answer::explain(&mut response, start, &shared.secrets);
                 End::Answered(response)
             }
             Stage::Told(_) => End::Told,

@@ -8,8 +8,8 @@ use rustls::{ALL_VERSIONS, ClientConfig, ClientConnection, RootCertStore, Stream
 use ureq::Error;
 use ureq::http::Uri;
 use ureq::tls::RootCerts;
-use ureq::unversioned::transport::TransportAdapter;
 
+use super::socket::Socket;
 use crate::transport::http::options::{HttpError, HttpOptions};
 use crate::transport::http::trust;
 
@@ -18,7 +18,7 @@ const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// A connection behind TLS.
-pub(super) type Stream = Box<StreamOwned<ClientConnection, TransportAdapter>>;
+pub(super) type Stream = Box<StreamOwned<ClientConnection, Socket>>;
 
 /// Whom TLS believes, and whom it is to reach.
 pub(super) struct Tls {
@@ -62,12 +62,9 @@ impl Tls {
         Ok(Self { config: Arc::new(config), server })
     }
 
-    /// Shakes hands, with the time-out that the socket has. `None` where the server does not choose
+    /// Shakes hands, in the time that the socket has. `None` where the server does not choose
     /// HTTP/2.
-    pub(super) fn shake_hands(
-        &self,
-        mut socket: TransportAdapter,
-    ) -> Result<Option<Stream>, Error> {
+    pub(super) fn shake_hands(&self, mut socket: Socket) -> Result<Option<Stream>, Error> {
         let mut session = ClientConnection::new(Arc::clone(&self.config), self.server.clone())?;
         session.complete_io(&mut socket)?;
         let is_agreed = session.alpn_protocol() == Some(H2);
