@@ -15,8 +15,8 @@ pub enum HttpVersion {
     /// more the further away the server is. Needs the feature `http2`.
     ///
     /// With an `https` DSN the two sides agree on it (by ALPN), and a server that does not speak it
-    /// is spoken to in HTTP/1.1, for ten minutes until it is asked again. With an `http` DSN it is spoken without asking: only for a server
-    /// that is known to understand it.
+    /// is spoken to in HTTP/1.1, for ten minutes until it is asked again. With an `http` DSN it is
+    /// spoken without asking: only for a server that is known to understand it.
     #[serde(rename = "2")]
     Http2,
 }
