@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -720,7 +720,9 @@ fn what_is_sent_again_is_what_the_server_has_not_come_to() {
 #[test]
 fn what_a_server_said_in_a_pause_is_no_answer_to_what_comes_after_it() {
     for last_words in [vec![], frame(8, 0, 0, &9_u32.to_be_bytes()), goaway(1, Reason::NO_ERROR)] {
-        let (gone, is_gone) = std::sync::mpsc::channel();
+        // The client has its answer; the server has gone.
+        let steps = Arc::new([Barrier::new(2), Barrier::new(2)]);
+        let taken = Arc::clone(&steps);
         let (url, connections) = Raw::serve(move |number, mut raw| {
             raw.begin(&[])?;
             if number > 0 {
@@ -728,14 +730,15 @@ fn what_a_server_said_in_a_pause_is_no_answer_to_what_comes_after_it() {
             }
             let first = raw.requests(1)?;
             raw.say(&answer(first))?;
+            taken[0].wait();
             raw.say(&last_words)?;
             raw.stream.shutdown(Shutdown::Both)?;
-            gone.send(()).unwrap();
+            taken[1].wait();
             Ok(())
         });
         let mut http = Http::new(options(url)).unwrap();
         send_all(&mut http, &lot(1, 300));
-        is_gone.recv().unwrap();
+        steps.iter().for_each(|step| drop(step.wait()));
         // A pause is what takes a tenth of a second.
         thread::sleep(Duration::from_millis(150));
         assert_eq!(statuses(&send_all(&mut http, &lot(3, 300))), [Some(200); 3]);

@@ -11,8 +11,8 @@ pub enum HttpVersion {
     #[serde(rename = "1.1")]
     Http1,
     /// HTTP/2: many requests at a time on one connection. For those who send much: a request takes
-    /// a third of the processor's time, and does not wait for the ones before it, which counts the
-    /// more the further away the server is. Needs the feature `http2`.
+    /// a third to a half of the processor's time, and does not wait for the ones before it, which
+    /// counts the more the further away the server is. Needs the feature `http2`.
     ///
     /// With an `https` DSN the two sides agree on it (by ALPN), and a server that does not speak it
     /// is spoken to in HTTP/1.1, for ten minutes until it is asked again. With an `http` DSN it is

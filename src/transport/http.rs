@@ -140,7 +140,7 @@ struct Shared {
     connect_timeout: Duration,
     /// Where HTTP/2 is wanted.
     #[cfg(feature = "http2")]
-    route: Option<streams::Route>,
+    http2: Option<streams::Common>,
 }
 
 impl Http {
@@ -187,7 +187,7 @@ impl Http {
         let config = agent_config(&options, &uri, proxy)?;
         let agent = Agent::with_parts(config, Watched(connector), Lookup(Arc::clone(&names)));
         #[cfg(feature = "http2")]
-        let route = streams::Route::wanted(&options, &uri, &names, has_proxy)?;
+        let http2 = streams::Common::wanted(&options, &uri, &names, has_proxy)?;
         let (secrets, timeout) = (Secrets::of(&options.auth), options.timeout);
         let shared = Shared {
             agent,
@@ -200,7 +200,7 @@ impl Http {
             #[cfg(feature = "http2")]
             connect_timeout: options.connect_timeout,
             #[cfg(feature = "http2")]
-            route,
+            http2,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -253,7 +253,7 @@ impl Shared {
 
     #[cfg(feature = "http2")]
     fn speaks_http2(&self) -> bool {
-        self.route.as_ref().is_some_and(streams::Route::is_open)
+        self.http2.as_ref().is_some_and(streams::Common::is_open)
     }
 
     fn run(&self, request: Request<&[u8]>) -> Result<Response, ureq::Error> {
@@ -295,10 +295,10 @@ impl Transport for Http {
         answered: &mut dyn FnMut(usize, Result<Response, SendError>),
     ) {
         let until = clock::monotonic().saturating_add(self.shared.timeout);
-        let left = match self.shared.route.as_ref().filter(|route| route.is_open()) {
-            Some(route) => {
+        let left = match self.shared.http2.as_ref().filter(|http2| http2.is_open()) {
+            Some(http2) => {
                 let (shared, compressor) = (&self.shared, &mut self.compressor);
-                self.streams.send_all(route, shared, compressor, envelopes, answered)
+                self.streams.send_all(http2, shared, compressor, envelopes, answered)
             }
             None => {
                 self.streams = streams::Streams::default();
@@ -322,8 +322,8 @@ impl Transport for Http {
             // H2: in this order, so that who was waiting for a name finds no way to connect.
             shared.agent.clone().shutdown();
             #[cfg(feature = "http2")]
-            if let Some(route) = &shared.route {
-                route.break_off();
+            if let Some(http2) = &shared.http2 {
+                http2.break_off();
             }
             shared.names.close();
         }))

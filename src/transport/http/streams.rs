@@ -68,13 +68,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(600);
 
 /// What the clones have in common.
 #[derive(Debug)]
-pub(super) struct Route {
+pub(super) struct Common {
     way: Way,
     /// Until then the server is taken to speak nothing but HTTP/1.1.
     refused_until: AtomicCell<Duration>,
 }
 
-impl Route {
+impl Common {
     /// A way for HTTP/2, where these options want one.
     pub(super) fn wanted(
         options: &HttpOptions,
@@ -112,7 +112,7 @@ impl Streams {
     /// sent over HTTP/1.1, as the server wishes.
     pub(super) fn send_all(
         &mut self,
-        route: &Route,
+        common: &Common,
         shared: &Shared,
         compressor: &mut Compressor,
         envelopes: &[Envelope<'_>],
@@ -126,11 +126,11 @@ impl Streams {
             let kept = self.kept.take().filter(|_| !is_last);
             let young = kept.and_then(|mut kept| kept.is_good(deadline).then_some(kept));
             let mut connection = match young
-                .map_or_else(|| connect(route, shared, deadline), |kept| Ok(Some(kept)))
+                .map_or_else(|| connect(common, shared, deadline), |kept| Ok(Some(kept)))
             {
                 Ok(Some(connection)) => connection,
                 Ok(None) => {
-                    route.refused_until.store(clock::monotonic().saturating_add(ASK_AGAIN));
+                    common.refused_until.store(clock::monotonic().saturating_add(ASK_AGAIN));
                     return places;
                 }
                 Err(fault) => {
@@ -158,16 +158,16 @@ impl Streams {
 }
 
 fn connect(
-    route: &Route,
+    common: &Common,
     shared: &Shared,
     deadline: Duration,
 ) -> Result<Option<Connection>, Fault> {
-    if route.way.breaker().is_broken() {
+    if common.way.breaker().is_broken() {
         return Err(Fault::Ended);
     }
     let now = clock::monotonic();
     let until = deadline.min(now.saturating_add(shared.connect_timeout));
-    let line = route.way.connect(shared.agent.config(), until)?;
+    let line = common.way.connect(shared.agent.config(), until)?;
     line.map(|line| Connection::begin(line, until)).transpose()
 }
 
