@@ -108,18 +108,14 @@ impl Connection {
                 }
             }
         }
-        self.is_open()
+        // As far as is known.
+        !matches!(self.requests.poll_ready(&mut context()), Poll::Ready(Err(_)))
     }
 
-    /// After a lot: itself, if more can be sent over it.
+    /// After a lot: itself, unless it is over.
     pub(super) fn for_later(mut self) -> Option<Self> {
         (self.used, self.is_new) = (clock::monotonic(), false);
-        (!self.is_over && self.is_open()).then_some(self)
-    }
-
-    /// Whether the server still takes requests, as far as is known.
-    fn is_open(&mut self) -> bool {
-        !matches!(self.requests.poll_ready(&mut context()), Poll::Ready(Err(_)))
+        (!self.is_over).then_some(self)
     }
 
     /// Works through what came, and writes what is to go. After an error it is over.
