@@ -26,7 +26,8 @@
 //!
 //! # Limits
 //! Nothing is read between lots: a server's farewell is noticed by the next one, and its `PING`s
-//! are answered then. A connection idle for [`IDLE_AGE_MAX`](super::IDLE_AGE_MAX) is not used
+//! are answered then. A write that has begun in time may take as long again, if the server takes a
+//! part of it. A connection idle for [`IDLE_AGE_MAX`](super::IDLE_AGE_MAX) is not used
 //! again.
 
 use std::fmt;
@@ -124,10 +125,12 @@ impl Streams {
         let mut places: Vec<usize> = (0..envelopes.len()).collect();
         for is_last in [false, true] {
             let kept = self.kept.take().filter(|_| !is_last);
-            let young = kept.and_then(|mut kept| kept.is_good(deadline).then_some(kept));
-            let mut connection = match young
-                .map_or_else(|| connect(common, shared, deadline), |kept| Ok(Some(kept)))
-            {
+            let good = kept.and_then(|mut kept| kept.is_good(deadline).then_some(kept));
+            let connected = match good {
+                Some(kept) => Ok(Some(kept)),
+                None => connect(common, shared, deadline),
+            };
+            let mut connection = match connected {
                 Ok(Some(connection)) => connection,
                 Ok(None) => {
                     common.refused_until.store(clock::monotonic().saturating_add(ASK_AGAIN));

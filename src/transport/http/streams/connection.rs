@@ -46,7 +46,7 @@ pub(super) struct Connection {
     input: Box<[u8]>,
     /// When it was last used, on the monotonic clock.
     used: Duration,
-    /// Nothing was answered on it yet.
+    /// No lot has gone over it yet.
     pub(super) is_new: bool,
     /// It is of no use any more.
     pub(super) is_over: bool,

@@ -166,7 +166,7 @@ impl Lot<'_, '_> {
         if let Some(auth) = headers.get_mut(AUTH) {
             // So that it goes over the wire once, and a number stands for it from then on. What may
             // not be compressed is a secret beside which strangers can put words of their own (RFC
-            // 7541, section 7.1); nobody else has a header here, and the key is a public one.
+            // 7541, section 7.1); nobody else has a header here, and the key of a DSN is public.
             auth.set_sensitive(false);
         }
         self.bodies.extend_from_slice(body);
